@@ -1,0 +1,31 @@
+from snakemake.utils import min_version
+
+min_version("9.14")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/ensemble.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    submission,
+    manifest,
+    folds,
+
+
+# The main job: a submission, and how good it is.
+rule submission:
+    default_target: True
+    input:
+        "results/submission.csv",
+        f"results/{RECIPE}/metrics.json",
+
+
+onsuccess:
+    show_metrics(f"results/{RECIPE}/metrics.json")

@@ -1,0 +1,1 @@
+"""Train one network a fold, combine what the folds say, and write the submission."""

@@ -1,0 +1,431 @@
+"""What a run is: the models of ``config.yaml`` and of the recipes, the one source of truth.
+
+Snakemake reads this module each time it reads the Snakefile, so it never imports torch or pandas.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from kfold_ens.errors import ConfigError
+
+
+# --- numbers ---------------------------------------------------------------------------------------------
+
+
+def _number(value: Any) -> Any:
+    """Read text such as ``3e-4``, which PyYAML leaves a string, as a number; refuse true and false."""
+    if isinstance(value, bool):
+        raise ValueError(f"a number is wanted, not {str(value).lower()}")
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError(f"a number is wanted, not {value!r}") from None
+    return value
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Positive = Annotated[Real, Field(gt=0)]
+NonNegative = Annotated[Real, Field(ge=0)]
+Fraction = Annotated[Real, Field(ge=0, le=1)]
+Count = Annotated[int, Field(strict=True, gt=0)]
+Range = tuple[Positive, Positive]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Slot(BaseModel):
+    """A part of the configuration: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- config.yaml -----------------------------------------------------------------------------------------
+
+
+class Source(Slot):
+    """What every data source has in common."""
+
+    limit_per_class: Count | None = None
+    test_labels: Name | None = None
+
+
+class Digits(Source):
+    """The 1,797 digits that ship with scikit-learn; a fifth is held out as a labelled test set."""
+
+    source: Literal["digits"]
+
+
+class ImageFolder(Source):
+    """Training folders that hold one folder a class, merged, and a flat or nested folder of test images."""
+
+    source: Literal["imagefolder"]
+    train: Annotated[list[Name], BeforeValidator(_listed), Field(min_length=1)]
+    test: Name
+
+
+class Csv(Source):
+    """Tables of image names, and labels for training; the names are paths below ``images``."""
+
+    source: Literal["csv"]
+    train: Name
+    test: Name
+    images: Name
+    test_images: Name | None = None
+    id_column: Name = "id"
+    label_column: Name = "label"
+
+
+class Torchvision(Source):
+    """Any of torchvision's classification datasets, with its own train and test split."""
+
+    source: Literal["torchvision"]
+    name: Name
+    root: Name = "data"
+    download: bool = True
+
+
+Data = Annotated[Digits | ImageFolder | Csv | Torchvision, Field(discriminator="source")]
+Method = Literal["average", "softmax", "vote"]
+METHODS: tuple[Method, ...] = ("average", "softmax", "vote")
+
+
+class Submission(Slot):
+    """The submission's header, and how it names the images."""
+
+    id_column: Name = "image_name"
+    label_column: Name = "pred_label"
+    names: Literal["stem", "file", "path"] | None = None
+
+    @model_validator(mode="after")
+    def _columns_differ(self):
+        if self.id_column == self.label_column:
+            raise ValueError(f"id_column and label_column are both {self.id_column!r}; name them apart")
+        return self
+
+
+class Config(Slot):
+    """``config.yaml``. ``device``, ``precision`` and ``checkpoint_minutes`` say how, never what, to compute."""
+
+    data: Data
+    recipe: Name = "digits"
+    num_folds: Annotated[int, Field(strict=True, ge=2)] = 5
+    seed: Annotated[int, Field(strict=True, ge=0)] = 0
+    ensemble: Method = "average"
+    submission: Submission = Submission()
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    checkpoint_minutes: NonNegative = 1
+
+    @property
+    def submission_names(self) -> str:
+        """A CSV's ids are the user's own strings and stay whole; a folder's files go by their stem."""
+        return self.submission.names or ("path" if self.data.source == "csv" else "stem")
+
+
+# --- recipe slots ----------------------------------------------------------------------------------------
+
+
+class Image(Slot):
+    """Size of the network's input, in pixels. ``short_side`` is what images are stored at, once, for all epochs."""
+
+    size: Count
+    short_side: Count
+    normalize: bool  # by ImageNet's mean and standard deviation
+
+
+class Squash(Image):
+    """Evaluation images are resized to (size, size), whatever their shape."""
+
+    kind: Literal["squash"]
+
+
+class CenterCrop(Image):
+    """Evaluation images are resized to a short side of ``resize``, then cropped at the centre."""
+
+    kind: Literal["center_crop"]
+    resize: Count
+
+    @model_validator(mode="after")
+    def _crop_fits(self):
+        if self.resize < self.size:
+            raise ValueError(f"resize ({self.resize}) must be at least size ({self.size})")
+        return self
+
+
+Interpolation = Literal["nearest", "bilinear"]
+
+
+class Resize(Slot):
+    """Squash to (size, size)."""
+
+    kind: Literal["resize"]
+
+
+class RandomResizedCrop(Slot):
+    kind: Literal["random_resized_crop"]
+    scale: Range = (0.08, 1.0)
+    ratio: Range = (3 / 4, 4 / 3)
+
+
+class HorizontalFlip(Slot):
+    kind: Literal["horizontal_flip"]
+    probability: Fraction = 0.5
+
+
+class Rotation(Slot):
+    """Uniform in (-degrees, degrees)."""
+
+    kind: Literal["rotation"]
+    degrees: Positive
+    interpolation: Interpolation = "nearest"
+
+
+class Affine(Slot):
+    """Rotation in degrees, translation as a fraction of the side, scale as a range of factors."""
+
+    kind: Literal["affine"]
+    degrees: NonNegative = 0
+    translate: Fraction = 0
+    scale: Range | None = None
+    interpolation: Interpolation = "nearest"
+
+
+Augmentation = Annotated[
+    Resize | RandomResizedCrop | HorizontalFlip | Rotation | Affine, Field(discriminator="kind")
+]
+
+
+class NoMixing(Slot):
+    kind: Literal["none"]
+
+
+class MixUp(Slot):
+    """Zhang et al. 2018, https://arxiv.org/abs/1710.09412; ``probability`` is a batch's."""
+
+    kind: Literal["mixup"]
+    alpha: Positive
+    probability: Fraction = 1
+
+
+class CutMix(Slot):
+    """Yun et al. 2019, https://arxiv.org/abs/1905.04899."""
+
+    kind: Literal["cutmix"]
+    alpha: Positive
+    probability: Fraction = 1
+
+
+class MixUpOrCutMix(Slot):
+    """Either of the two, at even odds, for each mixed batch."""
+
+    kind: Literal["mixup_or_cutmix"]
+    alpha: Positive
+    probability: Fraction = 1
+
+
+Mixing = Annotated[NoMixing | MixUp | CutMix | MixUpOrCutMix, Field(discriminator="kind")]
+
+
+class TorchvisionBackbone(Slot):
+    """A torchvision network of the ResNet family.
+
+    ``weights`` is one of torchvision's names (IMAGENET1K_V1), a file, or ``none`` for random weights.
+    """
+
+    kind: Literal["torchvision"]
+    name: Literal[
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "wide_resnet50_2",
+        "wide_resnet101_2",
+        "resnext50_32x4d",
+        "resnext101_32x8d",
+        "resnext101_64x4d",
+    ]
+    weights: Name
+    zero_init_residual: bool = False
+
+
+Backbone = Annotated[TorchvisionBackbone, Field()]
+
+
+class LinearHead(Slot):
+    kind: Literal["linear"]
+
+
+Head = Annotated[LinearHead, Field()]
+
+
+class CrossEntropy(Slot):
+    kind: Literal["cross_entropy"]
+    label_smoothing: Annotated[Fraction, Field(lt=1)] = 0
+
+
+Loss = Annotated[CrossEntropy, Field()]
+
+
+class AdamW(Slot):
+    """Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101."""
+
+    kind: Literal["adamw"]
+    lr: Positive
+    weight_decay: NonNegative
+    betas: tuple[Annotated[Fraction, Field(lt=1)], Annotated[Fraction, Field(lt=1)]] = (0.9, 0.999)
+
+
+Optimizer = Annotated[AdamW, Field()]
+
+
+class CosineWarmRestarts(Slot):
+    """SGDR, stepped once an epoch; cycles of t_0, t_0 * t_mult, ... epochs. https://arxiv.org/abs/1608.03983."""
+
+    kind: Literal["cosine_warm_restarts"]
+    t_0: Count
+    t_mult: Count = 1
+    eta_min: NonNegative = 0
+
+
+class OneCycle(Slot):
+    """One cycle over the run, stepped per batch; the optimizer's rate is its peak. https://arxiv.org/abs/1708.07120."""
+
+    kind: Literal["one_cycle"]
+    pct_start: Annotated[Fraction, Field(gt=0, lt=1)] = 0.3
+    div_factor: Annotated[Real, Field(ge=1)] = 25
+    final_div_factor: Annotated[Real, Field(ge=1)] = 1e4
+    cycle_momentum: bool = True  # AdamW's first beta runs from 0.95 to 0.85 and back
+
+
+Schedule = Annotated[CosineWarmRestarts | OneCycle, Field(discriminator="kind")]
+
+
+class NoEma(Slot):
+    kind: Literal["none"]
+
+
+class Shuffle(Slot):
+    """Every image once an epoch, in an order drawn anew."""
+
+    kind: Literal["shuffle"]
+
+
+class NoEarlyStopping(Slot):
+    kind: Literal["none"]
+
+
+class NoTta(Slot):
+    """One view of each image: the evaluation view."""
+
+    kind: Literal["none"]
+
+
+class TrainingRecipe(Slot):
+    """All that a fold's weights follow from."""
+
+    image: Annotated[Squash | CenterCrop, Field(discriminator="kind")]
+    augmentation: list[Augmentation]
+    mixing: Mixing
+    backbone: Backbone
+    head: Head
+    loss: Loss
+    optimizer: Optimizer
+    schedule: Schedule
+    ema: NoEma
+    sampler: Shuffle
+    early_stopping: NoEarlyStopping
+    epochs: Count
+    batch_size: Annotated[int, Field(strict=True, ge=2)]
+    select: Literal["best_accuracy", "best_loss", "last"]
+
+    @model_validator(mode="after")
+    def _augmentation_gives_one_size(self):
+        if not any(step.kind in ("resize", "random_resized_crop") for step in self.augmentation):
+            raise ValueError(
+                "augmentation brings images of different shapes to no common size: "
+                "add {kind: resize} or {kind: random_resized_crop}"
+            )
+        return self
+
+
+class Recipe(TrainingRecipe):
+    """One complete way to train and predict: every slot is written out, so a recipe file can be read alone."""
+
+    tta: NoTta
+
+
+# --- reading ---------------------------------------------------------------------------------------------
+
+
+def load_config(values: dict) -> Config:
+    """Check ``config.yaml``, as Snakemake merged it.
+
+    Raises:
+        ConfigError: naming every wrong key at once.
+    """
+    return _validated(Config, values, "config.yaml")
+
+
+def find_recipe(name: str, folder: Path) -> Path:
+    """The file of a recipe: ``recipes/{name}.yaml``, or ``name`` itself where it is a path to a YAML file."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(recipe.stem for recipe in folder.glob("*.yaml")))
+        raise ConfigError(f"recipe: there is no {path}. Known recipes: {known}; or give the path of a YAML file.")
+    return path
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check one recipe file.
+
+    Raises:
+        ConfigError: naming the file and every wrong key at once.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    return _validated(Recipe, values, str(path))
+
+
+def _validated(model: type[Slot], values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} should hold keys and values, not {type(values).__name__}")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        findings = "\n".join(f"  {_key(item['loc'], values)}: {_finding(item)}" for item in error.errors())
+        raise ConfigError(f"{where} is not right:\n{findings}") from None
+
+
+def _key(location: tuple, values: Any) -> str:
+    """The dotted key a user wrote, without the union tags that pydantic puts into a location."""
+    *parents, last = location
+    key = []
+    for part in parents:
+        if isinstance(values, dict) and part not in values:
+            continue  # a union's tag
+        values = values[part]
+        key.append(part)
+    return ".".join(map(str, [*key, last]))
+
+
+def _finding(item: dict) -> str:
+    if item["type"] == "extra_forbidden":
+        return "no such key"
+    if item["type"] == "missing":
+        return "is missing"
+    if item["type"] == "union_tag_not_found":
+        return f"{item['ctx']['discriminator']} is missing"
+    message = item["msg"].removeprefix("Value error, ")
+    return message if item["type"] == "value_error" else f"{message} (got {item['input']!r})"

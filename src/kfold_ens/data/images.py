@@ -1,0 +1,115 @@
+"""One image file to pixels, safely: allowed formats, a pixel limit, and always three channels the right way up."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+MAX_PIXELS = 100_000_000  # 300 MB as RGB; larger ones are refused before they are decoded
+BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
+
+ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+
+class ImageError(ValueError):
+    """This file cannot be used as an image; the message says why."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the manifest keeps of an image: its hash, and its size in pixels when the right way up."""
+
+    sha256: str
+    width: int
+    height: int
+
+
+def inspect(path: str | Path) -> Inspection:
+    """Read one image to its end, as cheaply as its format allows.
+
+    Raises:
+        ImageError: where the file is not a whole image of an allowed format and size.
+    """
+    content = _read(path)
+    with _opened(content) as image:
+        width, height = ImageOps.exif_transpose(image.copy()).size if _turned(image) else image.size
+        image.draft(None, (1, 1))  # JPEG: an eighth of the size still reads every byte
+        _load(image)
+    return Inspection(hashlib.sha256(content).hexdigest(), width, height)
+
+
+def read_rgb(path: str | Path, sha256: str) -> Image.Image:
+    """Decode one image to RGB: the first frame, turned by its EXIF orientation, transparency on white.
+
+    Raises:
+        ImageError: as ``inspect`` does, and where the file is not the one whose hash the manifest holds.
+    """
+    content = _read(path)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ImageError("changed since the manifest was made")
+    with _opened(content) as image:
+        _load(image)
+        return _rgb(ImageOps.exif_transpose(image))
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(error.strerror or str(error)) from None
+    if not content:
+        raise ImageError("the file is empty")
+    if content.startswith(b"version https://git-lfs"):
+        raise ImageError("a Git LFS pointer, not the image; run 'git lfs pull'")
+    return content
+
+
+def _opened(content: bytes) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ImageError(f"not an image of a known format ({', '.join(FORMATS)})") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"more than {MAX_PIXELS:,} pixels") from None
+    except Exception as error:  # Pillow's parsers raise whatever a broken header leads them to
+        raise ImageError(f"broken: {error}") from None
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
+    return image
+
+
+def _load(image: Image.Image) -> None:
+    try:
+        image.load()
+    except Exception as error:  # as above
+        raise ImageError(f"broken: {error}") from None
+
+
+def _turned(image: Image.Image) -> bool:
+    return image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _from_16_bit(image)
+    if image.mode == "F":
+        raise ImageError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        background = Image.new("RGBA", image.size, BACKGROUND)
+        return Image.alpha_composite(background, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError("more than 16 bits a pixel")
+    return Image.fromarray((values / 257).round().astype(np.uint8)).convert("RGB")

@@ -1,0 +1,78 @@
+"""Images decoded once: one flat file of bytes that every fold and epoch maps into memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from kfold_ens.data.images import read_rgb
+from kfold_ens.data.manifest import for_each_image
+from kfold_ens.files import atomic
+
+
+class PixelStore:
+    """Read access by ``image_id``; the bytes stay on disk and are shared between processes."""
+
+    def __init__(self, pixels: str | Path, index: str | Path) -> None:
+        self._files = (pixels, index)
+        with np.load(index, allow_pickle=False) as columns:
+            self.image_id = columns["image_id"]
+            self._sha256 = columns["sha256"]
+            self._offset, self._height, self._width = columns["offset"], columns["height"], columns["width"]
+        self._bytes = np.memmap(pixels, dtype=np.uint8, mode="r")
+        self._row = {image_id: row for row, image_id in enumerate(self.image_id.tolist())}
+
+    def __reduce__(self) -> tuple:
+        return PixelStore, self._files  # a spawned loader worker maps the files itself
+
+    def rows(self, image_ids: np.ndarray) -> np.ndarray:
+        """The rows of these images: (N,) int64."""
+        return np.array([self._row[image_id] for image_id in image_ids], dtype=np.int64)
+
+    def sha256(self, image_ids: np.ndarray) -> np.ndarray:
+        """The hashes of these images' files: (N,) hexadecimal text."""
+        return self._sha256[self.rows(image_ids)]
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """One image's pixels: (height, width, 3) uint8, RGB, read-only."""
+        height, width = int(self._height[row]), int(self._width[row])
+        start = int(self._offset[row])
+        return self._bytes[start : start + height * width * 3].reshape(height, width, 3)
+
+
+def write_pixels(manifest: pd.DataFrame, short_side: int, pixels: Path, index: Path, threads: int) -> None:
+    """Decode every image of the manifest and shrink it to a short side in pixels; smaller ones stay as they are.
+
+    Raises:
+        DataError: listing the images that are gone, or are no longer those of the manifest.
+    """
+    shapes = [stored_shape(*size, short_side) for size in zip(manifest["height"], manifest["width"], strict=True)]
+    heights, widths = np.array(shapes, dtype=np.int64).T
+    ends = np.cumsum(heights * widths * 3)
+    offsets = np.concatenate([[0], ends[:-1]])
+    with atomic(pixels) as temporary:
+        store = np.memmap(temporary, dtype=np.uint8, mode="w+", shape=(int(ends[-1]),))
+
+        def decode(path: str, sha256: str, offset: int, shape: tuple[int, int]) -> None:
+            block = np.asarray(_shrunk(read_rgb(path, sha256), shape))
+            store[offset : offset + block.size] = block.reshape(-1)
+
+        for_each_image(decode, manifest["path"], threads, "Decoding", manifest["sha256"], offsets, shapes)
+        store.flush()
+    with atomic(index) as temporary, open(temporary, "wb") as file:
+        identity = {name: manifest[name].to_numpy(dtype=np.str_) for name in ("image_id", "sha256")}
+        np.savez(file, **identity, offset=offsets, height=heights, width=widths)
+
+
+def stored_shape(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """(height, width) with the short side brought down to ``short_side``, the shape kept."""
+    scale = min(1, short_side / min(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _shrunk(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
+    height, width = shape
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)

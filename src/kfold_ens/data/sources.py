@@ -1,0 +1,312 @@
+"""Where images come from: every source becomes one table of images, with the label its user gave it.
+
+A listing has a row an image: ``image_id`` (unique, the same on every machine), ``name`` (what the user calls it),
+``path``, ``split`` (train or test) and ``label`` (the user's own string, empty where unknown).
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from sklearn.model_selection import train_test_split
+
+from kfold_ens import config
+from kfold_ens.data.images import EXTENSIONS
+from kfold_ens.errors import DataError, listing
+from kfold_ens.files import read_table
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ["image_id", "name", "path", "split", "label"]
+HELD_OUT = 0.2  # the share of a dataset without a test split that becomes its test set
+
+
+def list_images(data: config.Data, seed: int, export: Path) -> pd.DataFrame:
+    """List a source's images; sources that are no files yet are written below ``export`` first.
+
+    Raises:
+        DataError: naming every folder, table, image or label at fault.
+    """
+    images = SOURCES[data.source](data, seed, export)
+    for split in ("train", "test"):
+        if not (images["split"] == split).any():
+            raise DataError(f"data: there are no {split} images. Readable are files named {', '.join(EXTENSIONS)}.")
+    return images.reset_index(drop=True)
+
+
+# --- folders ---------------------------------------------------------------------------------------------
+
+
+def from_folders(data: config.ImageFolder, seed: int, export: Path) -> pd.DataFrame:
+    """Training folders of class folders, merged, and a test folder read with everything below it."""
+    train = pd.concat([_class_folders(Path(root), prefix) for root, prefix in _prefixes(data.train)])
+    test = _image_rows(Path(data.test), "test", "test", label=None)
+    _refuse_shared_files(train, test)
+    _refuse_empty_classes(data.train, train)
+    return pd.concat([_limit(train, data, seed), test])
+
+
+def _prefixes(roots: list[str]) -> list[tuple[str, str]]:
+    """A prefix for the ids of each training folder, so that equal file names in two of them stay apart."""
+    if len(roots) == 1:
+        return [(roots[0], "train")]
+    names = [Path(root).name for root in roots]
+    distinct = len(set(names)) == len(names)
+    return [(root, f"train/{name if distinct else root}") for root, name in zip(roots, names, strict=True)]
+
+
+def _class_folders(root: Path, prefix: str) -> pd.DataFrame:
+    folders = _subfolders(root)
+    if not folders:
+        raise DataError(f"data.train: {root} holds no class folders; put images into {root}/<class>/")
+    stray = [entry for entry in os.scandir(root) if entry.is_file()]
+    if stray:
+        log.info("%d files beside the class folders of %s are ignored", len(stray), root)
+    return pd.concat([_image_rows(root / name, f"{prefix}/{name}", "train", name) for name in folders])
+
+
+def _subfolders(root: Path) -> list[str]:
+    if not root.is_dir():
+        raise DataError(f"data: there is no folder {root} (looked in {Path.cwd()})")
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _image_rows(root: Path, prefix: str, split: str, label: str | None) -> pd.DataFrame:
+    names = sorted(_files_below(root))
+    ignored = [name for name in names if not name.lower().endswith(EXTENSIONS)]
+    if ignored:
+        log.info("%d files below %s that are no images by their names are ignored", len(ignored), root)
+    names = [name for name in names if name.lower().endswith(EXTENSIONS)]
+    return pd.DataFrame(
+        {
+            "image_id": [f"{prefix}/{name}" for name in names],
+            "name": names,
+            "path": [str(root / name) for name in names],
+            "split": split,
+            "label": label or "",
+        },
+        columns=COLUMNS,
+        dtype=object,
+    )
+
+
+def _files_below(root: Path) -> Iterator[str]:
+    """Paths of all files below a folder, relative to it; links are followed, loops and hidden names are not."""
+    if not root.is_dir():
+        raise DataError(f"data: there is no folder {root} (looked in {Path.cwd()})")
+    seen = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        if os.path.realpath(folder) in seen:
+            subfolders.clear()
+            continue
+        seen.add(os.path.realpath(folder))
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith("."):
+                yield _utf8(Path(folder, name).relative_to(root))
+
+
+def _utf8(path: Path) -> str:
+    text = path.as_posix()
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"data: the file name {text!r} is not UTF-8; rename it") from None
+    return text
+
+
+def _refuse_shared_files(train: pd.DataFrame, test: pd.DataFrame) -> None:
+    shared = set(train["path"]) & set(test["path"])
+    if shared:
+        raise DataError(f"data.test lies inside a training folder; it shares\n{listing(sorted(shared))}")
+
+
+def _refuse_empty_classes(roots: list[str], train: pd.DataFrame) -> None:
+    classes = {name for root in roots for name in _subfolders(Path(root))}
+    empty = sorted(classes - set(train["label"]))
+    if empty:
+        raise DataError(f"data.train: these class folders hold no image; fill or remove them:\n{listing(empty)}")
+
+
+# --- tables ----------------------------------------------------------------------------------------------
+
+
+def from_tables(data: config.Csv, seed: int, export: Path) -> pd.DataFrame:
+    """A table of training ids and labels, a table of test ids, and the folder the ids are files of."""
+    train = _table(data.train, [data.id_column, data.label_column])
+    _refuse_unlabelled(train, data)
+    test = _table(data.test, [data.id_column])
+    train_rows = _table_rows(train[data.id_column], "train", data.images, data.train, train[data.label_column])
+    test_rows = _table_rows(test[data.id_column], "test", data.test_images or data.images, data.test, "")
+    return pd.concat([_limit(train_rows.sort_values("image_id"), data, seed), test_rows])
+
+
+def _table(path: str, columns: list[str]) -> pd.DataFrame:
+    try:
+        table = read_table(path)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"data: {path} cannot be read as a CSV table: {error}") from None
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise DataError(f"{path} has the columns {list(table)}, but not {missing}; see id_column and label_column")
+    return table
+
+
+def _refuse_unlabelled(train: pd.DataFrame, data: config.Csv) -> None:
+    unlabelled = train.loc[train[data.label_column] == "", data.id_column]
+    if len(unlabelled):
+        raise DataError(f"{data.train}: these images have no label:\n{listing(unlabelled)}")
+
+
+def _table_rows(ids: pd.Series, split: str, folder: str, table: str, labels: Any) -> pd.DataFrame:
+    repeated = sorted(ids[ids.duplicated()].unique())
+    if repeated:
+        raise DataError(f"{table} lists these images more than once:\n{listing(repeated)}")
+    paths = [_find(Path(folder), name) for name in ids]
+    missing = [name for name, path in zip(ids, paths, strict=True) if path is None]
+    if missing:
+        raise DataError(f"{table} lists images that are not in {folder}:\n{listing(missing)}")
+    rows = {"image_id": [f"{split}/{name}" for name in ids], "name": list(ids), "path": paths, "split": split}
+    return pd.DataFrame(rows, dtype=object).assign(label=getattr(labels, "array", labels))
+
+
+def _find(folder: Path, name: str) -> str | None:
+    """The file an id means: the id itself, or the id and an image's extension. Never one outside the folder."""
+    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        return None
+    candidates = (folder / f"{name}{extension}" for extension in ("", *EXTENSIONS))
+    return next((str(path) for path in candidates if path.is_file()), None)
+
+
+# --- datasets of libraries -------------------------------------------------------------------------------
+
+
+def from_digits(data: config.Digits, seed: int, export: Path) -> pd.DataFrame:
+    """scikit-learn's 8x8 digits, whose 17 grey levels are spread over 0 to 255."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = (digits.images * (255 / 16)).round().astype(np.uint8)
+    items = [(Image.fromarray(image), str(target)) for image, target in zip(pixels, digits.target, strict=True)]
+    return _export({"": items}, data, seed, export)
+
+
+def from_torchvision(data: config.Torchvision, seed: int, export: Path) -> pd.DataFrame:
+    """A torchvision dataset by its class name; images it keeps as files are used where they are."""
+    from torchvision import datasets
+
+    kind = getattr(datasets, data.name, None)
+    if not (inspect.isclass(kind) and issubclass(kind, datasets.VisionDataset)):
+        raise DataError(f"data.name: torchvision has no dataset {data.name!r}; see torchvision.datasets for the names")
+    splits = {split: _TorchvisionItems(_open_dataset(kind, data, split)) for split in _splits(kind)}
+    return _export(splits, data, seed, export)
+
+
+def _splits(kind: type) -> list[str]:
+    parameters = inspect.signature(kind).parameters
+    return ["train", "test"] if {"train", "split"} & set(parameters) else [""]
+
+
+def _open_dataset(kind: type, data: config.Torchvision, split: str) -> Any:
+    """Open one split, trying the names that torchvision's datasets give their splits."""
+    parameters = inspect.signature(kind).parameters
+    options: dict[str, Any] = {"download": data.download} if "download" in parameters else {}
+    if "loader" in parameters:
+        options["loader"] = Path  # the image stays the file it is
+    try:
+        if "train" in parameters:
+            return kind(data.root, train=split == "train", **options)
+        if "split" in parameters:
+            return _first_split(kind, data.root, ("trainval", "train") if split == "train" else ("test", "val"), options)
+        return kind(data.root, **options)
+    except (RuntimeError, OSError) as error:
+        raise DataError(
+            f"data: torchvision cannot read {data.name} below {data.root}: {error}\n"
+            f"  Without a network, put its files there by hand: torchvision's documentation of {data.name} names them."
+        ) from None
+    except (TypeError, ModuleNotFoundError) as error:
+        raise DataError(f"data.name: {data.name} cannot be used here: {error}") from None
+
+
+def _first_split(kind: type, root: str, names: Iterable[str], options: dict[str, Any]) -> Any:
+    for name in names:
+        try:
+            return kind(root, split=name, **options)
+        except ValueError as error:  # torchvision's answer to the name of a split that it does not have
+            refused = error
+    raise DataError(f"data.name: {kind.__name__} has none of the splits {tuple(names)}: {refused}")
+
+
+class _TorchvisionItems:
+    """A dataset as a sequence of (image or path, label)."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+        self._classes = getattr(dataset, "classes", None)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image | Path, str]:
+        image, target = self._dataset[index]
+        if not isinstance(target, int | np.integer):
+            raise DataError(f"data.name: the targets of {type(self._dataset).__name__} are no class labels")
+        return image, str(self._classes[int(target)] if self._classes else int(target))
+
+
+def _export(splits: dict[str, Any], data: config.Source, seed: int, export: Path) -> pd.DataFrame:
+    """List a library's items, and write those that are no files yet as PNG."""
+    tables = [_item_rows(split, items) for split, items in splits.items()]
+    images = _limit(_hold_out(pd.concat(tables, ignore_index=True)), data, seed)
+    images["path"] = [_as_file(splits[row.origin][row.index][0], export / row.name) for row in _rows(images)]
+    return images[COLUMNS]
+
+
+def _item_rows(split: str, items: Any) -> pd.DataFrame:
+    indices = range(len(items))
+    names = [f"{split or 'image'}-{index:06d}.png" for index in indices]
+    labels = [items[index][1] for index in indices]
+    return pd.DataFrame({"origin": split, "index": indices, "name": names, "split": split, "label": labels})
+
+
+def _hold_out(images: pd.DataFrame) -> pd.DataFrame:
+    if (images["split"] == "").any():
+        _, test = train_test_split(images.index, test_size=HELD_OUT, stratify=images["label"], random_state=0)
+        images["split"] = np.where(images.index.isin(test), "test", "train")
+    return images.assign(image_id=images["split"] + "/" + images["name"])
+
+
+def _rows(images: pd.DataFrame) -> Iterator[Any]:
+    return (row for row in images[["origin", "index", "name"]].itertuples(index=False))
+
+
+def _as_file(image: Image.Image | Path, path: Path) -> str:
+    if isinstance(image, Path):
+        return str(image)
+    image.save(path)
+    return str(path)
+
+
+def _limit(images: pd.DataFrame, data: config.Source, seed: int) -> pd.DataFrame:
+    """At most ``limit_per_class`` images of each class and split, drawn by the seed."""
+    if data.limit_per_class is None:
+        return images
+    shuffled = images.sort_values("image_id").sample(frac=1, random_state=seed)
+    kept = shuffled.groupby(["split", "label"], sort=False).head(data.limit_per_class)
+    return images.loc[images["image_id"].isin(kept["image_id"])].copy()
+
+
+SOURCES: dict[str, Callable[[Any, int, Path], pd.DataFrame]] = {
+    "digits": from_digits,
+    "imagefolder": from_folders,
+    "csv": from_tables,
+    "torchvision": from_torchvision,
+}

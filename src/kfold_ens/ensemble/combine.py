@@ -1,0 +1,71 @@
+"""Many models' logits to one: average of logits, average of softmax, majority vote.
+
+Each method takes ``logits_mnk``: M members, N images, K classes, and gives scores (N, K) whose largest is the
+prediction; on a tie the first class wins. No method depends on the order of its members: members are sorted, value
+by value, before they are added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+from scipy.special import log_softmax, logsumexp
+
+from kfold_ens.errors import KfoldError, listing
+from kfold_ens.exchange import Logits
+
+
+def average(logits_mnk: np.ndarray) -> np.ndarray:
+    """The mean of the members' logits."""
+    return np.sort(logits_mnk, axis=0).mean(axis=0)
+
+
+def average_softmax(logits_mnk: np.ndarray) -> np.ndarray:
+    """The logarithm of the members' mean softmax: finite for all finite logits."""
+    members = np.sort(log_softmax(logits_mnk, axis=2), axis=0)
+    return logsumexp(members, axis=0) - np.log(len(members))
+
+
+def vote(logits_mnk: np.ndarray) -> np.ndarray:
+    """The number of members whose prediction a class is; ties go to the larger summed softmax, then to class order.
+
+    The score is votes + rank / K, where the rank, from 0, is that of the class's summed softmax in its row.
+    """
+    num_classes = logits_mnk.shape[2]
+    votes = (logits_mnk.argmax(axis=2)[:, :, None] == np.arange(num_classes)).sum(axis=0)
+    rank = pd.DataFrame(average_softmax(logits_mnk)).rank(axis=1, method="dense").to_numpy() - 1
+    return votes + rank / num_classes
+
+
+METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "average": average,
+    "softmax": average_softmax,
+    "vote": vote,
+}
+
+
+def combine(members: Mapping[str, Logits], method: str) -> Logits:
+    """Combine members, named for messages, over the images and classes of the first; float64.
+
+    Raises:
+        KfoldError: naming the member whose images or classes are others.
+    """
+    first = next(iter(members.values()))
+    logits_mnk = np.stack([_aligned(name, member, first) for name, member in members.items()])
+    return Logits(first.image_id, METHODS[method](logits_mnk.astype(np.float64)), first.classes)
+
+
+def _aligned(name: str, member: Logits, first: Logits) -> np.ndarray:
+    """A member's logits with the rows and columns of the first member."""
+    rows = _positions(f"{name}: images", member.image_id, first.image_id)
+    columns = _positions(f"{name}: classes", member.classes, first.classes)
+    return member.values[np.ix_(rows, columns)]
+
+
+def _positions(what: str, own: np.ndarray | tuple[str, ...], wanted: np.ndarray | tuple[str, ...]) -> np.ndarray:
+    differing = sorted(set(own) ^ set(wanted))
+    if differing or len(own) != len(wanted):
+        raise KfoldError(f"{what} differ from the first fold's; predict that fold again:\n{listing(differing)}")
+    return pd.Index(own).get_indexer(pd.Index(wanted))

@@ -1,0 +1,96 @@
+"""How good the folds and their combinations are, with the interval that goes with the number of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from kfold_ens.config import Submission
+from kfold_ens.errors import DataError, listing
+from kfold_ens.exchange import Logits
+from kfold_ens.files import read_table
+from kfold_ens.naming import submission_names
+
+
+def score(logits: Logits, label_of: Mapping[str, str]) -> dict[str, Any] | None:
+    """Accuracy over the images whose label is known, with Wilson's 95% interval; None where there are none."""
+    known = np.array([bool(label_of.get(image_id)) for image_id in logits.image_id], dtype=bool)
+    if not known.any():
+        return None
+    truth = np.array([label_of[image_id] for image_id in logits.image_id[known]], dtype=object)
+    correct = int((logits.predictions()[known] == truth).sum())
+    interval = binomtest(correct, len(truth)).proportion_ci(0.95, method="wilson")
+    return {
+        "accuracy": correct / len(truth),
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "correct": correct,
+        "images": len(truth),
+    }
+
+
+def concatenated(parts: list[Logits]) -> Logits:
+    """The out-of-fold logits of all folds as one set; every part has the same classes, in the same order."""
+    return Logits(
+        np.concatenate([part.image_id for part in parts]),
+        np.concatenate([part.values for part in parts]),
+        parts[0].classes,
+    )
+
+
+def summarize(
+    oof: Mapping[int, Logits], test: Mapping[int, Logits], combined: Mapping[str, Logits], label_of: Mapping[str, str]
+) -> dict[str, Any]:
+    """``metrics.json``: out-of-fold accuracy, and test accuracy of every fold and method where labels are known."""
+    return {
+        "out_of_fold": score(concatenated(list(oof.values())), label_of),
+        "folds": {
+            str(fold): {"out_of_fold": score(oof[fold], label_of), "test": score(test[fold], label_of)} for fold in oof
+        },
+        "methods": {method: {"test": score(logits, label_of)} for method, logits in combined.items()},
+    }
+
+
+def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Submission, names: str) -> dict[str, str]:
+    """Labels by image id: the manifest's, and those of a table in the submission's format for test images.
+
+    Raises:
+        DataError: where the table lacks a column, or names an image that is no test image.
+    """
+    labels = dict(zip(manifest["image_id"], manifest["label"], strict=True))
+    if test_labels is None:
+        return labels
+    table = read_table(test_labels)
+    columns = [submission.id_column, submission.label_column]
+    if not set(columns) <= set(table):
+        raise DataError(f"data.test_labels: {test_labels} has the columns {list(table)}; it should have {columns}")
+    test = manifest[manifest["split"] == "test"]
+    image_of = dict(zip(submission_names(test, names), test["image_id"], strict=True))
+    unknown = sorted(set(table[columns[0]]) - set(image_of))
+    if unknown:
+        raise DataError(f"data.test_labels: {test_labels} names images that are no test images:\n{listing(unknown)}")
+    given = zip(table[columns[0]], table[columns[1]], strict=True)
+    return labels | {image_of[name]: label for name, label in given}
+
+
+def as_text(metrics: Mapping[str, Any], chosen: str) -> str:
+    """The metrics as a small table for the terminal."""
+    rows = [("fold", "out-of-fold", "test")]
+    rows += [(name, _cell(fold["out_of_fold"]), _cell(fold["test"])) for name, fold in metrics["folds"].items()]
+    rows += [("all folds", _cell(metrics["out_of_fold"], interval=True), "")]
+    rows += [
+        (f"{method} *" if method == chosen else method, "", _cell(entry["test"], interval=True))
+        for method, entry in metrics["methods"].items()
+    ]
+    return "\n".join(f"  {name:<12}{oof:<28}{test}".rstrip() for name, oof, test in rows)
+
+
+def _cell(entry: Mapping[str, Any] | None, interval: bool = False) -> str:
+    if entry is None:
+        return "no labels"
+    text = f"{entry['accuracy']:.4f}"
+    return f"{text} ({entry['low']:.4f} to {entry['high']:.4f})" if interval else text

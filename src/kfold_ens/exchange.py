@@ -1,0 +1,60 @@
+"""What one model, or one combination of models, says about a set of images: the file that passes between rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kfold_ens.files import atomic
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Logits of N images over K classes; rows belong to ``image_id``, columns to ``classes``."""
+
+    image_id: np.ndarray  # (N,) text
+    values: np.ndarray  # (N, K) floating point
+    classes: tuple[str, ...]  # (K,)
+
+    def __post_init__(self) -> None:
+        if self.values.shape != (len(self.image_id), len(self.classes)):
+            raise ValueError(
+                f"logits of shape {self.values.shape} do not fit "
+                f"{len(self.image_id)} images and {len(self.classes)} classes"
+            )
+
+    def predictions(self) -> np.ndarray:
+        """The label of each image's largest logit, the first class on a tie: (N,) text."""
+        return np.array(self.classes, dtype=object)[self.values.argmax(axis=1)]
+
+
+def write_logits(path: str | Path, logits: Logits) -> None:
+    """Write a logits file, whole or not at all, readable without pickle."""
+    columns = {
+        "image_id": np.asarray(logits.image_id, dtype=np.str_),
+        "logits": logits.values,
+        "classes": np.asarray(logits.classes, dtype=np.str_),
+    }
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **columns)
+
+
+def read_logits(path: str | Path) -> Logits:
+    """Read a logits file.
+
+    Raises:
+        ValueError: naming the file, where its ids repeat or a value is not finite.
+    """
+    with np.load(path, allow_pickle=False) as columns:
+        logits = Logits(
+            image_id=columns["image_id"].astype(object),
+            values=columns["logits"],
+            classes=tuple(columns["classes"].tolist()),
+        )
+    if len(np.unique(logits.image_id)) != len(logits.image_id):
+        raise ValueError(f"{path} holds an image twice; remove it and run again")
+    if not np.isfinite(logits.values).all():
+        raise ValueError(f"{path} holds values that are not finite; train that fold again")
+    return logits

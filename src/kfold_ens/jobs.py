@@ -1,0 +1,56 @@
+"""What every rule's script does around its one call: a log, and errors that people can read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from kfold_ens.errors import KfoldError
+
+log = logging.getLogger("kfold_ens")
+
+TERMINATED = 128 + signal.SIGTERM  # 143: what a shell reports of a process ended by SIGTERM
+
+
+class Preempted(Exception):
+    """The job was asked to end, and has saved what it needs to go on."""
+
+
+@contextmanager
+def job(log_file: str) -> Iterator[None]:
+    """Log to a file and to the terminal; print a KfoldError as a message and exit with 1, a Preempted with 143."""
+    _log_to(log_file)
+    with logging_redirect_tqdm([log]):
+        try:
+            yield
+        except KfoldError as error:
+            log.error("ERROR: %s", error)
+            sys.exit(1)
+        except Preempted as reason:
+            log.warning("%s", reason)
+            sys.exit(TERMINATED)
+        except Exception:
+            log.exception("This is a defect of kfold_ens; please report it with the lines below.")
+            sys.exit(1)
+
+
+def _log_to(log_file: str) -> None:
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    file = logging.FileHandler(log_file, mode="w", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers = [file, terminal]
+
+
+def usable_threads(threads: int) -> int:
+    """As many threads as the rule was given, but no more than there are processors for this job."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(threads, available))

@@ -1,0 +1,80 @@
+"""A backbone with a head on it, and the file a trained one is kept in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from kfold_ens.config import TrainingRecipe
+from kfold_ens.errors import KfoldError
+from kfold_ens.files import atomic, canonical
+from kfold_ens.network.backbones import build_backbone
+from kfold_ens.network.heads import build_head
+
+
+class Classifier(nn.Module):
+    """Images (N, 3, size, size) to logits (N, K)."""
+
+    def __init__(self, recipe: TrainingRecipe, num_classes: int) -> None:
+        super().__init__()
+        self.backbone, features = build_backbone(recipe.backbone)
+        self.head = build_head(recipe.head, features, num_classes)
+
+    def forward(self, images_nchw: Tensor) -> Tensor:
+        return self.head(self.backbone(images_nchw))
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A fold's chosen weights and what they belong to."""
+
+    recipe: TrainingRecipe
+    classes: tuple[str, ...]
+    fingerprint: str
+    weights: Mapping[str, Tensor]
+
+    def network(self) -> Classifier:
+        """The network with these weights, in evaluation mode."""
+        network = Classifier(self.recipe, len(self.classes))
+        network.load_state_dict(self.weights)
+        return network.eval()
+
+
+def save_model(path: str | Path, model: TrainedModel) -> None:
+    """Write a model whole or not at all; class list, recipe and fingerprint go into the file's header."""
+    header = {
+        "recipe": canonical(model.recipe.model_dump(mode="json")),
+        "classes": canonical(list(model.classes)),
+        "fingerprint": model.fingerprint,
+    }
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.weights.items()}
+    with atomic(path) as temporary:
+        save_file(weights, temporary, metadata=header)
+
+
+def load_model(path: str | Path) -> TrainedModel:
+    """Read a model back.
+
+    Raises:
+        KfoldError: naming the file, where it is not a model of this workflow.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        recipe = TrainingRecipe.model_validate_json(header["recipe"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise KfoldError(f"{path} is no model of this workflow ({error}); remove it and run again") from None
+    return TrainedModel(recipe, tuple(json.loads(header["classes"])), header["fingerprint"], weights)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """channels_last where cuDNN's and MPS's convolutions want it."""
+    return torch.contiguous_format if device.type == "cpu" else torch.channels_last

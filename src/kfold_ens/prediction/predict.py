@@ -1,0 +1,52 @@
+"""One fold model's logits for one set of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kfold_ens.data.manifest import read_manifest
+from kfold_ens.data.pixels import PixelStore
+from kfold_ens.exchange import Logits, write_logits
+from kfold_ens.files import read_table
+from kfold_ens.network.classifier import Classifier, TrainedModel, load_model, memory_format
+from kfold_ens.training.augmentation import build_evaluation_view
+from kfold_ens.training.evaluation import Compute, predict_logits
+from kfold_ens.training.loader import evaluation_batches
+
+
+def on_device(model: TrainedModel, compute: Compute) -> Classifier:
+    """The model's network, ready to predict."""
+    return model.network().to(compute.device, memory_format=memory_format(compute.device))
+
+
+def predict(
+    model: TrainedModel, network: Classifier, store: PixelStore, image_ids: Sequence[str], compute: Compute
+) -> Logits:
+    """Logits of these images, in their order, through the recipe's evaluation view."""
+    recipe = model.recipe
+    view = build_evaluation_view(recipe.image)
+    batches = evaluation_batches(store, image_ids, view, recipe.batch_size, compute.workers, compute.pin)
+    values = predict_logits(network, batches, recipe.image, compute)
+    return Logits(np.asarray(image_ids, dtype=object), values, model.classes)
+
+
+def predict_fold(
+    fold: int,
+    model_file: str,
+    manifest_file: str,
+    folds_file: str,
+    store: PixelStore,
+    compute: Compute,
+    oof_file: str,
+    test_file: str,
+) -> None:
+    """Write a fold model's logits for the images held out from it, and for the test images."""
+    model = load_model(model_file)
+    network = on_device(model, compute)
+    folds = read_table(folds_file)
+    held_out = folds.loc[folds["fold"] == str(fold), "image_id"].to_numpy()
+    test = read_manifest(manifest_file, "test")["image_id"].to_numpy()
+    write_logits(oof_file, predict(model, network, store, held_out, compute))
+    write_logits(test_file, predict(model, network, store, test, compute))

@@ -1,0 +1,80 @@
+"""From a stored image to a view of the network's size: randomly for training, always the same for evaluation.
+
+Views are uint8 tensors (3, size, size); the device turns them into floats (``to_input``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from kfold_ens import config
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def _resize(step: config.Resize, size: int) -> v2.Transform:
+    return v2.Resize((size, size), antialias=True)
+
+
+def _random_resized_crop(step: config.RandomResizedCrop, size: int) -> v2.Transform:
+    return v2.RandomResizedCrop(size, scale=step.scale, ratio=step.ratio, antialias=True)
+
+
+def _horizontal_flip(step: config.HorizontalFlip, size: int) -> v2.Transform:
+    return v2.RandomHorizontalFlip(step.probability)
+
+
+def _rotation(step: config.Rotation, size: int) -> v2.Transform:
+    return v2.RandomRotation(step.degrees, interpolation=v2.InterpolationMode(step.interpolation))
+
+
+def _affine(step: config.Affine, size: int) -> v2.Transform:
+    return v2.RandomAffine(
+        step.degrees,
+        translate=(step.translate, step.translate),
+        scale=step.scale,
+        interpolation=v2.InterpolationMode(step.interpolation),
+    )
+
+
+AUGMENTATIONS: dict[str, Callable[..., v2.Transform]] = {
+    "resize": _resize,
+    "random_resized_crop": _random_resized_crop,
+    "horizontal_flip": _horizontal_flip,
+    "rotation": _rotation,
+    "affine": _affine,
+}
+
+
+def build_augmentation(steps: Sequence[config.Augmentation], size: int) -> v2.Transform:
+    """The random views of training; draws from torch's global generator."""
+    return v2.Compose([AUGMENTATIONS[step.kind](step, size) for step in steps])
+
+
+def _squash(image: config.Squash) -> v2.Transform:
+    return v2.Resize((image.size, image.size), antialias=True)
+
+
+def _center_crop(image: config.CenterCrop) -> v2.Transform:
+    return v2.Compose([v2.Resize(image.resize, antialias=True), v2.CenterCrop(image.size)])
+
+
+EVALUATION_VIEWS: dict[str, Callable[..., v2.Transform]] = {"squash": _squash, "center_crop": _center_crop}
+
+
+def build_evaluation_view(image: config.Image) -> v2.Transform:
+    """The one view of evaluation."""
+    return EVALUATION_VIEWS[image.kind](image)
+
+
+def to_input(
+    views_nchw: Tensor, image: config.Image, device: torch.device, memory_format: torch.memory_format
+) -> Tensor:
+    """Views (N, 3, size, size) uint8 to the network's input on its device: float32 in [0, 1], or normalised."""
+    inputs = views_nchw.to(device, non_blocking=True).to(torch.float32, memory_format=memory_format).div_(255)
+    return v2.functional.normalize(inputs, IMAGENET_MEAN, IMAGENET_STD, inplace=True) if image.normalize else inputs

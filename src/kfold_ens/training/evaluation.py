@@ -1,0 +1,58 @@
+"""What a network says about images it is not training on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kfold_ens import config
+from kfold_ens.devices import autocast_dtype, leased_device
+from kfold_ens.jobs import usable_threads
+from kfold_ens.network.classifier import memory_format
+from kfold_ens.training.augmentation import to_input
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a job computes: its device, the type of its autocast (None: float32 throughout), and its loader workers."""
+
+    device: torch.device
+    dtype: torch.dtype | None
+    workers: int
+
+    @property
+    def pin(self) -> bool:
+        return self.device.type == "cuda"
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
+
+    def input(self, views_nchw: Tensor, image: config.Image) -> Tensor:
+        """Views (N, 3, size, size) uint8 to the network's float32 input on the device."""
+        return to_input(views_nchw, image, self.device, memory_format(self.device))
+
+
+@contextmanager
+def leased_compute(run: config.Config, threads: int) -> Iterator[Compute]:
+    """The device a run asks for, held until the end, with a rule's threads put to use."""
+    threads = usable_threads(threads)
+    torch.set_num_threads(threads)
+    with leased_device(run.device) as device:
+        workers = threads if device.type == "cuda" else 0  # on a CPU the network itself wants the threads
+        yield Compute(device, autocast_dtype(device, run.precision), workers)
+
+
+@torch.inference_mode()
+def predict_logits(network: nn.Module, batches: Iterable[Tensor], image: config.Image, compute: Compute) -> np.ndarray:
+    """Logits of every image of the batches, in their order: (N, K) float32. Leaves the network in evaluation mode."""
+    network.eval()
+    logits = []
+    for views in batches:
+        with compute.autocast():
+            logits.append(network(compute.input(views, image)).float())
+    return torch.cat(logits).cpu().numpy()

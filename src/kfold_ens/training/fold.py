@@ -1,0 +1,334 @@
+"""Training one fold, from images and a recipe to the chosen weights."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from kfold_ens.config import TrainingRecipe
+from kfold_ens.data.manifest import read_manifest
+from kfold_ens.data.pixels import PixelStore
+from kfold_ens.errors import KfoldError
+from kfold_ens.files import fingerprint, read_json, read_table, sha256_of, write_table
+from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format, save_model
+from kfold_ens.network.weights import load_backbone
+from kfold_ens.randomness import derive_seed
+from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view
+from kfold_ens.training.evaluation import Compute, predict_logits
+from kfold_ens.training.loader import EpochOrder, Images, TrainingViews, evaluation_batches, training_batches
+from kfold_ens.training.losses import build_loss
+from kfold_ens.training.mixing import build_mixing
+from kfold_ens.training.optimizers import build_optimizer
+from kfold_ens.training.schedules import build_schedule
+from kfold_ens.training.state import Checkpoints, StateFile
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What a fold's weights follow from, besides its recipe and pretrained weights."""
+
+    number: int
+    seed: int
+    train: Images
+    validation: Images
+    classes: tuple[str, ...]
+
+
+def read_fold(number: int, seed: int, manifest: str, folds: str, classes: str, store: PixelStore) -> Fold:
+    """A fold's training and held-out images, from the files of the data stage."""
+    labels = tuple(read_json(classes))
+    class_index = {label: index for index, label in enumerate(labels)}
+    images = read_manifest(manifest, "train").merge(read_table(folds), on="image_id", validate="1:1")
+    targets = images["label"].map(class_index).to_numpy(dtype=np.int64)
+    held_out = (images["fold"] == str(number)).to_numpy()
+    train, validation = (
+        Images(store, images.loc[part, "image_id"].to_numpy(), targets[part]) for part in (~held_out, held_out)
+    )
+    return Fold(number, seed, train, validation, labels)
+
+
+@dataclass
+class Position:
+    """Where in the run training is, and what this epoch has added up to so far."""
+
+    epoch: int = 0
+    step: int = 0
+    images: int = 0
+    correct: float = 0
+    loss: float = 0  # summed over images
+    seconds: float = 0
+
+
+@dataclass
+class Best:
+    """The weights chosen so far."""
+
+    epoch: int = -1
+    score: float = -float("inf")
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Training:
+    """Everything that changes while a fold is trained; it can be saved after any step and go on from there."""
+
+    def __init__(self, recipe: TrainingRecipe, fold: Fold, weights: Path | None, compute: Compute) -> None:
+        torch.manual_seed(derive_seed("weights", fold.seed, fold.number))
+        self.recipe, self.fold, self.compute = recipe, fold, compute
+        self.network = Classifier(recipe, len(fold.classes))
+        if weights:
+            load_backbone(self.network.backbone, weights)
+        self.network.to(compute.device, memory_format=memory_format(compute.device))
+        self.order = EpochOrder(len(fold.train), recipe.batch_size, fold.seed, fold.number)
+        self.optimizer = build_optimizer(recipe.optimizer, self.network)
+        self.schedule = build_schedule(recipe.schedule, self.optimizer, recipe.epochs * self.order.steps_per_epoch)
+        self.criterion = build_loss(recipe.loss)
+        self.mixing = build_mixing(recipe.mixing, len(fold.classes))
+        self.position = Position()
+        self.best = Best()
+        self.history: list[dict[str, Any]] = []
+
+    def step(self, views: Tensor, labels: Tensor) -> None:
+        """One batch: views (B, 3, size, size) uint8 and class indices (B,)."""
+        torch.manual_seed(derive_seed("step", self.fold.seed, self.fold.number, self.position.epoch, self.position.step))
+        inputs, targets = self.mixing(
+            self.compute.input(views, self.recipe.image), labels.to(self.compute.device, non_blocking=True)
+        )
+        with self.compute.autocast():
+            logits = self.network(inputs)
+        loss = self.criterion(logits.float(), targets)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.after_step()
+        self._count(loss.detach(), logits.detach(), targets)
+
+    def _count(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch to the epoch's sums; they stay on the device, so nothing waits for it."""
+        labels = targets if targets.ndim == 1 else targets.argmax(dim=1)
+        self.position.images += len(labels)
+        self.position.loss = self.position.loss + loss * len(labels)
+        self.position.correct = self.position.correct + (logits.argmax(dim=1) == labels).sum()
+        self.position.step += 1
+
+    def finish_epoch(self, scores: dict[str, float], seconds: float) -> dict[str, Any]:
+        """Write the epoch into the history, keep its weights if they are the best, and move on."""
+        row = self._history_row(scores, seconds)
+        self.history.append(row)
+        score = {"best_accuracy": row["val_accuracy"], "best_loss": -row["val_loss"], "last": row["epoch"]}
+        if score[self.recipe.select] > self.best.score:
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+            self.best = Best(row["epoch"], score[self.recipe.select], weights)
+        self.schedule.after_epoch()
+        self.position = Position(epoch=self.position.epoch + 1)
+        return row
+
+    def _history_row(self, scores: dict[str, float], seconds: float) -> dict[str, Any]:
+        at = self.position
+        return {
+            "epoch": at.epoch + 1,
+            "lr": max(group["lr"] for group in self.optimizer.param_groups),
+            "train_loss": float(at.loss) / at.images,
+            "train_accuracy": float(at.correct) / at.images,
+            **scores,
+            "seconds": round(at.seconds + seconds, 2),
+            "images_per_second": round(at.images / at.seconds, 1),
+            "peak_memory_mb": round(_peak_memory_mb(self.compute.device)),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """All of it, as tensors and plain values."""
+        self.check_finite()
+        position = asdict(self.position) | {"loss": float(self.position.loss), "correct": float(self.position.correct)}
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.schedule.scheduler.state_dict(),
+            "position": position,
+            "best": {"epoch": self.best.epoch, "score": self.best.score, "weights": self.best.weights},
+            "history": self.history,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.scheduler.load_state_dict(state["scheduler"])
+        self.position = Position(**state["position"])
+        self.best = Best(**state["best"])
+        self.history = list(state["history"])
+
+    def check_finite(self) -> None:
+        """Stop where the loss is no number any more.
+
+        Raises:
+            KfoldError: naming fold, epoch and learning rate.
+        """
+        if not np.isfinite(float(self.position.loss)):
+            rate = max(group["lr"] for group in self.optimizer.param_groups)
+            raise KfoldError(
+                f"fold {self.fold.number}: the loss is not finite in epoch {self.position.epoch + 1}, by step "
+                f"{self.position.step}, at learning rate {rate:.3g}. Lower optimizer.lr in the recipe and run again."
+            )
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def train_fold(
+    recipe: TrainingRecipe,
+    fold: Fold,
+    weights: Path | None,
+    compute: Compute,
+    checkpoint_minutes: float,
+    state_folder: Path,
+    history_file: Path,
+    model_file: Path,
+    version: Any,
+) -> None:
+    """Train a fold, going on from its saved state where there is one, and save the chosen weights.
+
+    ``history_file`` is written anew after every epoch. The saved state is good for the same recipe, split, images,
+    pretrained weights and ``version`` only, and is removed when the fold is done.
+
+    Raises:
+        KfoldError: where the loss is not finite, or the pretrained weights do not fit.
+        Preempted: when a signal asked the job to end, after saving.
+    """
+    owner = _fingerprint(recipe, fold, weights, version)
+    training = Training(recipe, fold, weights, compute)
+    file = StateFile(state_folder, owner)
+    state = file.load()
+    if state:
+        training.restore(state)
+        at = training.position
+        log.info("fold %d goes on at epoch %d, step %d", fold.number, at.epoch + 1, at.step)
+    fit(training, Checkpoints(file, checkpoint_minutes), history_file)
+    log.info("fold %d: kept the weights of epoch %d", fold.number, training.best.epoch)
+    save_model(model_file, TrainedModel(recipe, fold.classes, owner, training.best.weights))
+    file.remove()
+
+
+def _fingerprint(recipe: TrainingRecipe, fold: Fold, weights: Path | None, version: Any) -> str:
+    """What a state must agree on to be gone on from."""
+    split = {
+        name: [images.image_id.tolist(), images.target.tolist(), images.store.sha256(images.image_id).tolist()]
+        for name, images in (("train", fold.train), ("validation", fold.validation))
+    }
+    return fingerprint(
+        {
+            "recipe": recipe.model_dump(mode="json"),
+            "fold": [fold.number, fold.seed, fold.classes],
+            "split": split,
+            "weights": sha256_of(weights) if weights else None,
+            "version": version,
+        }
+    )
+
+
+def fit(training: Training, checkpoints: Checkpoints, history_file: Path) -> None:
+    """Train to the last epoch: steps, then evaluation, then the epoch's row."""
+    recipe, fold, compute, order = training.recipe, training.fold, training.compute, training.order
+    augmentation = build_augmentation(recipe.augmentation, recipe.image.size)
+    views = TrainingViews(fold.train, augmentation, fold.seed, fold.number)
+    start = (training.position.epoch, training.position.step)
+    batches = training_batches(views, order, start, recipe.epochs, compute.workers, compute.pin)
+    validation = evaluation_batches(
+        fold.validation.store,
+        fold.validation.image_id,
+        build_evaluation_view(recipe.image),
+        recipe.batch_size,
+        compute.workers,
+        compute.pin,
+    )
+    with _progress_bar(training) as bar:
+        while training.position.epoch < recipe.epochs:
+            remaining = order.steps_per_epoch - training.position.step
+            train_epoch(training, islice(batches, remaining), checkpoints, bar)
+            started = time.perf_counter()
+            scores = validate(training, validation)
+            row = training.finish_epoch(scores, time.perf_counter() - started)
+            write_table(history_file, pd.DataFrame(training.history))
+            log.info("%s", _epoch_line(training, row))
+            checkpoints.after_step(training.state)
+
+
+def train_epoch(
+    training: Training, batches: Iterator[tuple[Tensor, Tensor]], checkpoints: Checkpoints, bar: tqdm
+) -> None:
+    """The rest of an epoch's steps."""
+    training.network.train()
+    before, started = training.position.seconds, time.perf_counter()
+    for views, labels in batches:
+        training.step(views, labels)
+        training.position.seconds = before + time.perf_counter() - started
+        if bar.update():  # it was drawn: the one moment to ask the device for numbers
+            _show(training, bar)
+        checkpoints.after_step(training.state)
+    training.check_finite()
+    training.position.seconds = before + time.perf_counter() - started
+
+
+def validate(training: Training, batches: Any) -> dict[str, float]:
+    """Loss and accuracy of the network on the fold's held-out images."""
+    logits = predict_logits(training.network, batches, training.recipe.image, training.compute)
+    if not np.isfinite(logits).all():
+        raise KfoldError(f"fold {training.fold.number}: logits are not finite; lower optimizer.lr and run again.")
+    target = training.fold.validation.target
+    loss = training.criterion(torch.from_numpy(logits), torch.from_numpy(target))
+    return {"val_loss": float(loss), "val_accuracy": float((logits.argmax(axis=1) == target).mean())}
+
+
+def _progress_bar(training: Training) -> tqdm:
+    steps = training.order.steps_per_epoch
+    done = training.position.epoch * steps + training.position.step
+    return tqdm(
+        desc=f"fold {training.fold.number}",
+        total=training.recipe.epochs * steps,
+        initial=done,
+        unit="step",
+        disable=None,
+        leave=False,
+        mininterval=0.5,
+        dynamic_ncols=True,
+        bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}",
+    )
+
+
+def _show(training: Training, bar: tqdm) -> None:
+    at = training.position
+    training.check_finite()
+    bar.set_postfix_str(
+        f"epoch {at.epoch + 1}/{training.recipe.epochs}, step {at.step}/{training.order.steps_per_epoch}, "
+        f"loss {float(at.loss) / at.images:.3f}, accuracy {float(at.correct) / at.images:.3f}, "
+        f"{at.images / at.seconds:.0f} images/s",
+        refresh=False,
+    )
+
+
+def _epoch_line(training: Training, row: dict[str, Any]) -> str:
+    return (
+        f"fold {training.fold.number}  epoch {row['epoch']}/{training.recipe.epochs}  lr {row['lr']:.2e}  "
+        f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}  "
+        f"validation loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}  "
+        f"{row['images_per_second']:.0f} images/s  {row['seconds']:.0f} s"
+    )
+

@@ -1,0 +1,122 @@
+"""Batches of views, each a function of (seed, fold, epoch, image) and never of the worker that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from kfold_ens.data.pixels import PixelStore
+from kfold_ens.randomness import derive_seed
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images of a pixel store: ids (N,) and class indices (N,)."""
+
+    store: PixelStore
+    image_id: np.ndarray
+    target: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+
+class TrainingViews(Dataset):
+    """Indexed by (epoch, position): one augmented view, and the image's class index."""
+
+    def __init__(self, images: Images, augmentation: v2.Transform, seed: int, fold: int) -> None:
+        self._images = images
+        self._rows = images.store.rows(images.image_id)
+        self._augmentation = augmentation
+        self._seed = (seed, fold)
+
+    def __getitem__(self, index: tuple[int, int]) -> tuple[Tensor, int]:
+        epoch, position = index
+        torch.manual_seed(derive_seed("view", *self._seed, epoch, str(self._images.image_id[position])))
+        image = as_tensor(self._images.store, self._rows[position])
+        return self._augmentation(image), int(self._images.target[position])
+
+
+class EvaluationViews(Dataset):
+    """The evaluation view of each image, in the order of the ids."""
+
+    def __init__(self, store: PixelStore, image_ids: np.ndarray, view: v2.Transform) -> None:
+        self._store = store
+        self._rows = store.rows(image_ids)
+        self._view = view
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, position: int) -> Tensor:
+        return self._view(as_tensor(self._store, self._rows[position]))
+
+
+def as_tensor(store: PixelStore, row: int) -> Tensor:
+    """One stored image: (3, height, width) uint8."""
+    return torch.from_numpy(store[row].copy()).permute(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """The batches of every epoch, as positions; the rest of a run can be had from any step on."""
+
+    num_images: int
+    batch_size: int
+    seed: int
+    fold: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """A last batch of a single image is left out: batch normalisation cannot train on it."""
+        full, rest = divmod(self.num_images, self.batch_size)
+        return full + (rest > 1)
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """The positions of each batch of an epoch."""
+        generator = np.random.default_rng(derive_seed("order", self.seed, self.fold, epoch))
+        order = generator.permutation(self.num_images)
+        cuts = range(self.batch_size, self.num_images, self.batch_size)
+        return np.split(order, cuts)[: self.steps_per_epoch]
+
+    def remaining(self, epoch: int, step: int, epochs: int) -> Iterator[list[tuple[int, int]]]:
+        """Indices into TrainingViews for every batch from (epoch, step) to the end of the run."""
+        while epoch < epochs:
+            for positions in self.batches(epoch)[step:]:
+                yield [(epoch, int(position)) for position in positions]
+            epoch, step = epoch + 1, 0
+
+
+class _Batches:
+    """What DataLoader wants of a batch sampler: something that can be iterated."""
+
+    def __init__(self, order: EpochOrder, start: tuple[int, int], epochs: int) -> None:
+        self._arguments = (*start, epochs)
+        self._order = order
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return self._order.remaining(*self._arguments)
+
+
+def training_batches(
+    views: TrainingViews, order: EpochOrder, start: tuple[int, int], epochs: int, workers: int, pin: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches (views (B, 3, size, size) uint8, class indices (B,)) from (epoch, step) to the end of the run."""
+    sampler = _Batches(order, start, epochs)
+    return iter(DataLoader(views, batch_sampler=sampler, num_workers=workers, pin_memory=pin))
+
+
+def evaluation_batches(
+    store: PixelStore, image_ids: Sequence[str], view: v2.Transform, batch_size: int, workers: int, pin: bool
+) -> DataLoader:
+    """Batches of evaluation views (B, 3, size, size) uint8, in the order of the ids."""
+    views = EvaluationViews(store, np.asarray(image_ids), view)
+    return DataLoader(
+        views, batch_size, num_workers=workers, pin_memory=pin, persistent_workers=workers > 0
+    )

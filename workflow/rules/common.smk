@@ -1,0 +1,76 @@
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+try:
+    from kfold_ens import data, ensemble, network, prediction, training
+    from kfold_ens.config import METHODS, find_recipe, load_config, load_recipe
+    from kfold_ens.errors import ConfigError
+    from kfold_ens.files import canonical, fingerprint, read_json
+except ModuleNotFoundError as error:
+    raise WorkflowError(f"{error}. Install the project first: pip install -e {workflow.basedir}")
+
+
+def checked(read, *arguments):
+    """Call a reader of the configuration; what it finds wrong is all that the user sees."""
+    try:
+        return read(*arguments)
+    except ConfigError as error:
+        raise WorkflowError(str(error))
+
+
+def as_param(model, **selection):
+    """A part of the configuration as a param: one text for equal values, so that only a change runs a job again."""
+    return canonical(model.model_dump(mode="json", **selection))
+
+
+def source_tables(source):
+    """The tables a data source is read from; a changed one is read again."""
+    return {"train": source.train, "test": source.test} if source.source == "csv" else {}
+
+
+def test_labels(source):
+    """The labels that test images are scored against, where the user has them."""
+    return {"test_labels": source.test_labels} if source.test_labels else {}
+
+
+def pretrained_weights(backbone):
+    """The file a backbone starts from: none, one of torchvision's, or the user's own."""
+    if backbone.weights == "none":
+        return {}
+    origin = fingerprint(backbone.weights)[:8] if local_weights(backbone) else backbone.weights
+    return {"weights": f"resources/weights/{backbone.name}.{origin}.safetensors"}
+
+
+def local_weights(backbone):
+    """The user's own weights, where the recipe names a file."""
+    return {"file": backbone.weights} if Path(backbone.weights).suffix else {}
+
+
+def cap_gpus():
+    """Snakemake drops the profile's cap when other --resources are given, and would start all folds at once."""
+    if "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", 1)
+
+
+def show_metrics(path):
+    """Print the scores at the end of a run that has them."""
+    if Path(path).is_file():
+        from kfold_ens.ensemble.metrics import as_text
+
+        print(f"\n{path}\n{as_text(read_json(path), RUN.ensemble)}\n\nresults/submission.csv is ready: {RUN.ensemble}")
+
+
+RUN = checked(load_config, config)
+RECIPE_FILE = checked(find_recipe, RUN.recipe, Path(workflow.basedir, "recipes"))
+RECIPE = RECIPE_FILE.stem
+SLOTS = checked(load_recipe, RECIPE_FILE)
+FOLDS = range(RUN.num_folds)
+
+if workflow.is_main_process:
+    cap_gpus()
+
+
+wildcard_constraints:
+    short_side=r"\d+",
+    method="|".join(METHODS),

@@ -1,0 +1,65 @@
+MANIFEST = "results/data/manifest.csv"
+CLASSES = "results/data/classes.json"
+PIXELS = f"results/data/pixels-{SLOTS.image.short_side}/pixels.u8"
+INDEX = f"results/data/pixels-{SLOTS.image.short_side}/index.npz"
+
+
+# Every image with its label, hash and size; refuses what cannot be trained on.
+rule manifest:
+    input:
+        **source_tables(RUN.data),
+    output:
+        manifest=MANIFEST,
+        classes=CLASSES,
+        images=directory("results/data/images"),
+    params:
+        data=as_param(RUN.data, exclude={"test_labels"}),
+        seed=RUN.seed,
+        version=data.VERSION,
+    threads: 4
+    log:
+        "logs/data/manifest.log",
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/manifest.py"
+
+
+# The one split that every recipe uses.
+rule folds:
+    input:
+        manifest=MANIFEST,
+    output:
+        folds="results/data/folds.csv",
+    params:
+        num_folds=RUN.num_folds,
+        seed=RUN.seed,
+        version=data.VERSION,
+    log:
+        "logs/data/folds.log",
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/folds.py"
+
+
+# All images decoded once.
+rule pixels:
+    input:
+        manifest=MANIFEST,
+    output:
+        pixels="results/data/pixels-{short_side}/pixels.u8",
+        index="results/data/pixels-{short_side}/index.npz",
+    params:
+        version=data.VERSION,
+    threads: 4
+    resources:
+        mem_mb=4000,
+    log:
+        "logs/data/pixels-{short_side}.log",
+    benchmark:
+        "logs/data/pixels-{short_side}.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/pixels.py"

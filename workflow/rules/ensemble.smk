@@ -1,0 +1,55 @@
+# Five models' logits to one, by one method.
+rule combine:
+    input:
+        test=collect("results/{{recipe}}/fold{fold}/test_logits.npz", fold=FOLDS),
+    output:
+        "results/{recipe}/{method}/test_logits.npz",
+    params:
+        version=ensemble.VERSION,
+    log:
+        "logs/{recipe}/{method}/combine.log",
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/combine.py"
+
+
+# The configured recipe's and method's predictions, in the user's columns and file names.
+rule write_submission:
+    input:
+        logits=f"results/{RECIPE}/{RUN.ensemble}/test_logits.npz",
+        manifest=MANIFEST,
+    output:
+        "results/submission.csv",
+    params:
+        submission=as_param(RUN.submission),
+        names=RUN.submission_names,
+        version=ensemble.VERSION,
+    log:
+        "logs/submission.log",
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/submission.py"
+
+
+# Out-of-fold accuracy, and test accuracy of each fold and method where labels are known.
+rule metrics:
+    input:
+        oof=collect("results/{{recipe}}/fold{fold}/oof_logits.npz", fold=FOLDS),
+        test=collect("results/{{recipe}}/fold{fold}/test_logits.npz", fold=FOLDS),
+        methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
+        manifest=MANIFEST,
+        **test_labels(RUN.data),
+    output:
+        "results/{recipe}/metrics.json",
+    params:
+        submission=as_param(RUN.submission),
+        names=RUN.submission_names,
+        version=ensemble.VERSION,
+    log:
+        "logs/{recipe}/metrics.log",
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/metrics.py"

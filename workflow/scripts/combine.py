@@ -1,0 +1,10 @@
+"""All folds' test logits to one set, by one method."""
+
+from kfold_ens.ensemble.combine import combine
+from kfold_ens.exchange import read_logits, write_logits
+from kfold_ens.jobs import job
+
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        members = {path: read_logits(path) for path in snakemake.input.test}
+        write_logits(snakemake.output[0], combine(members, snakemake.wildcards.method))

@@ -1,0 +1,24 @@
+"""Logits and known labels to metrics.json."""
+
+from kfold_ens.config import METHODS, Submission
+from kfold_ens.data.manifest import read_manifest
+from kfold_ens.ensemble.metrics import known_labels, summarize
+from kfold_ens.exchange import read_logits
+from kfold_ens.files import write_json
+from kfold_ens.jobs import job
+
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        files, params = snakemake.input, snakemake.params
+        metrics = summarize(
+            oof=dict(enumerate(map(read_logits, files.oof))),
+            test=dict(enumerate(map(read_logits, files.test))),
+            combined=dict(zip(METHODS, map(read_logits, files.methods), strict=True)),
+            label_of=known_labels(
+                read_manifest(files.manifest),
+                files.get("test_labels"),
+                Submission.model_validate_json(params.submission),
+                params.names,
+            ),
+        )
+        write_json(snakemake.output[0], metrics)

@@ -1,0 +1,18 @@
+"""Combined logits to the submission's CSV."""
+
+from kfold_ens.config import Submission
+from kfold_ens.data.manifest import read_manifest
+from kfold_ens.ensemble.submission import build_submission
+from kfold_ens.exchange import read_logits
+from kfold_ens.files import write_table
+from kfold_ens.jobs import job
+
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        table = build_submission(
+            read_logits(snakemake.input.logits),
+            read_manifest(snakemake.input.manifest, "test"),
+            Submission.model_validate_json(snakemake.params.submission),
+            snakemake.params.names,
+        )
+        write_table(snakemake.output[0], table)
