@@ -13,7 +13,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from kfold_ens.errors import ConfigError
 
-
 # --- numbers ---------------------------------------------------------------------------------------------
 
 
@@ -123,7 +122,7 @@ class Config(Slot):
     submission: Submission = Submission()
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    checkpoint_minutes: NonNegative = 1
+    checkpoint_minutes: NonNegative = 5
 
     @property
     def submission_names(self) -> str:
@@ -199,9 +198,7 @@ class Affine(Slot):
     interpolation: Interpolation = "nearest"
 
 
-Augmentation = Annotated[
-    Resize | RandomResizedCrop | HorizontalFlip | Rotation | Affine, Field(discriminator="kind")
-]
+Augmentation = Annotated[Resize | RandomResizedCrop | HorizontalFlip | Rotation | Affine, Field(discriminator="kind")]
 
 
 class NoMixing(Slot):

@@ -32,6 +32,8 @@ def leased_device(preference: str, leases: Path = LEASES) -> Iterator[torch.devi
     Raises:
         KfoldError: where the wanted device is not there, or CUDA_VISIBLE_DEVICES names one that is not.
     """
+    if preference in ("auto", "cuda"):
+        _check_visible_devices(torch.cuda.device_count())
     kind = _kind(preference)
     if kind != "cuda":
         log.info("computing on %s", kind)
@@ -45,7 +47,6 @@ def leased_device(preference: str, leases: Path = LEASES) -> Iterator[torch.devi
 
 
 def _kind(preference: str) -> str:
-    _check_visible_devices(torch.cuda.device_count())
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if preference == "auto":
         return next(kind for kind, there in available.items() if there)
@@ -69,7 +70,9 @@ def lease(names: Sequence[str], folder: Path) -> Iterator[int]:
 
     A lease is a locked file, so a job that is killed frees its device at once.
     """
-    folder.mkdir(mode=0o777, parents=True, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o777)  # whatever the umask: all users of a machine share its devices
     waiting = False
     while True:
         for index, name in enumerate(names):
@@ -84,8 +87,10 @@ def lease(names: Sequence[str], folder: Path) -> Iterator[int]:
         time.sleep(POLL_SECONDS)
 
 
-def _locked(path: Path) -> IO[str] | None:
-    file = open(path, "a")  # noqa: SIM115 (it stays open as long as the lease)
+def _locked(path: Path) -> IO[bytes] | None:
+    if not path.exists():
+        path.touch()
+    file = open(path, "rb")  # noqa: SIM115 (it stays open as long as the lease; another user's file can be read)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -24,9 +25,15 @@ def as_param(model, **selection):
     return canonical(model.model_dump(mode="json", **selection))
 
 
-def source_tables(source):
-    """The tables a data source is read from; a changed one is read again."""
-    return {"train": source.train, "test": source.test} if source.source == "csv" else {}
+def source_inputs(wildcards):
+    """What a data source is read from: tables, or every folder, whose times tell of files that came or went."""
+    source = RUN.data
+    if source.source == "csv":
+        return {"tables": [source.train, source.test]}
+    if source.source == "imagefolder":
+        roots = [*source.train, source.test]
+        return {"folders": sorted({folder for root in roots for folder, *_ in os.walk(Path(root))})}
+    return {}
 
 
 def test_labels(source):

@@ -7,20 +7,20 @@ INDEX = f"results/data/pixels-{SLOTS.image.short_side}/index.npz"
 # Every image with its label, hash and size; refuses what cannot be trained on.
 rule manifest:
     input:
-        **source_tables(RUN.data),
+        unpack(source_inputs),
     output:
         manifest=MANIFEST,
         classes=CLASSES,
         images=directory("results/data/images"),
-    params:
-        data=as_param(RUN.data, exclude={"test_labels"}),
-        seed=RUN.seed,
-        version=data.VERSION,
-    threads: 4
     log:
         "logs/data/manifest.log",
     conda:
         "../../environment.yml"
+    threads: 4
+    params:
+        data=as_param(RUN.data, exclude={"test_labels"}),
+        seed=RUN.seed,
+        version=data.VERSION,
     script:
         "../scripts/manifest.py"
 
@@ -31,14 +31,14 @@ rule folds:
         manifest=MANIFEST,
     output:
         folds="results/data/folds.csv",
-    params:
-        num_folds=RUN.num_folds,
-        seed=RUN.seed,
-        version=data.VERSION,
     log:
         "logs/data/folds.log",
     conda:
         "../../environment.yml"
+    params:
+        num_folds=RUN.num_folds,
+        seed=RUN.seed,
+        version=data.VERSION,
     script:
         "../scripts/folds.py"
 
@@ -50,16 +50,16 @@ rule pixels:
     output:
         pixels="results/data/pixels-{short_side}/pixels.u8",
         index="results/data/pixels-{short_side}/index.npz",
-    params:
-        version=data.VERSION,
-    threads: 4
-    resources:
-        mem_mb=4000,
     log:
         "logs/data/pixels-{short_side}.log",
     benchmark:
         "logs/data/pixels-{short_side}.benchmark.tsv"
     conda:
         "../../environment.yml"
+    threads: 4
+    resources:
+        mem_mb=4000,
+    params:
+        version=data.VERSION,
     script:
         "../scripts/pixels.py"

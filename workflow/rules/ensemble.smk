@@ -4,12 +4,12 @@ rule combine:
         test=collect("results/{{recipe}}/fold{fold}/test_logits.npz", fold=FOLDS),
     output:
         "results/{recipe}/{method}/test_logits.npz",
-    params:
-        version=ensemble.VERSION,
     log:
         "logs/{recipe}/{method}/combine.log",
     conda:
         "../../environment.yml"
+    params:
+        version=ensemble.VERSION,
     script:
         "../scripts/combine.py"
 
@@ -21,14 +21,14 @@ rule write_submission:
         manifest=MANIFEST,
     output:
         "results/submission.csv",
-    params:
-        submission=as_param(RUN.submission),
-        names=RUN.submission_names,
-        version=ensemble.VERSION,
     log:
         "logs/submission.log",
     conda:
         "../../environment.yml"
+    params:
+        submission=as_param(RUN.submission),
+        names=RUN.submission_names,
+        version=ensemble.VERSION,
     script:
         "../scripts/submission.py"
 
@@ -36,20 +36,20 @@ rule write_submission:
 # Out-of-fold accuracy, and test accuracy of each fold and method where labels are known.
 rule metrics:
     input:
+        **test_labels(RUN.data),
         oof=collect("results/{{recipe}}/fold{fold}/oof_logits.npz", fold=FOLDS),
         test=collect("results/{{recipe}}/fold{fold}/test_logits.npz", fold=FOLDS),
         methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
         manifest=MANIFEST,
-        **test_labels(RUN.data),
     output:
         "results/{recipe}/metrics.json",
-    params:
-        submission=as_param(RUN.submission),
-        names=RUN.submission_names,
-        version=ensemble.VERSION,
     log:
         "logs/{recipe}/metrics.log",
     conda:
         "../../environment.yml"
+    params:
+        submission=as_param(RUN.submission),
+        names=RUN.submission_names,
+        version=ensemble.VERSION,
     script:
         "../scripts/metrics.py"

@@ -14,13 +14,13 @@ rule weights:
         **local_weights(SLOTS.backbone),
     output:
         "resources/weights/{weights}.safetensors",
-    params:
-        backbone=as_param(SLOTS.backbone),
-        version=network.VERSION,
     log:
         "logs/weights/{weights}.log",
     conda:
         "../../environment.yml"
+    params:
+        backbone=as_param(SLOTS.backbone),
+        version=network.VERSION,
     script:
         "../scripts/weights.py"
 
@@ -37,23 +37,23 @@ for fold in FOLDS:
         output:
             model=f"results/{RECIPE}/fold{fold}/model.safetensors",
             history=f"results/{RECIPE}/fold{fold}/history.csv",
-        params:
-            recipe=as_param(SLOTS, exclude={"tta"}),
-            fold=fold,
-            seed=RUN.seed,
-            version=[network.VERSION, training.VERSION],
-            state=f"state/{RECIPE}/fold{fold}",
-        threads: 4
-        resources:
-            gpu=1,
-            mem_mb=16000,
-            runtime=1440,
         log:
             f"logs/{RECIPE}/fold{fold}/train.log",
         benchmark:
             f"logs/{RECIPE}/fold{fold}/train.benchmark.tsv"
         conda:
             "../../environment.yml"
+        threads: 4
+        resources:
+            gpu=1,
+            mem_mb=16000,
+            runtime=1440,
+        params:
+            recipe=as_param(SLOTS, exclude={"tta"}),
+            fold=fold,
+            seed=RUN.seed,
+            version=[network.VERSION, training.VERSION],
+            state=f"state/{RECIPE}/fold{fold}",
         script:
             "../scripts/train.py"
 
@@ -70,18 +70,18 @@ for fold in FOLDS:
         output:
             oof=f"results/{RECIPE}/fold{fold}/oof_logits.npz",
             test=f"results/{RECIPE}/fold{fold}/test_logits.npz",
-        params:
-            tta=as_param(SLOTS.tta),
-            fold=fold,
-            version=prediction.VERSION,
+        log:
+            f"logs/{RECIPE}/fold{fold}/predict.log",
+        conda:
+            "../../environment.yml"
         threads: 4
         resources:
             gpu=1,
             mem_mb=8000,
             runtime=120,
-        log:
-            f"logs/{RECIPE}/fold{fold}/predict.log",
-        conda:
-            "../../environment.yml"
+        params:
+            tta=as_param(SLOTS.tta),
+            fold=fold,
+            version=prediction.VERSION,
         script:
             "../scripts/predict.py"

@@ -18,7 +18,7 @@ if __name__ == "__main__":
             train_fold(
                 recipe=TrainingRecipe.model_validate_json(params.recipe),
                 fold=read_fold(params.fold, params.seed, files.manifest, files.folds, files.classes, store),
-                weights=Path(files.weights) if "weights" in files.keys() else None,
+                weights=Path(files.weights) if files.get("weights") else None,
                 compute=compute,
                 checkpoint_minutes=run.checkpoint_minutes,
                 state_folder=Path(params.state),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,8 @@ def _find(folder: Path, name: str) -> str | None:
     """The file an id means: the id itself, or the id and an image's extension. Never one outside the folder."""
     if not name or Path(name).is_absolute() or ".." in Path(name).parts:
         return None
-    candidates = (folder / f"{name}{extension}" for extension in ("", *EXTENSIONS))
+    endings = ("", *EXTENSIONS, *map(str.upper, EXTENSIONS))
+    candidates = (folder / f"{name}{ending}" for ending in endings)
     return next((str(path) for path in candidates if path.is_file()), None)
 
 
@@ -206,27 +208,22 @@ def from_torchvision(data: config.Torchvision, seed: int, export: Path) -> pd.Da
     kind = getattr(datasets, data.name, None)
     if not (inspect.isclass(kind) and issubclass(kind, datasets.VisionDataset)):
         raise DataError(f"data.name: torchvision has no dataset {data.name!r}; see torchvision.datasets for the names")
-    splits = {split: _TorchvisionItems(_open_dataset(kind, data, split)) for split in _splits(kind)}
+    splits = {split: _TorchvisionItems(parts) for split, parts in _opened(kind, data).items()}
     return _export(splits, data, seed, export)
 
 
-def _splits(kind: type) -> list[str]:
-    parameters = inspect.signature(kind).parameters
-    return ["train", "test"] if {"train", "split"} & set(parameters) else [""]
-
-
-def _open_dataset(kind: type, data: config.Torchvision, split: str) -> Any:
-    """Open one split, trying the names that torchvision's datasets give their splits."""
+def _opened(kind: type, data: config.Torchvision) -> dict[str, list[Any]]:
+    """A dataset's parts by split, validation images among the training images; all under "" where it has no split."""
     parameters = inspect.signature(kind).parameters
     options: dict[str, Any] = {"download": data.download} if "download" in parameters else {}
     if "loader" in parameters:
         options["loader"] = Path  # the image stays the file it is
     try:
         if "train" in parameters:
-            return kind(data.root, train=split == "train", **options)
+            return {split: [kind(data.root, train=split == "train", **options)] for split in ("train", "test")}
         if "split" in parameters:
-            return _first_split(kind, data.root, ("trainval", "train") if split == "train" else ("test", "val"), options)
-        return kind(data.root, **options)
+            return _named_parts(kind, data.root, options)
+        return {"": [kind(data.root, **options)]}
     except (RuntimeError, OSError) as error:
         raise DataError(
             f"data: torchvision cannot read {data.name} below {data.root}: {error}\n"
@@ -236,30 +233,38 @@ def _open_dataset(kind: type, data: config.Torchvision, split: str) -> Any:
         raise DataError(f"data.name: {data.name} cannot be used here: {error}") from None
 
 
-def _first_split(kind: type, root: str, names: Iterable[str], options: dict[str, Any]) -> Any:
-    for name in names:
-        try:
-            return kind(root, split=name, **options)
-        except ValueError as error:  # torchvision's answer to the name of a split that it does not have
-            refused = error
-    raise DataError(f"data.name: {kind.__name__} has none of the splits {tuple(names)}: {refused}")
+def _named_parts(kind: type, root: str, options: dict[str, Any]) -> dict[str, list[Any]]:
+    parts = {}
+    for name in ("trainval", "train", "test", "val", "valid"):
+        with suppress(ValueError):  # torchvision's answer to the name of a split that it does not have
+            parts[name] = kind(root, split=name, **options)
+    test = next((name for name in ("test", "val", "valid") if name in parts), None)
+    train = ["trainval"] if "trainval" in parts else [name for name in ("train", "val", "valid") if name in parts]
+    train = [name for name in train if name != test]
+    if not (train and test):
+        raise DataError(
+            f"data.name: {kind.__name__} has no split for training and one for testing; it has {list(parts)}"
+        )
+    return {"train": [parts[name] for name in train], "test": [parts[test]]}
 
 
 class _TorchvisionItems:
-    """A dataset as a sequence of (image or path, label)."""
+    """Datasets, one after the other, as a sequence of (image or path, label)."""
 
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
-        self._classes = getattr(dataset, "classes", None)
+    def __init__(self, parts: list[Any]) -> None:
+        self._parts = parts
+        self._places = [(part, index) for part in parts for index in range(len(part))]
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self._places)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image | Path, str]:
-        image, target = self._dataset[index]
+    def __getitem__(self, position: int) -> tuple[Image.Image | Path, str]:
+        part, index = self._places[position]
+        image, target = part[index]
         if not isinstance(target, int | np.integer):
-            raise DataError(f"data.name: the targets of {type(self._dataset).__name__} are no class labels")
-        return image, str(self._classes[int(target)] if self._classes else int(target))
+            raise DataError(f"data.name: the targets of {type(part).__name__} are no class labels")
+        classes = getattr(part, "classes", None)
+        return image, str(classes[int(target)] if classes else int(target))
 
 
 def _export(splits: dict[str, Any], data: config.Source, seed: int, export: Path) -> pd.DataFrame:

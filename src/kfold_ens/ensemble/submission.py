@@ -9,6 +9,7 @@ from kfold_ens.errors import KfoldError, listing
 from kfold_ens.exchange import Logits
 from kfold_ens.naming import submission_names
 
+
 def build_submission(logits: Logits, test: pd.DataFrame, columns: Submission, names: str) -> pd.DataFrame:
     """The submission's table: the prediction for every test image of the manifest, in the manifest's order.
 

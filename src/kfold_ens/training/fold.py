@@ -104,7 +104,9 @@ class Training:
 
     def step(self, views: Tensor, labels: Tensor) -> None:
         """One batch: views (B, 3, size, size) uint8 and class indices (B,)."""
-        torch.manual_seed(derive_seed("step", self.fold.seed, self.fold.number, self.position.epoch, self.position.step))
+        torch.manual_seed(
+            derive_seed("step", self.fold.seed, self.fold.number, self.position.epoch, self.position.step)
+        )
         inputs, targets = self.mixing(
             self.compute.input(views, self.recipe.image), labels.to(self.compute.device, non_blocking=True)
         )
@@ -331,4 +333,3 @@ def _epoch_line(training: Training, row: dict[str, Any]) -> str:
         f"validation loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}  "
         f"{row['images_per_second']:.0f} images/s  {row['seconds']:.0f} s"
     )
-

@@ -117,6 +117,4 @@ def evaluation_batches(
 ) -> DataLoader:
     """Batches of evaluation views (B, 3, size, size) uint8, in the order of the ids."""
     views = EvaluationViews(store, np.asarray(image_ids), view)
-    return DataLoader(
-        views, batch_size, num_workers=workers, pin_memory=pin, persistent_workers=workers > 0
-    )
+    return DataLoader(views, batch_size, num_workers=workers, pin_memory=pin, persistent_workers=workers > 0)

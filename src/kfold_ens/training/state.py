@@ -68,7 +68,7 @@ class Checkpoints:
         self._seconds = 60 * minutes
         self._saved_at = time.monotonic()
         self._asked_to_end = False
-        for name in (signal.SIGTERM, signal.SIGUSR1):
+        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # Ctrl-C, a scheduler, a cluster's warning
             signal.signal(name, self._ask_to_end)
 
     def _ask_to_end(self, number: int, frame: Any) -> None:
