@@ -6,6 +6,9 @@ min_version("9.14")
 configfile: "config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
@@ -28,4 +31,4 @@ rule submission:
 
 
 onsuccess:
-    show_metrics(f"results/{RECIPE}/metrics.json")
+    show_metrics("results/submission.csv", f"results/{RECIPE}/metrics.json")

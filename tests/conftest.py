@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +14,7 @@ import yaml
 from PIL import Image
 
 REPOSITORY = Path(__file__).parents[1]
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 TINY_RECIPE = {
     "image": {"kind": "squash", "size": 16, "short_side": 16, "normalize": False},
@@ -55,14 +58,29 @@ def write_yaml(path: Path, values: Mapping) -> Path:
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.fixture()
+@pytest.fixture
 def copied(tmp_path: Path) -> Callable[[Path], Path]:
     """Copy a folder that other tests use too; times are kept, as Snakemake looks at them."""
     return lambda folder: Path(shutil.copytree(folder, tmp_path / "copy", symlinks=True))
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of torchvision's FashionMNIST, from the files of Debian's package dataset-fashion-mnist."""
+    root = tmp_path_factory.mktemp("fashion")
+    raw = root / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for packed in sorted(FASHION_MNIST.glob("*.gz")):
+        with gzip.open(packed) as source, open(raw / packed.stem, "wb") as target:
+            shutil.copyfileobj(source, target)
+    if not any(raw.iterdir()):
+        message = "apt-get install dataset-fashion-mnist"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    return root

@@ -90,6 +90,7 @@ def lease(names: Sequence[str], folder: Path) -> Iterator[int]:
 def _locked(path: Path) -> IO[bytes] | None:
     if not path.exists():
         path.touch()
+        path.chmod(0o644)
     file = open(path, "rb")  # noqa: SIM115 (it stays open as long as the lease; another user's file can be read)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

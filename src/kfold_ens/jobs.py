@@ -43,7 +43,7 @@ def job(log_file: str) -> Iterator[None]:
 def _log_to(log_file: str) -> None:
     log.setLevel(logging.INFO)
     log.propagate = False
-    file = logging.FileHandler(log_file, mode="w", encoding="utf-8")
+    file = logging.FileHandler(log_file, mode="w", encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(logging.Formatter("%(message)s"))

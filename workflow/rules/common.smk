@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -60,19 +61,21 @@ def cap_gpus():
         workflow.register_resource("gpu", 1)
 
 
-def show_metrics(path):
-    """Print the scores at the end of a run that has them."""
-    if Path(path).is_file():
+def show_metrics(submission, metrics):
+    """Print the scores at the end of a run that made a submission."""
+    if Path(submission).is_file() and os.path.getmtime(submission) >= STARTED:
         from kfold_ens.ensemble.metrics import as_text
 
-        print(f"\n{path}\n{as_text(read_json(path), RUN.ensemble)}\n\nresults/submission.csv is ready: {RUN.ensemble}")
+        print(f"\n{metrics}\n{as_text(read_json(metrics), RUN.ensemble)}\n\n{submission} is ready: {RUN.ensemble}")
 
 
+STARTED = time.time()
 RUN = checked(load_config, config)
 RECIPE_FILE = checked(find_recipe, RUN.recipe, Path(workflow.basedir, "recipes"))
 RECIPE = RECIPE_FILE.stem
 SLOTS = checked(load_recipe, RECIPE_FILE)
 FOLDS = range(RUN.num_folds)
+config.update(RUN.model_dump(mode="json"))  # captions read it, defaults included
 
 if workflow.is_main_process:
     cap_gpus()

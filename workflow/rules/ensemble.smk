@@ -20,7 +20,12 @@ rule write_submission:
         logits=f"results/{RECIPE}/{RUN.ensemble}/test_logits.npz",
         manifest=MANIFEST,
     output:
-        "results/submission.csv",
+        report(
+            "results/submission.csv",
+            caption="../report/submission.rst",
+            category="Submission",
+            labels={"recipe": RECIPE, "method": RUN.ensemble},
+        ),
     log:
         "logs/submission.log",
     conda:
@@ -42,7 +47,12 @@ rule metrics:
         methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
         manifest=MANIFEST,
     output:
-        "results/{recipe}/metrics.json",
+        report(
+            "results/{recipe}/metrics.json",
+            caption="../report/metrics.rst",
+            category="Scores",
+            labels={"recipe": "{recipe}"},
+        ),
     log:
         "logs/{recipe}/metrics.log",
     conda:

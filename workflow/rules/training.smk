@@ -36,7 +36,12 @@ for fold in FOLDS:
             **TRAINING_INPUTS,
         output:
             model=f"results/{RECIPE}/fold{fold}/model.safetensors",
-            history=f"results/{RECIPE}/fold{fold}/history.csv",
+            history=report(
+                f"results/{RECIPE}/fold{fold}/history.csv",
+                caption="../report/history.rst",
+                category="Training",
+                labels={"recipe": RECIPE, "fold": str(fold)},
+            ),
         log:
             f"logs/{RECIPE}/fold{fold}/train.log",
         benchmark:

@@ -1,8 +1,8 @@
 """Many models' logits to one: average of logits, average of softmax, majority vote.
 
 Each method takes ``logits_mnk``: M members, N images, K classes, and gives scores (N, K) whose largest is the
-prediction; on a tie the first class wins. No method depends on the order of its members: members are sorted, value
-by value, before they are added up.
+prediction; on a tie the first class wins. No method depends on the order of its members or classes: values are
+sorted before they are added up.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.special import log_softmax, logsumexp
+from scipy.special import logsumexp
 
 from kfold_ens.errors import KfoldError, listing
 from kfold_ens.exchange import Logits
@@ -24,8 +24,13 @@ def average(logits_mnk: np.ndarray) -> np.ndarray:
 
 def average_softmax(logits_mnk: np.ndarray) -> np.ndarray:
     """The logarithm of the members' mean softmax: finite for all finite logits."""
-    members = np.sort(log_softmax(logits_mnk, axis=2), axis=0)
+    members = np.sort(_log_softmax(logits_mnk), axis=0)
     return logsumexp(members, axis=0) - np.log(len(members))
+
+
+def _log_softmax(logits_mnk: np.ndarray) -> np.ndarray:
+    below_top = logits_mnk - logits_mnk.max(axis=2, keepdims=True)
+    return below_top - np.log(np.exp(np.sort(below_top, axis=2)).sum(axis=2, keepdims=True))
 
 
 def vote(logits_mnk: np.ndarray) -> np.ndarray:

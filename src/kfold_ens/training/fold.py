@@ -224,6 +224,7 @@ def train_fold(
         at = training.position
         log.info("fold %d goes on at epoch %d, step %d", fold.number, at.epoch + 1, at.step)
     fit(training, Checkpoints(file, checkpoint_minutes), history_file)
+    write_table(history_file, pd.DataFrame(training.history))  # also where the saved state was past the last epoch
     log.info("fold %d: kept the weights of epoch %d", fold.number, training.best.epoch)
     save_model(model_file, TrainedModel(recipe, fold.classes, owner, training.best.weights))
     file.remove()

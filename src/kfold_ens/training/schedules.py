@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LRScheduler, OneCycleLR
 
 from kfold_ens import config
+from kfold_ens.errors import KfoldError
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ def _cosine_warm_restarts(slot: config.CosineWarmRestarts, optimizer: Optimizer,
 
 
 def _one_cycle(slot: config.OneCycle, optimizer: Optimizer, total_steps: int) -> Schedule:
+    if slot.pct_start * total_steps == 1:  # torch would divide by zero
+        raise KfoldError(
+            f"schedule.pct_start: {slot.pct_start:g} of this run's {total_steps} steps is a single step, "
+            "too short to rise in; change it, epochs or batch_size a little"
+        )
     scheduler = OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],

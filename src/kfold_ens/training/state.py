@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import shutil
 import signal
 import time
@@ -40,7 +39,7 @@ class StateFile:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             owner = state["fingerprint"]
-        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # a damaged pickle raises whatever its bytes lead to
             log.warning("%s is damaged (%s) and left aside", path, type(error).__name__)
             return None
         if owner != self._fingerprint:

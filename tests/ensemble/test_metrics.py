@@ -1,0 +1,100 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kfold_ens.config import Submission
+from kfold_ens.ensemble.metrics import as_text, known_labels, score, summarize
+from kfold_ens.errors import DataError
+from kfold_ens.exchange import Logits
+
+Z = 1.959963984540054  # the normal distribution's 97.5% point
+COLUMNS = Submission()
+
+
+def predicting(labels, first=0, classes=("7", "007")):
+    """Logits of images img0, img1, ... that predict these labels."""
+    ids = np.array([f"img{first + index}" for index in range(len(labels))], dtype=object)
+    return Logits(ids, np.array([[label == name for name in classes] for label in labels], dtype=np.float32), classes)
+
+
+@given(st.integers(1, 400).flatmap(lambda images: st.tuples(st.integers(0, images), st.just(images))))
+def test_accuracy_comes_with_wilsons_interval(counts):
+    correct, images = counts
+    result = score(predicting(["7"] * images), {f"img{i}": "7" if i < correct else "007" for i in range(images)})
+    p = correct / images
+    centre = (p + Z**2 / (2 * images)) / (1 + Z**2 / images)
+    half = Z / (1 + Z**2 / images) * math.sqrt(p * (1 - p) / images + Z**2 / (4 * images**2))
+    expected = {"accuracy": p, "low": centre - half, "high": centre + half, "correct": correct, "images": images}
+    assert result == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("label_of", "counts"),
+    [
+        ({"img0": "7", "img1": "7", "img2": "7"}, (2, 3)),
+        ({"img0": "7", "img1": "007", "img2": ""}, (2, 2)),
+        ({"img2": "elsewhere", "img9": "7"}, (0, 1)),
+        ({"img0": "", "img9": "7"}, None),
+        ({}, None),
+    ],
+)
+def test_only_images_with_a_label_count(label_of, counts):
+    result = score(predicting(["7", "007", "7"]), label_of)
+    assert counts == (result and (result["correct"], result["images"]))
+
+
+def test_the_summary_scores_all_folds_and_methods():
+    oof = {0: predicting(["7", "7"]), 1: predicting(["007"], first=2)}
+    test = {fold: predicting(["7"], first=3 + fold) for fold in oof}
+    summary = summarize(oof, test, {"vote": predicting(["007"], first=3)}, {f"img{i}": "7" for i in range(4)})
+    assert summary["out_of_fold"]["correct"] == 2
+    assert summary["out_of_fold"]["images"] == 3
+    assert [summary["folds"][fold]["out_of_fold"]["accuracy"] for fold in "01"] == [1, 0]
+    assert [summary["folds"]["0"]["test"]["accuracy"], summary["folds"]["1"]["test"]] == [1, None]
+    assert summary["methods"]["vote"]["test"]["accuracy"] == 0
+    lines = as_text(summary, chosen="vote").splitlines()
+    assert [line.split()[0] for line in lines] == ["fold", "0", "1", "all", "vote"]
+    assert "no labels" in lines[2]
+    assert "0.6667 (0.2077 to 0.9385)" in lines[3]
+    assert "vote *" in lines[4]
+
+
+MANIFEST = pd.DataFrame(
+    {
+        "image_id": ["train/7/a.png", "test/a.png", "test/b.png", "test/c.png"],
+        "name": ["7/a.png", "a.png", "b.png", "c.png"],
+        "split": ["train", "test", "test", "test"],
+        "label": ["7", "", "", "8"],
+    }
+)
+
+
+def test_test_labels_join_by_the_submissions_names(tmp_path):
+    table = tmp_path / "truth.csv"
+    table.write_text('other,pred_label,image_name\nx,007,b\ny,"a, ""b""",a\n')
+    assert known_labels(MANIFEST, str(table), COLUMNS, "stem") == {
+        "train/7/a.png": "7",
+        "test/a.png": 'a, "b"',
+        "test/b.png": "007",
+        "test/c.png": "8",
+    }
+    assert known_labels(MANIFEST, None, COLUMNS, "stem") == dict(zip(MANIFEST.image_id, MANIFEST.label, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "message"),
+    [
+        ("image_name,pred_label\na,7\nz,7\n", "stem", "no test images:\n  z"),
+        ("image_name,pred_label\na,7\n", "file", "no test images:\n  a"),
+        ("image_name,label\na,7\n", "stem", "should have .*'image_name', 'pred_label'"),
+    ],
+)
+def test_test_labels_that_do_not_fit_are_refused(text, names, message, tmp_path):
+    table = tmp_path / "truth.csv"
+    table.write_text(text)
+    with pytest.raises(DataError, match=f"data.test_labels: {table} .*{message}"):
+        known_labels(MANIFEST, str(table), COLUMNS, names)

@@ -1,0 +1,72 @@
+import csv
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kfold_ens.config import Submission
+from kfold_ens.ensemble.submission import build_submission
+from kfold_ens.errors import KfoldError
+from kfold_ens.exchange import Logits
+from kfold_ens.files import read_table, write_table
+
+AWKWARD = ("1", "10", "2", "007", "a, b", 'say "so"', "two\nlines", " spaced ", "NA", "1e3", "naïve ☃ 猫", "=1+1", "")
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), min_size=1)
+
+
+def table_of(names):
+    return pd.DataFrame({"image_id": [f"test/{name}" for name in names], "name": names})
+
+
+def predicting(labels, names, classes=None):
+    """Logits of test images by name that predict these labels."""
+    classes = tuple(classes or dict.fromkeys(labels))
+    values = np.array([[label == name for name in classes] for label in labels], dtype=np.float32)
+    return Logits(np.array([f"test/{name}" for name in names], dtype=object), values, classes)
+
+
+def written(path, logits, test, columns=None, names="path"):
+    write_table(path, build_submission(logits, test, columns or Submission(), names))
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_the_header_is_the_users_and_rows_are_in_the_manifests_order(tmp_path):
+    logits = predicting(["10", "2", "10"], ["c.png", "a.png", "b.png"])
+    columns = Submission(id_column="id, of the image", label_column="Étiquette")
+    rows = written(tmp_path / "submission.csv", logits, table_of(["b.png", "a.png", "c.png"]), columns)
+    assert rows == [["id, of the image", "Étiquette"], ["b.png", "10"], ["a.png", "2"], ["c.png", "10"]]
+
+
+def test_awkward_labels_come_out_as_they_are(tmp_path):
+    names = [f"{index}.png" for index in range(len(AWKWARD))]
+    rows = written(tmp_path / "submission.csv", predicting(AWKWARD, names), table_of(names))
+    assert tuple(label for _, label in rows[1:]) == AWKWARD
+
+
+@given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5, unique_by=lambda pair: pair[0]))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_names_and_labels_come_back_as_they_were(tmp_path, pairs):
+    names, labels = zip(*pairs, strict=True)
+    written(tmp_path / "submission.csv", predicting(labels, names), table_of(names))
+    assert read_table(tmp_path / "submission.csv").to_numpy().tolist() == [list(pair) for pair in pairs]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [("stem", ["007", "x.y"]), ("file", ["007.png", "x.y.jpg"]), ("path", ["sub/007.png", "x.y.jpg"])],
+)
+def test_images_are_called_by_stem_file_or_path(names, expected):
+    images = ["sub/007.png", "x.y.jpg"]
+    table = build_submission(predicting(["1", "1"], images), table_of(images), Submission(), names)
+    assert table["image_name"].tolist() == expected
+
+
+@pytest.mark.parametrize("others", [["a.png"], ["a.png", "b.png", "c.png"], ["a.png", "c.png"]])
+def test_logits_of_other_images_are_refused(others):
+    logits = predicting(["1"] * len(others), others)
+    different = "\n".join(f"  test/{name}" for name in sorted({"a.png", "b.png"} ^ set(others)))
+    with pytest.raises(KfoldError, match=f"predict again:\n{different}$"):
+        build_submission(logits, table_of(["a.png", "b.png"]), Submission(), "path")

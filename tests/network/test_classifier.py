@@ -1,0 +1,85 @@
+import json
+
+import pytest
+import torch
+from conftest import REPOSITORY
+from safetensors import safe_open
+from safetensors.torch import save_file
+from stages import training_recipe
+
+from kfold_ens.config import TorchvisionBackbone, load_recipe
+from kfold_ens.errors import KfoldError
+from kfold_ens.network.classifier import Classifier, TrainedModel, load_model, save_model
+
+CLASSES = ("1", "10", "2", "007", 'a, "b"\nc', "naïve ☃ 猫")
+
+
+def backbone(name, **values):
+    return {"kind": "torchvision", "name": name, "weights": "none"} | values
+
+
+def test_the_main_recipe_has_the_networks_size():
+    with torch.device("meta"):
+        classifier = Classifier(load_recipe(REPOSITORY / "recipes" / "kfold_mix.yaml"), 100)
+    assert sum(parameter.numel() for parameter in classifier.parameters()) == 81_611_172
+
+
+@pytest.mark.parametrize("name", TorchvisionBackbone.model_fields["name"].annotation.__args__)
+def test_every_backbone_gives_logits(name):
+    with torch.device("meta"):
+        classifier = Classifier(training_recipe(backbone=backbone(name)), 7)
+        assert classifier(torch.zeros(2, 3, 16, 16)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("zero", [True, False])
+def test_a_residual_branch_may_begin_at_zero(zero):
+    classifier = Classifier(training_recipe(backbone=backbone("resnet18", zero_init_residual=zero)), 2)
+    assert bool((classifier.backbone.layer1[0].bn2.weight == 0).all()) is zero
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A fresh network, what is known of it, and the file it was saved in."""
+    recipe = training_recipe(optimizer={"kind": "adamw", "lr": 3e-4, "weight_decay": 0.1, "betas": [0.8, 0.99]})
+    network = Classifier(recipe, len(CLASSES)).to(memory_format=torch.channels_last)
+    file = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save_model(file, TrainedModel(recipe, CLASSES, "0123", network.state_dict()))
+    return network, recipe, file
+
+
+def test_a_model_comes_back_from_its_file(saved):
+    network, recipe, file = saved
+    model = load_model(file)
+    assert (model.recipe, model.classes, model.fingerprint) == (recipe, CLASSES, "0123")
+    again = model.network()
+    assert not again.training
+    expected = network.state_dict()
+    assert again.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in again.state_dict().items())
+    with safe_open(file, framework="pt") as content:  # anyone can read what it is
+        assert json.loads(content.metadata()["classes"]) == list(CLASSES)
+
+
+OTHER_FILES = {
+    "empty": lambda whole: b"",
+    "cut in the header": lambda whole: whole[:100],
+    "cut in the weights": lambda whole: whole[:-1],
+    "garbage": lambda whole: b"\xff" * 64,
+    "a page of HTML": lambda whole: b"<!doctype html><title>404</title>",
+}
+
+
+@pytest.mark.parametrize("content", OTHER_FILES.values(), ids=OTHER_FILES)
+def test_a_broken_file_is_refused_and_named(content, saved, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content(saved[2].read_bytes()))
+    with pytest.raises(KfoldError, match=f"^{path} is no model of this workflow"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("header", [None, {"classes": "[]", "fingerprint": ""}, {"recipe": "{}"}, {"recipe": "x"}])
+def test_safetensors_of_something_else_are_refused(header, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(3)}, path, metadata=header)
+    with pytest.raises(KfoldError, match=f"^{path} is no model of this workflow"):
+        load_model(path)

@@ -1,0 +1,109 @@
+import multiprocessing
+import os
+import stat
+import time
+
+import pytest
+import torch
+
+from kfold_ens import devices
+from kfold_ens.devices import autocast_dtype, lease, leased_device
+from kfold_ens.errors import KfoldError
+
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+processes = multiprocessing.get_context("fork")
+
+
+def use_in_turn(leases, names, held):
+    for _ in range(25):
+        with lease(names, leases) as index:
+            (held / names[index]).touch(exist_ok=False)  # fails where another process holds the device
+            time.sleep(0.002)
+            (held / names[index]).unlink()
+
+
+def test_two_processes_never_hold_one_device(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "POLL_SECONDS", 0.001)
+    users = [processes.Process(target=use_in_turn, args=(tmp_path / "leases", "ab", tmp_path)) for _ in range(4)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    assert [user.exitcode for user in users] == [0, 0, 0, 0]
+
+
+def hold(leases, names, got):
+    with lease(names, leases) as index:
+        got.send(index)
+        time.sleep(60)
+
+
+def test_a_killed_job_frees_its_device(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "POLL_SECONDS", 0.01)
+    pipes = [processes.Pipe() for _ in range(3)]
+    holders = [processes.Process(target=hold, args=(tmp_path, "ab", pipe[1]), daemon=True) for pipe in pipes]
+    got = []
+    for holder, (ours, _) in zip(holders[:2], pipes, strict=False):
+        holder.start()
+        got.append(ours.recv())
+    holders[2].start()
+    waiting = not pipes[2][0].poll(0.3)
+    holders[1].kill()
+    got.append(pipes[2][0].recv())
+    for holder in holders:
+        holder.kill()
+    assert waiting
+    assert got == [0, 1, 1]
+
+
+def test_a_lease_is_given_back_even_after_an_error(tmp_path):
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), lease(["gpu"], tmp_path):
+            raise ZeroDivisionError
+
+
+def test_all_users_of_a_machine_share_its_leases(tmp_path):
+    before = os.umask(0o077)
+    try:
+        with lease(["gpu"], tmp_path / "leases"):
+            pass
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "leases", tmp_path / "leases" / "gpu.lock")]
+    assert modes == [0o777, 0o644]
+
+
+@pytest.mark.parametrize("visible", ["", " ", "-1", None])
+@without_gpu
+def test_without_a_gpu_a_job_computes_on_what_there_is(visible, monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with leased_device("auto", tmp_path) as device:
+        assert device.type == ("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("visible", ["0", "7", "0,1", "GPU-5c8bd6f1"])
+@pytest.mark.parametrize("preference", ["auto", "cuda"])
+@without_gpu
+def test_visible_devices_that_are_not_there_are_refused(preference, visible, monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(KfoldError, match=f"CUDA_VISIBLE_DEVICES={visible} names"), leased_device(preference, tmp_path):
+        pass
+    with leased_device("cpu", tmp_path) as device:
+        assert device.type == "cpu"
+
+
+@without_gpu
+def test_cuda_without_a_gpu_is_refused(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(KfoldError, match="no cuda device here"), leased_device("cuda", tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtypes"),
+    [("fp32", {None}), ("bf16", {torch.bfloat16}), ("auto", {None, torch.bfloat16})],
+)
+def test_precision_is_what_was_asked_for(precision, dtypes):
+    assert autocast_dtype(torch.device("cpu"), precision) in dtypes

@@ -1,0 +1,52 @@
+import logging
+import os
+
+import pytest
+
+from kfold_ens.errors import KfoldError
+from kfold_ens.jobs import Preempted, job, usable_threads
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before():
+    log = logging.getLogger("kfold_ens")
+    before = log.level, log.propagate, log.handlers
+    yield
+    log.level, log.propagate, log.handlers = before
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message", "traceback"),
+    [
+        (KfoldError("fold 3: lower the rate"), 1, "ERROR: fold 3: lower the rate", False),
+        (Preempted("the state is saved"), 143, "the state is saved", False),
+        (ZeroDivisionError("by nought"), 1, "please report it", True),
+    ],
+)
+def test_an_error_ends_the_job_with_its_message_and_code(error, code, message, traceback, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended, job(str(tmp_path / "job.log")):
+        raise error
+    assert ended.value.code == code
+    for text in (capsys.readouterr().err, (tmp_path / "job.log").read_text(encoding="utf-8")):
+        assert message in text
+        assert ("Traceback" in text) == ("ZeroDivisionError: by nought" in text) == traceback
+
+
+def test_a_message_may_name_a_file_whose_name_is_no_text(tmp_path, capfd):
+    with pytest.raises(SystemExit), job(str(tmp_path / "job.log")):
+        raise KfoldError("no image a\udcffb.png, ü")
+    assert "ERROR: no image a\\udcffb.png, ü" in (tmp_path / "job.log").read_text(encoding="utf-8")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_job_logs_every_module_to_its_own_file_and_the_terminal(tmp_path, capsys):
+    for number in range(2):
+        with job(str(tmp_path / f"{number}.log")):
+            logging.getLogger("kfold_ens.training.fold").info("fold %d", number)
+    assert capsys.readouterr().err.splitlines() == ["fold 0", "fold 1"]
+    assert [(tmp_path / f"{number}.log").read_text().split()[-1] for number in range(2)] == ["0", "1"]
+
+
+def test_a_job_uses_no_more_threads_than_it_has_processors():
+    processors = len(os.sched_getaffinity(0))
+    assert [usable_threads(threads) for threads in (0, 1, 10**6)] == [1, 1, processors]

@@ -1,0 +1,52 @@
+"""Every kind that a configuration may ask for has something that builds it, and nothing else does."""
+
+from typing import Any, get_args
+
+import pytest
+
+from kfold_ens import config
+from kfold_ens.data.sources import SOURCES
+from kfold_ens.ensemble.combine import METHODS
+from kfold_ens.naming import NAMES
+from kfold_ens.network.backbones import BACKBONES
+from kfold_ens.network.heads import HEADS
+from kfold_ens.training.augmentation import AUGMENTATIONS, EVALUATION_VIEWS
+from kfold_ens.training.losses import LOSSES
+from kfold_ens.training.mixing import MIXES
+from kfold_ens.training.optimizers import OPTIMIZERS
+from kfold_ens.training.schedules import SCHEDULES
+
+BUILDERS = {
+    "image": EVALUATION_VIEWS,
+    "augmentation": AUGMENTATIONS,
+    "mixing": MIXES,
+    "backbone": BACKBONES,
+    "head": HEADS,
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
+SLOTS = {name: field.annotation for name, field in config.Recipe.model_fields.items()}
+
+
+def kinds(annotation: Any, key: str = "kind") -> set[str]:
+    """The kinds of every slot model within an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, config.Slot):
+        return set(get_args(annotation.model_fields[key].annotation))
+    return {kind for part in get_args(annotation) for kind in kinds(part, key)}
+
+
+@pytest.mark.parametrize("slot", BUILDERS)
+def test_every_kind_has_a_builder(slot):
+    assert kinds(SLOTS[slot]) == set(BUILDERS[slot])
+
+
+def test_every_slot_with_a_choice_has_builders():
+    assert {slot for slot, annotation in SLOTS.items() if len(kinds(annotation)) > 1} <= set(BUILDERS)
+
+
+def test_every_choice_of_a_run_is_known():
+    assert kinds(config.Data, "source") == set(SOURCES)
+    assert set(config.METHODS) == set(get_args(config.Method)) == set(METHODS)
+    names = get_args(config.Submission.model_fields["names"].annotation)
+    assert {name for choice in names for name in get_args(choice)} - {None} == set(NAMES)

@@ -1,0 +1,251 @@
+"""The workflow as its users meet it: Snakemake itself, on small images and a small network."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import REPOSITORY, TINY_RECIPE, write_yaml
+from PIL import Image
+
+WORKFLOW = ("Snakefile", "workflow", "profiles", "recipes", "environment.yml")
+LABELS = [str(number) for number in range(120)]  # as text they sort 0, 1, 10, 100, ...
+IMAGES_PER_CLASS = 6
+TEST_IMAGES = 150
+RECIPE = TINY_RECIPE | {
+    "augmentation": [{"kind": "resize"}],
+    "optimizer": {"kind": "adamw", "lr": 3e-3, "weight_decay": 0.01},
+    "epochs": 12,
+    "batch_size": 32,
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder that a user runs snakemake in."""
+
+    folder: Path
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]  # a thread a training
+        return subprocess.run(command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def planned(self, *arguments: str) -> set[str]:
+        """The rules that a dry run would run."""
+        done = self.run("--dry-run", *arguments)
+        assert done.returncode == 0, done.stdout
+        return set(re.findall(r"^(\w+) +\d+$", done.stdout, re.MULTILINE)) - {"total"}
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.folder / file
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    def configure(self, **values: object) -> None:
+        path = self.folder / "config.yaml"
+        write_yaml(path, yaml.safe_load(path.read_text()) | values)
+
+    def times(self, pattern: str) -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in sorted(self.folder.glob(pattern))}
+
+
+def new_project(folder: Path, recipe: dict, **config: object) -> Project:
+    for name in WORKFLOW:
+        copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy
+        copy(REPOSITORY / name, folder / name)
+    write_yaml(folder / "tiny.yaml", recipe)
+    write_yaml(folder / "config.yaml", {"recipe": "tiny.yaml", "num_folds": 2, "device": "cpu"} | config)
+    return Project(folder)
+
+
+def colour(label: str) -> np.ndarray:
+    """A colour of its own for each of 125 labels."""
+    number = int(label)
+    return np.array([number % 5, number // 5 % 5, number // 25]) * 60
+
+
+def write_colour(path: Path, label: str, random: np.random.Generator) -> None:
+    pixels = colour(label) + random.integers(0, 12, (16, 16, 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict[str, str]]:
+    """A finished run over 120 classes, and the truth about its test images, whose names follow no order."""
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for label in LABELS:
+        for index in range(IMAGES_PER_CLASS):
+            write_colour(folder / "data/train" / label / f"{index}.png", label, random)
+    truth = {}
+    for _ in range(TEST_IMAGES):
+        name, label = str(uuid.UUID(bytes=random.bytes(16))), str(random.choice(LABELS))
+        write_colour(folder / "data/test" / f"{name}.png", label, random)
+        truth[name] = label
+    data = {"source": "imagefolder", "train": "data/train", "test": "data/test"}
+    project = new_project(folder, RECIPE, data=data)
+    done = project.run("submission")
+    assert done.returncode == 0, done.stdout
+    return project, truth
+
+
+@pytest.fixture
+def project(finished: tuple[Project, dict[str, str]], tmp_path: Path) -> Project:
+    """A copy of the finished run, to do things to."""
+    return Project(Path(shutil.copytree(finished[0].folder, tmp_path / "project", symlinks=True)))
+
+
+def test_right_labels_stand_under_right_names(finished):
+    project, truth = finished
+    table = pd.read_csv(project.folder / "results/submission.csv", dtype=str)
+    assert list(table) == ["image_name", "pred_label"]
+    assert sorted(table["image_name"]) == sorted(truth)
+    accuracy = (table["pred_label"] == table["image_name"].map(truth)).mean()
+    assert accuracy > 0.9  # any mistake in the order of classes or images leaves about 0.01
+
+
+def test_out_of_fold_accuracy_is_reported(finished):
+    metrics = yaml.safe_load((finished[0].folder / "results/tiny/metrics.json").read_text())
+    assert metrics["out_of_fold"]["images"] == len(LABELS) * IMAGES_PER_CLASS
+    assert metrics["out_of_fold"]["accuracy"] > 0.9
+    assert metrics["methods"]["vote"] == {"test": None}
+
+
+def test_a_finished_run_has_nothing_to_do(project):
+    assert project.planned("submission") == set()
+
+
+def test_one_fold_again_leaves_the_others_and_gives_the_same_submission(project):
+    before, submission = project.times("results/tiny/*/model.safetensors"), project.folder / "results/submission.csv"
+    predictions = submission.read_bytes()
+    done = project.run("-R", "train_fold1", "submission")
+    assert done.returncode == 0, done.stdout
+    after = project.times("results/tiny/*/model.safetensors")
+    assert [Path(path).parent.name for path in after if after[path] != before[path]] == ["fold1"]
+    assert submission.read_bytes() == predictions
+
+
+def test_one_fold_alone(project):
+    for path in project.folder.glob("results/tiny/fold*/model.safetensors"):
+        path.unlink()
+    assert project.planned("train_fold1") == {"train_fold1"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["ensemble=vote"], {"write_submission", "submission"}),
+        (["submission={label_column: class}"], {"write_submission", "metrics", "submission"}),
+        (["checkpoint_minutes=0", "precision=fp32"], set()),
+    ],
+)
+def test_what_concerns_no_training_trains_nothing(project, arguments, expected):
+    assert project.planned("submission", "--config", *arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("workflow/scripts/train.py", "from pathlib import Path", "# a comment\nfrom pathlib import Path"),
+        ("workflow/rules/training.smk", "# Fine-tune", "# Fine-tune, as they say,"),
+        ("workflow/report/workflow.rst", "=", "=="),
+    ],
+)
+def test_comments_and_captions_train_nothing(project, file, old, new):
+    project.edit(file, old, new)
+    assert project.planned("submission") == set()
+
+
+TRAINING = {f"{job}_fold{fold}" for job in ("train", "predict") for fold in range(2)}
+COMBINING = {"combine", "metrics", "write_submission", "submission"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("lr: 0.003", "lr: 0.002", TRAINING | COMBINING),
+        ("short_side: 16", "short_side: 12", {"pixels"} | TRAINING | COMBINING),
+        ("epochs: 12", "epochs:  12 # a comment", set()),
+    ],
+)
+def test_a_changed_recipe_value_runs_what_depends_on_it(project, old, new, expected):
+    project.edit("tiny.yaml", old, new)
+    assert project.planned("submission") == expected
+
+
+def test_a_new_image_is_noticed(project):
+    folder = project.folder / "data/train/7"
+    shutil.copy(folder / "0.png", folder / "new.png")
+    assert {"manifest", "folds", "pixels"} | TRAINING <= project.planned("submission")
+
+
+def test_other_recipes_keep_this_ones_results_and_use_the_same_folds(project):
+    shutil.copy(project.folder / "tiny.yaml", project.folder / "other.yaml")
+    assert project.planned("submission", "--config", "recipe=other.yaml") == TRAINING | COMBINING
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"colour": "red"}, ["config.yaml", "colour: no such key"]),
+        ({"num_folds": 1, "ensemble": "best"}, ["num_folds", "ensemble"]),
+        ({"recipe": "kfold_mics"}, ["kfold_mics", "kfold_mix"]),
+        ({"data": {"source": "imagefolder", "train": "nowhere", "test": "data/test"}}, ["nowhere"]),
+    ],
+)
+def test_bad_configuration_is_one_message(project, config, words):
+    project.configure(**config)
+    done = project.run("submission")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    assert all(word in done.stdout for word in words), done.stdout
+
+
+def test_bad_images_are_listed_before_any_training(project):
+    for name, content in {"empty.png": b"", "page.jpg": b"<html>"}.items():
+        (project.folder / "data/train/3" / name).write_bytes(content)
+    done = project.run("submission")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    assert "data/train/3/empty.png: the file is empty" in done.stdout
+    assert "data/train/3/page.jpg: not an image" in done.stdout
+    assert "train_fold" not in re.sub(r"^train_fold\d +\d$", "", done.stdout, flags=re.MULTILINE)
+
+
+def test_other_resources_do_not_drop_the_cap_on_gpus(project):
+    (project.folder / "results/submission.csv").unlink()
+    done = project.run("--resources", "mem_mb=64000")
+    assert re.search(r'Provided resources:.*gpu=(1|Resource\("gpu", 1\))', done.stdout), done.stdout
+
+
+def test_reading_the_workflow_imports_no_torch(project):
+    command = [sys.executable, "-X", "importtime", "-m", "snakemake", "--dry-run", "submission"]
+    done = subprocess.run(command, cwd=project.folder, text=True, capture_output=True, check=True)
+    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "kfold_ens.config" in imported
+    assert imported.isdisjoint({"torch", "torchvision", "sklearn", "matplotlib"})
+
+
+@pytest.mark.slow
+def test_fashion_mnist_through_torchvision(tmp_path, fashion_mnist):
+    data = {"source": "torchvision", "name": "FashionMNIST", "root": str(fashion_mnist), "limit_per_class": 60}
+    recipe = RECIPE | {"image": {"kind": "squash", "size": 28, "short_side": 28, "normalize": False}}
+    project = new_project(tmp_path, recipe, data=data)
+    done = project.run("submission")
+    assert done.returncode == 0, done.stdout
+    metrics = yaml.safe_load((project.folder / "results/tiny/metrics.json").read_text())
+    assert metrics["methods"]["average"]["test"]["images"] == 600
+    assert metrics["methods"]["average"]["test"]["accuracy"] > 0.6
+    labels = set(pd.read_csv(project.folder / "results/submission.csv", dtype=str)["pred_label"])
+    assert {"Ankle boot", "T-shirt/top"} <= labels

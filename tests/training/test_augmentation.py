@@ -1,0 +1,116 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from kfold_ens import config
+from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view, to_input
+
+SIDES = st.integers(1, 40)
+CPU = torch.device("cpu")
+
+
+def steps(*kinds):
+    return TypeAdapter(list[config.Augmentation]).validate_python(
+        [kind if isinstance(kind, dict) else {"kind": kind} for kind in kinds]
+    )
+
+
+def image_slot(kind="squash", normalize=False, **values):
+    return TypeAdapter(config.TrainingRecipe.model_fields["image"].annotation).validate_python(
+        {"kind": kind, "size": 16, "short_side": 16, "normalize": normalize} | values,
+    )
+
+
+def view_of(image, slot):
+    return build_evaluation_view(slot)(image)
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        steps("resize"),
+        steps("random_resized_crop"),
+        steps("horizontal_flip", "resize"),
+        steps({"kind": "rotation", "degrees": 15}, "random_resized_crop"),
+        steps({"kind": "affine", "degrees": 5, "translate": 0.1, "scale": [0.9, 1.1]}, "resize"),
+    ],
+)
+@given(height=SIDES, width=SIDES, seed=st.integers(0, 2**63 - 1))
+@settings(deadline=None)
+def test_every_training_view_has_the_networks_size(augmentation, height, width, seed):
+    torch.manual_seed(seed)
+    view = build_augmentation(augmentation, 16)(torch.randint(256, (3, height, width), dtype=torch.uint8))
+    assert (view.shape, view.dtype) == ((3, 16, 16), torch.uint8)
+
+
+RAMP = torch.arange(16, dtype=torch.uint8).mul(16).expand(3, 16, 16)  # dark on the left, light on the right
+
+
+@pytest.mark.parametrize(("probability", "flipped"), [(0, 0), (1, 400), (0.3, 120)])
+def test_a_flip_mirrors_as_often_as_it_should(probability, flipped):
+    torch.manual_seed(0)
+    flip = build_augmentation(steps({"kind": "horizontal_flip", "probability": probability}), 16)
+    views = [flip(RAMP) for _ in range(400)]
+    assert sum(torch.equal(view, RAMP.flip(2)) for view in views) == pytest.approx(flipped, abs=4 * 400**0.5 * 0.46)
+    assert all(torch.equal(view, RAMP) or torch.equal(view, RAMP.flip(2)) for view in views)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "random_resized_crop",
+        {"kind": "rotation", "degrees": 15},
+        {"kind": "affine", "degrees": 5, "translate": 0.1, "scale": [0.9, 1.1]},
+    ],
+)
+def test_a_random_view_follows_torchs_seed(kind):
+    augmentation = build_augmentation(steps(kind), 16)
+
+    def view(seed):
+        torch.manual_seed(seed)
+        return augmentation(RAMP)
+
+    assert torch.equal(view(1), view(1))
+    assert not torch.equal(view(1), view(2))
+
+
+def test_affine_moves_no_further_than_asked():
+    shift = build_augmentation(steps({"kind": "affine", "translate": 0.25}), 16)
+    dot = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    dot[:, 8, 8] = 255
+    places = [shift(dot)[0].nonzero()[0] - 8 for _ in range(100)]
+    assert torch.stack(places).abs().max() == 4
+
+
+@pytest.mark.parametrize("slot", [image_slot(), image_slot("center_crop", resize=20)], ids=lambda slot: slot.kind)
+@given(height=SIDES, width=SIDES)
+@settings(deadline=None)
+def test_an_evaluation_view_has_the_networks_size_and_no_chance_in_it(slot, height, width):
+    image = torch.randint(256, (3, height, width), dtype=torch.uint8)
+    view = view_of(image, slot)
+    assert (view.shape, view.dtype) == ((3, 16, 16), torch.uint8)
+    assert torch.equal(view, view_of(image, slot))
+
+
+def test_squash_keeps_all_of_an_image_and_center_crop_its_middle():
+    image = torch.zeros(3, 20, 40, dtype=torch.uint8)
+    image[:, :, :10] = 250  # the left quarter
+    image[:, :, 15:25] = 50  # the middle
+    squashed, cropped = view_of(image, image_slot()), view_of(image, image_slot("center_crop", size=10, resize=20))
+    assert squashed[0, 8].unique().numel() > 2
+    assert squashed[0, 8, 0] == 250
+    assert torch.equal(cropped, image[:, 5:15, 15:25])
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_networks_input_is_between_0_and_1_or_normalised(normalize):
+    views = torch.randint(256, (4, 3, 16, 16), dtype=torch.uint8)
+    inputs = to_input(views, image_slot(normalize=normalize), CPU, torch.channels_last)
+    expected = views.double() / 255
+    if normalize:
+        mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).double()[:, None, :, None, None]
+        expected = (expected - mean) / std
+    torch.testing.assert_close(inputs, expected.float())
+    assert inputs.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,110 @@
+import pickle
+from dataclasses import replace
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from stages import make_stage, training_recipe
+
+from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view
+from kfold_ens.training.loader import EpochOrder, TrainingViews, as_tensor, evaluation_batches, training_batches
+
+RECIPE = training_recipe(augmentation=[{"kind": "random_resized_crop"}, {"kind": "horizontal_flip"}])
+ORDERS = st.builds(
+    EpochOrder, num_images=st.integers(2, 60), batch_size=st.integers(2, 20), seed=st.integers(0), fold=st.integers(0)
+)
+
+
+@given(ORDERS, st.integers(0, 1000))
+def test_an_epoch_takes_every_image_once_but_for_a_last_one_alone(order, epoch):
+    batches = order.batches(epoch)
+    seen = np.concatenate(batches).tolist()
+    left_out = order.num_images % order.batch_size == 1
+    assert len(batches) == order.steps_per_epoch
+    assert {len(batch) for batch in batches[:-1]} <= {order.batch_size}
+    assert 2 <= len(batches[-1]) <= order.batch_size
+    assert len(seen) == len(set(seen)) == order.num_images - left_out
+    assert set(seen) <= set(range(order.num_images))
+
+
+@given(ORDERS, st.integers(1, 4), st.data())
+def test_the_rest_of_a_run_is_the_tail_of_the_whole(order, epochs, data):
+    whole = list(order.remaining(0, 0, epochs))
+    epoch = data.draw(st.integers(0, epochs - 1))
+    step = data.draw(st.integers(0, order.steps_per_epoch))
+    assert list(order.remaining(epoch, step, epochs)) == whole[epoch * order.steps_per_epoch + step :]
+    assert len(whole) == epochs * order.steps_per_epoch
+
+
+def test_the_order_is_another_for_every_epoch_fold_and_seed():
+    orders = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    drawn = {tuple(chain.from_iterable(EpochOrder(30, 8, seed, fold).batches(epoch))) for seed, fold, epoch in orders}
+    assert len(drawn) == 4
+
+
+@pytest.fixture(scope="module")
+def fold(tmp_path_factory):
+    return make_stage(tmp_path_factory.mktemp("stage"), {"dark": 10, "light": 9}).fold()
+
+
+def views_of(fold, recipe=RECIPE):
+    return TrainingViews(fold.train, build_augmentation(recipe.augmentation, recipe.image.size), fold.seed, fold.number)
+
+
+def run(fold, start=(0, 0), workers=0):
+    order = EpochOrder(len(fold.train), 4, fold.seed, fold.number)
+    return list(training_batches(views_of(fold), order, start, 2, workers, pin=False))
+
+
+def equal(some, others):
+    pairs = zip(chain.from_iterable(some), chain.from_iterable(others), strict=True)
+    return all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_views_depend_neither_on_the_workers_nor_on_what_ran_before(fold):
+    whole = run(fold)
+    assert equal(run(fold, workers=2), whole)
+    assert equal(run(fold, start=(0, 2)), whole[2:])
+    assert equal(run(fold, start=(1, 1), workers=2), whole[len(whole) // 2 + 1 :])
+    views, shuffled = views_of(fold), views_of(fold)
+    expected = [views[1, position] for position in range(len(fold.train))]
+    torch.rand(3)
+    assert equal([shuffled[1, position] for position in reversed(range(len(fold.train)))][::-1], expected)
+    assert equal([pickle.loads(pickle.dumps(views))[1, 0]], expected[:1])  # as spawned workers get it
+
+
+def test_views_come_with_their_own_label(fold):
+    plain = training_recipe(augmentation=[{"kind": "resize"}])
+    views = views_of(fold, plain)
+    for position, target in enumerate(fold.train.target):
+        view, label = views[0, position]
+        assert label == target == (view.float().mean() > 100)  # dark is class 0, light class 1
+        assert str(fold.train.image_id[position]).startswith(f"train/{fold.classes[label]}/")
+
+
+class Ramps:
+    """A store whose images are all the same ramp, which shows what part of it a view is."""
+
+    def rows(self, image_ids):
+        return np.arange(len(image_ids))
+
+    def __getitem__(self, row):
+        return np.arange(0, 240, 20, dtype=np.uint8)[None, :, None].repeat(10, 0).repeat(3, 2)
+
+
+def test_every_image_and_epoch_is_augmented_in_its_own_way(fold):
+    same = replace(fold, train=replace(fold.train, store=Ramps()))
+    views = [tuple(view.flatten().tolist()) for batch, _ in run(same) for view in batch]
+    assert len(set(views)) == len(views)
+
+
+def test_evaluation_keeps_every_image_in_order(fold):
+    view, ids = build_evaluation_view(RECIPE.image), fold.train.image_id[:9]
+    for workers in (0, 2):
+        batches = list(evaluation_batches(fold.train.store, ids, view, 4, workers, pin=False))
+        assert [len(batch) for batch in batches] == [4, 4, 1]
+        expected = [view(as_tensor(fold.train.store, row)) for row in fold.train.store.rows(ids)]
+        assert torch.equal(torch.cat(batches), torch.stack(expected))
