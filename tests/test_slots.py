@@ -10,11 +10,15 @@ from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.naming import NAMES
 from kfold_ens.network.backbones import BACKBONES
 from kfold_ens.network.heads import HEADS
+from kfold_ens.prediction.tta import VIEWS
 from kfold_ens.training.augmentation import AUGMENTATIONS, EVALUATION_VIEWS
+from kfold_ens.training.ema import EMAS
+from kfold_ens.training.loader import SAMPLERS
 from kfold_ens.training.losses import LOSSES
 from kfold_ens.training.mixing import MIXES
 from kfold_ens.training.optimizers import OPTIMIZERS
 from kfold_ens.training.schedules import SCHEDULES
+from kfold_ens.training.stopping import STOPPING
 
 BUILDERS = {
     "image": EVALUATION_VIEWS,
@@ -25,6 +29,10 @@ BUILDERS = {
     "loss": LOSSES,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
+    "ema": EMAS,
+    "sampler": SAMPLERS,
+    "early_stopping": STOPPING,
+    "tta": VIEWS,
 }
 SLOTS = {name: field.annotation for name, field in config.Recipe.model_fields.items()}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from kfold_ens.errors import ConfigError
 
@@ -28,6 +28,18 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"an odd number is wanted, not {value}")
+    return value
+
+
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"the smaller number comes first, not {value[0]:g} before {value[1]:g}")
+    return value
+
+
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -37,7 +49,8 @@ Positive = Annotated[Real, Field(gt=0)]
 NonNegative = Annotated[Real, Field(ge=0)]
 Fraction = Annotated[Real, Field(ge=0, le=1)]
 Count = Annotated[int, Field(strict=True, gt=0)]
-Range = tuple[Positive, Positive]
+Odd = Annotated[Count, AfterValidator(_odd)]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -180,6 +193,11 @@ class HorizontalFlip(Slot):
     probability: Fraction = 0.5
 
 
+class VerticalFlip(Slot):
+    kind: Literal["vertical_flip"]
+    probability: Fraction = 0.5
+
+
 class Rotation(Slot):
     """Uniform in (-degrees, degrees)."""
 
@@ -198,7 +216,77 @@ class Affine(Slot):
     interpolation: Interpolation = "nearest"
 
 
-Augmentation = Annotated[Resize | RandomResizedCrop | HorizontalFlip | Rotation | Affine, Field(discriminator="kind")]
+class ColorJitter(Slot):
+    """Factors uniform in (1 - x, 1 + x); the hue's shift is uniform in (-x, x), in turns of the colour circle."""
+
+    kind: Literal["color_jitter"]
+    brightness: NonNegative = 0
+    contrast: NonNegative = 0
+    saturation: NonNegative = 0
+    hue: Annotated[Real, Field(ge=0, le=0.5)] = 0
+
+
+class Grayscale(Slot):
+    kind: Literal["grayscale"]
+    probability: Fraction = 0.1
+
+
+class GaussianBlur(Slot):
+    """Kernel and sigma in pixels."""
+
+    kind: Literal["gaussian_blur"]
+    kernel_size: Odd
+    sigma: Range
+    probability: Fraction = 1
+
+
+class RandomErasing(Slot):
+    """Zhong et al. 2020, https://arxiv.org/abs/1708.04896. ``fill`` is black, or ImageNet's mean colour: what a zero
+    is after normalisation."""
+
+    kind: Literal["random_erasing"]
+    probability: Fraction = 0.5
+    scale: Range = (0.02, 0.33)
+    ratio: Range = (0.3, 3.3)
+    fill: Literal["black", "mean"] = "black"
+
+
+class AutoAugment(Slot):
+    """ImageNet's policy. Cubuk et al. 2019, https://arxiv.org/abs/1805.09501."""
+
+    kind: Literal["auto_augment"]
+
+
+class RandAugment(Slot):
+    """Cubuk et al. 2020, https://arxiv.org/abs/1909.13719."""
+
+    kind: Literal["rand_augment"]
+    num_ops: Count = 2
+    magnitude: Annotated[int, Field(strict=True, ge=0, le=30)] = 9
+
+
+class TrivialAugment(Slot):
+    """TrivialAugmentWide. Mueller and Hutter 2021, https://arxiv.org/abs/2103.10158."""
+
+    kind: Literal["trivial_augment"]
+
+
+Augmentation = Annotated[
+    Resize
+    | RandomResizedCrop
+    | HorizontalFlip
+    | VerticalFlip
+    | Rotation
+    | Affine
+    | ColorJitter
+    | Grayscale
+    | GaussianBlur
+    | RandomErasing
+    | AutoAugment
+    | RandAugment
+    | TrivialAugment,
+    Field(discriminator="kind"),
+]
 
 
 class NoMixing(Slot):
@@ -232,10 +320,32 @@ class MixUpOrCutMix(Slot):
 Mixing = Annotated[NoMixing | MixUp | CutMix | MixUpOrCutMix, Field(discriminator="kind")]
 
 
+Layer = Literal["layer1", "layer2", "layer3", "layer4"]
+Stage = Literal["conv1", "bn1", Layer]
+
+
+class StageDropout(Slot):
+    """Dropout of single features between two stages."""
+
+    kind: Literal["dropout"]
+    after: Layer
+    probability: Annotated[Fraction, Field(lt=1)]
+
+
+class Cbam(Slot):
+    """Channel and spatial attention after a stage. Woo et al. 2018, https://arxiv.org/abs/1807.06521."""
+
+    kind: Literal["cbam"]
+    after: Layer
+    ratio: Count = 16
+    kernel_size: Odd = 7
+
+
 class TorchvisionBackbone(Slot):
     """A torchvision network of the ResNet family.
 
-    ``weights`` is one of torchvision's names (IMAGENET1K_V1), a file, or ``none`` for random weights.
+    ``weights`` is one of torchvision's names (IMAGENET1K_V1), a file, or ``none`` for random weights. ``frozen``
+    stages keep the weights and the batch statistics they start with.
     """
 
     kind: Literal["torchvision"]
@@ -253,16 +363,47 @@ class TorchvisionBackbone(Slot):
     ]
     weights: Name
     zero_init_residual: bool = False
+    frozen: list[Stage] = []
+    inserted: list[Annotated[StageDropout | Cbam, Field(discriminator="kind")]] = []
 
 
-Backbone = Annotated[TorchvisionBackbone, Field()]
+class TimmBackbone(Slot):
+    """Any of timm's image models, by its name; wants the extra: pip install 'kfold_ens[timm]'.
+
+    ``weights`` is ``pretrained``, a file, or ``none``; ``frozen`` names modules of the network.
+    """
+
+    kind: Literal["timm"]
+    name: Name
+    weights: Name
+    frozen: list[Name] = []
+
+
+Backbone = Annotated[TorchvisionBackbone | TimmBackbone, Field(discriminator="kind")]
 
 
 class LinearHead(Slot):
+    """``dropout`` is that of the features before the layer."""
+
     kind: Literal["linear"]
+    dropout: Annotated[Fraction, Field(lt=1)] = 0
 
 
-Head = Annotated[LinearHead, Field()]
+class MlpHead(Slot):
+    """Hidden layers, each with batch normalisation, ReLU and a dropout of its own, and a linear layer."""
+
+    kind: Literal["mlp"]
+    hidden: Annotated[list[Count], Field(min_length=1)]
+    dropout: list[Annotated[Fraction, Field(lt=1)]]
+
+    @model_validator(mode="after")
+    def _one_dropout_a_layer(self):
+        if len(self.dropout) != len(self.hidden):
+            raise ValueError(f"{len(self.hidden)} hidden layers want as many dropouts, not {len(self.dropout)}")
+        return self
+
+
+Head = Annotated[LinearHead | MlpHead, Field(discriminator="kind")]
 
 
 class CrossEntropy(Slot):
@@ -270,19 +411,86 @@ class CrossEntropy(Slot):
     label_smoothing: Annotated[Fraction, Field(lt=1)] = 0
 
 
-Loss = Annotated[CrossEntropy, Field()]
+class Focal(Slot):
+    """Lin et al. 2017, https://arxiv.org/abs/1708.02002, a sample at a time.
+
+    ``balanced`` weights each class by N / (K * its images), as scikit-learn does.
+    """
+
+    kind: Literal["focal"]
+    gamma: NonNegative = 2
+    balanced: bool = False
 
 
-class AdamW(Slot):
+class WeightedLoss(Slot):
+    """One term of a sum."""
+
+    weight: Positive
+    loss: Annotated[CrossEntropy | Focal, Field(discriminator="kind")]
+
+
+class SumLoss(Slot):
+    kind: Literal["sum"]
+    terms: Annotated[list[WeightedLoss], Field(min_length=1)]
+
+
+class SwitchedLoss(Slot):
+    """``before``, then ``after``; from epoch ``blend_from`` (counted from 0) until ``switch_at`` a blend of the two
+    that moves on by equal parts an epoch."""
+
+    kind: Literal["switched"]
+    before: Annotated[CrossEntropy | Focal, Field(discriminator="kind")]
+    after: Annotated[CrossEntropy | Focal, Field(discriminator="kind")]
+    blend_from: Annotated[int, Field(strict=True, ge=0)]
+    switch_at: Count
+
+    @model_validator(mode="after")
+    def _blends_forwards(self):
+        if self.blend_from > self.switch_at:
+            raise ValueError(f"blend_from ({self.blend_from}) must not be after switch_at ({self.switch_at})")
+        return self
+
+
+Loss = Annotated[CrossEntropy | Focal | SumLoss | SwitchedLoss, Field(discriminator="kind")]
+
+
+class OptimizerSlot(Slot):
+    """``stage_lr`` gives stages of the backbone rates of their own; all else learns at ``lr``."""
+
+    lr: Positive
+    stage_lr: dict[str, Positive] = {}
+
+
+class AdamW(OptimizerSlot):
     """Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101."""
 
     kind: Literal["adamw"]
-    lr: Positive
     weight_decay: NonNegative
     betas: tuple[Annotated[Fraction, Field(lt=1)], Annotated[Fraction, Field(lt=1)]] = (0.9, 0.999)
 
 
-Optimizer = Annotated[AdamW, Field()]
+class Sgd(OptimizerSlot):
+    kind: Literal["sgd"]
+    momentum: Annotated[Fraction, Field(lt=1)] = 0.9
+    weight_decay: NonNegative = 0
+    nesterov: bool = False
+
+
+Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
+
+
+class Constant(Slot):
+    """The optimizer's rate throughout."""
+
+    kind: Literal["constant"]
+
+
+class Cosine(Slot):
+    """Cosine annealing over ``t_max`` epochs, stepped once an epoch; past them the rate climbs back."""
+
+    kind: Literal["cosine"]
+    t_max: Count
+    eta_min: NonNegative = 0
 
 
 class CosineWarmRestarts(Slot):
@@ -304,11 +512,33 @@ class OneCycle(Slot):
     cycle_momentum: bool = True  # AdamW's first beta runs from 0.95 to 0.85 and back
 
 
-Schedule = Annotated[CosineWarmRestarts | OneCycle, Field(discriminator="kind")]
+class Plateau(Slot):
+    """The rate times ``factor`` after ``patience`` epochs without a better validation loss or accuracy."""
+
+    kind: Literal["plateau"]
+    monitor: Literal["loss", "accuracy"] = "loss"
+    factor: Annotated[Fraction, Field(gt=0, lt=1)] = 0.1
+    patience: Annotated[int, Field(strict=True, ge=0)] = 10
+    min_lr: NonNegative = 0
+
+
+Schedule = Annotated[Constant | Cosine | CosineWarmRestarts | OneCycle | Plateau, Field(discriminator="kind")]
 
 
 class NoEma(Slot):
     kind: Literal["none"]
+
+
+class EmaOfWeights(Slot):
+    """From epoch ``start_epoch`` (counted from 0) on, an exponential moving average of weights and batch statistics,
+    moved at every step; it is what is then evaluated and kept."""
+
+    kind: Literal["ema"]
+    decay: Annotated[Fraction, Field(lt=1)]
+    start_epoch: Annotated[int, Field(strict=True, ge=0)] = 0
+
+
+Ema = Annotated[NoEma | EmaOfWeights, Field(discriminator="kind")]
 
 
 class Shuffle(Slot):
@@ -317,14 +547,59 @@ class Shuffle(Slot):
     kind: Literal["shuffle"]
 
 
+class Balanced(Slot):
+    """As many draws as images, with replacement, at odds that give every class the same share."""
+
+    kind: Literal["balanced"]
+
+
+Sampler = Annotated[Shuffle | Balanced, Field(discriminator="kind")]
+
+
 class NoEarlyStopping(Slot):
     kind: Literal["none"]
+
+
+class Patience(Slot):
+    """Stop after ``patience`` epochs without a better validation loss or accuracy."""
+
+    kind: Literal["patience"]
+    monitor: Literal["loss", "accuracy"] = "loss"
+    patience: Count
+
+
+EarlyStopping = Annotated[NoEarlyStopping | Patience, Field(discriminator="kind")]
 
 
 class NoTta(Slot):
     """One view of each image: the evaluation view."""
 
     kind: Literal["none"]
+
+
+class View(Slot):
+    """The evaluation view with steps of augmentation after it; what is random in them follows from name and image."""
+
+    name: Name
+    steps: list[Augmentation]
+
+
+class Views(Slot):
+    """Several views of each image, averaged in logits or in softmax."""
+
+    kind: Literal["views"]
+    average: Literal["logits", "softmax"]
+    views: Annotated[list[View], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_differ(self):
+        names = [view.name for view in self.views]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each view wants a name of its own, not {names}")
+        return self
+
+
+Tta = Annotated[NoTta | Views, Field(discriminator="kind")]
 
 
 class TrainingRecipe(Slot):
@@ -338,9 +613,9 @@ class TrainingRecipe(Slot):
     loss: Loss
     optimizer: Optimizer
     schedule: Schedule
-    ema: NoEma
-    sampler: Shuffle
-    early_stopping: NoEarlyStopping
+    ema: Ema
+    sampler: Sampler
+    early_stopping: EarlyStopping
     epochs: Count
     batch_size: Annotated[int, Field(strict=True, ge=2)]
     select: Literal["best_accuracy", "best_loss", "last"]
@@ -354,11 +629,18 @@ class TrainingRecipe(Slot):
             )
         return self
 
+    @model_validator(mode="after")
+    def _stages_are_trained(self):
+        frozen = sorted(set(self.optimizer.stage_lr) & set(self.backbone.frozen))
+        if frozen:
+            raise ValueError(f"optimizer.stage_lr gives frozen stages a rate: {', '.join(frozen)}")
+        return self
+
 
 class Recipe(TrainingRecipe):
     """One complete way to train and predict: every slot is written out, so a recipe file can be read alone."""
 
-    tta: NoTta
+    tta: Tta
 
 
 # --- reading ---------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def rates(slot, epochs, steps_per_epoch):
             seen.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["betas"][0]))
             optimizer.step()
             schedule.after_step()
-        schedule.after_epoch()
+        schedule.after_epoch({})
     return seen
 
 

@@ -1,6 +1,8 @@
 """One fold model's logits for its held-out images and for the test images."""
 
-from kfold_ens.config import load_config
+from pydantic import TypeAdapter
+
+from kfold_ens.config import Tta, load_config
 from kfold_ens.jobs import job
 
 if __name__ == "__main__":
@@ -13,6 +15,7 @@ if __name__ == "__main__":
         with leased_compute(load_config(snakemake.config), snakemake.threads) as compute:
             predict_fold(
                 fold=snakemake.params.fold,
+                tta=TypeAdapter(Tta).validate_json(snakemake.params.tta),
                 model_file=files.model,
                 manifest_file=files.manifest,
                 folds_file=files.folds,

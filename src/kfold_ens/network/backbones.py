@@ -2,24 +2,73 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 
 from torch import nn
 from torchvision import models
 
 from kfold_ens import config
+from kfold_ens.errors import KfoldError
+from kfold_ens.network.attention import Cbam
+from kfold_ens.network.timm_models import create_timm_model
+from kfold_ens.network.weights import load_backbone
 
 
-def torchvision_backbone(slot: config.TorchvisionBackbone) -> tuple[nn.Module, int]:
+def torchvision_backbone(slot: config.TorchvisionBackbone, weights: Path | None) -> tuple[nn.Module, int]:
     network = models.get_model(slot.name, weights=None, zero_init_residual=slot.zero_init_residual)
-    features = network.fc.in_features
-    network.fc = nn.Identity()
-    return network, features
+    features, network.fc = network.fc.in_features, nn.Flatten()
+    if weights:
+        load_backbone(network, weights)
+    stages = OrderedDict(network.named_children())  # a ResNet is its children, one after the other
+    stages["flatten"] = stages.pop("fc")
+    for part in slot.inserted:
+        stages = _inserted(stages, part)
+    return nn.Sequential(stages), features
 
 
-BACKBONES: dict[str, Callable[..., tuple[nn.Module, int]]] = {"torchvision": torchvision_backbone}
+def _inserted(stages: OrderedDict[str, nn.Module], part: config.StageDropout | config.Cbam) -> OrderedDict:
+    """The stages with a part after one of them."""
+    channels = [layer.out_channels for layer in stages[part.after].modules() if isinstance(layer, nn.Conv2d)][-1]
+    names = list(stages)
+    place = names.index(part.after) + 1
+    new = (f"{part.after}_{part.kind}", INSERTS[part.kind](part, channels))
+    return OrderedDict([*list(stages.items())[:place], new, *list(stages.items())[place:]])
 
 
-def build_backbone(slot: config.Backbone) -> tuple[nn.Module, int]:
-    """A backbone with random weights, and the number of features it gives an image."""
-    return BACKBONES[slot.kind](slot)
+def _dropout(part: config.StageDropout, channels: int) -> nn.Module:
+    return nn.Dropout(part.probability)
+
+
+def _cbam(part: config.Cbam, channels: int) -> nn.Module:
+    return Cbam(channels, part.ratio, part.kernel_size)
+
+
+INSERTS: dict[str, Callable[..., nn.Module]] = {"dropout": _dropout, "cbam": _cbam}
+
+
+def timm_backbone(slot: config.TimmBackbone, weights: Path | None) -> tuple[nn.Module, int]:
+    network = create_timm_model(slot.name)
+    if weights:
+        load_backbone(network, weights, classifier=f"{network.default_cfg['classifier']}.")
+    return network, network.num_features
+
+
+BACKBONES: dict[str, Callable[..., tuple[nn.Module, int]]] = {
+    "torchvision": torchvision_backbone,
+    "timm": timm_backbone,
+}
+
+
+def build_backbone(slot: config.Backbone, weights: Path | None = None) -> tuple[nn.Module, int]:
+    """A backbone with random or pretrained weights, and the number of features it gives an image.
+
+    Raises:
+        KfoldError: where the pretrained weights do not fit, or there is no module of a frozen name.
+    """
+    backbone, features = BACKBONES[slot.kind](slot, weights)
+    unknown = sorted(set(slot.frozen) - set(dict(backbone.named_modules())))
+    if unknown:
+        raise KfoldError(f"backbone.frozen: {slot.name} has no modules {unknown}")
+    return backbone, features

@@ -20,12 +20,25 @@ from kfold_ens.network.heads import build_head
 
 
 class Classifier(nn.Module):
-    """Images (N, 3, size, size) to logits (N, K)."""
+    """Images (N, 3, size, size) to logits (N, K). Frozen stages keep their weights and their batch statistics.
 
-    def __init__(self, recipe: TrainingRecipe, num_classes: int) -> None:
+    Raises:
+        KfoldError: where pretrained ``weights`` do not fit.
+    """
+
+    def __init__(self, recipe: TrainingRecipe, num_classes: int, weights: Path | None = None) -> None:
         super().__init__()
-        self.backbone, features = build_backbone(recipe.backbone)
+        self.backbone, features = build_backbone(recipe.backbone, weights)
         self.head = build_head(recipe.head, features, num_classes)
+        self.frozen = tuple(recipe.backbone.frozen)
+        for name in self.frozen:
+            self.backbone.get_submodule(name).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Classifier:
+        super().train(mode)
+        for name in self.frozen:
+            self.backbone.get_submodule(name).eval()
+        return self
 
     def forward(self, images_nchw: Tensor) -> Tensor:
         return self.head(self.backbone(images_nchw))

@@ -10,10 +10,19 @@ from kfold_ens import config
 
 
 def linear(slot: config.LinearHead, features: int, num_classes: int) -> nn.Module:
-    return nn.Linear(features, num_classes)
+    layer = nn.Linear(features, num_classes)
+    return nn.Sequential(nn.Dropout(slot.dropout), layer) if slot.dropout else layer
 
 
-HEADS: dict[str, Callable[..., nn.Module]] = {"linear": linear}
+def mlp(slot: config.MlpHead, features: int, num_classes: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    for width, dropout in zip(slot.hidden, slot.dropout, strict=True):
+        layers += [nn.Linear(features, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout)]
+        features = width
+    return nn.Sequential(*layers, nn.Linear(features, num_classes))
+
+
+HEADS: dict[str, Callable[..., nn.Module]] = {"linear": linear, "mlp": mlp}
 
 
 def build_head(slot: config.Head, features: int, num_classes: int) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlparse
@@ -16,6 +17,7 @@ from torchvision.models import get_model_weights
 from kfold_ens import config
 from kfold_ens.errors import KfoldError, listing
 from kfold_ens.files import atomic, sha256_of
+from kfold_ens.network.timm_models import create_timm_model
 
 HASH_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")
 
@@ -27,19 +29,40 @@ class WeightsError(KfoldError):
 def prepare_weights(slot: config.Backbone, path: Path) -> None:
     """Put a backbone's pretrained weights at ``path`` as safetensors.
 
-    ``slot.weights`` is a file, or one of torchvision's names; the latter is downloaded, unless the file lies in
-    ``path``'s folder already.
+    ``slot.weights`` is a file, or the name of published weights; torchvision's are downloaded, unless the file lies in
+    ``path``'s folder already, timm's are fetched by timm.
 
     Raises:
         WeightsError: saying what to download from where, and where to put it.
     """
     local = Path(slot.weights)
-    weights = read_weights(local if local.suffix else _fetched(weights_url(slot), path.parent))
+    weights = read_weights(local) if local.suffix else PUBLISHED[slot.kind](slot, path.parent)
     with atomic(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
 
 
-def weights_url(slot: config.Backbone) -> str:
+def _torchvision_weights(slot: config.TorchvisionBackbone, folder: Path) -> dict[str, Tensor]:
+    return read_weights(_fetched(weights_url(slot), folder))
+
+
+def _timm_weights(slot: config.TimmBackbone, folder: Path) -> dict[str, Tensor]:
+    if slot.weights != "pretrained":
+        raise WeightsError(
+            f"backbone.weights: timm's are called pretrained, not {slot.weights!r}; or name a file, or none"
+        )
+    try:
+        return create_timm_model(slot.name, pretrained=True).state_dict()
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"The pretrained weights of timm's {slot.name} could not be fetched ({error}).\n"
+            f"  Fetch them on a machine that can, and name the file at backbone.weights in the recipe."
+        ) from None
+
+
+PUBLISHED: dict[str, Callable[..., dict[str, Tensor]]] = {"torchvision": _torchvision_weights, "timm": _timm_weights}
+
+
+def weights_url(slot: config.TorchvisionBackbone) -> str:
     """Where torchvision publishes the weights of a name.
 
     Raises:
@@ -104,13 +127,13 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
     return weights.get("state_dict", weights) if isinstance(weights, dict) else weights
 
 
-def load_backbone(backbone: nn.Module, path: Path) -> None:
-    """Load pretrained weights into a backbone; the classifier they came with (``fc``) is left behind.
+def load_backbone(backbone: nn.Module, path: Path, classifier: str = "fc.") -> None:
+    """Load pretrained weights into a backbone; the classifier they came with is left behind.
 
     Raises:
         WeightsError: naming the tensors that do not fit.
     """
-    weights = {name: tensor for name, tensor in read_weights(path).items() if not name.startswith("fc.")}
+    weights = {name: tensor for name, tensor in read_weights(path).items() if not name.startswith(classifier)}
     own = backbone.state_dict()
     own_required = {name for name in own if not name.endswith("num_batches_tracked")}
     faults = [f"{name}: missing" for name in sorted(own_required - set(weights))]

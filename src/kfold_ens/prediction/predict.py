@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kfold_ens.config import Tta
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.exchange import Logits, write_logits
 from kfold_ens.files import read_table
 from kfold_ens.network.classifier import Classifier, TrainedModel, load_model, memory_format
-from kfold_ens.training.augmentation import build_evaluation_view
+from kfold_ens.prediction.tta import average_views, build_views
 from kfold_ens.training.evaluation import Compute, predict_logits
 from kfold_ens.training.loader import evaluation_batches
 
@@ -22,18 +23,21 @@ def on_device(model: TrainedModel, compute: Compute) -> Classifier:
 
 
 def predict(
-    model: TrainedModel, network: Classifier, store: PixelStore, image_ids: Sequence[str], compute: Compute
+    model: TrainedModel, network: Classifier, tta: Tta, store: PixelStore, image_ids: Sequence[str], compute: Compute
 ) -> Logits:
-    """Logits of these images, in their order, through the recipe's evaluation view."""
+    """Logits of these images, in their order, averaged over the views of ``tta``."""
     recipe = model.recipe
-    view = build_evaluation_view(recipe.image)
-    batches = evaluation_batches(store, image_ids, view, recipe.batch_size, compute.workers, compute.pin)
-    values = predict_logits(network, batches, recipe.image, compute)
-    return Logits(np.asarray(image_ids, dtype=object), values, model.classes)
+    views = [
+        evaluation_batches(store, image_ids, view, recipe.batch_size, compute.workers, compute.pin, name)
+        for name, view in build_views(tta, recipe.image).items()
+    ]
+    logits_vnk = np.stack([predict_logits(network, batches, recipe.image, compute) for batches in views])
+    return Logits(np.asarray(image_ids, dtype=object), average_views(tta, logits_vnk), model.classes)
 
 
 def predict_fold(
     fold: int,
+    tta: Tta,
     model_file: str,
     manifest_file: str,
     folds_file: str,
@@ -48,5 +52,5 @@ def predict_fold(
     folds = read_table(folds_file)
     held_out = folds.loc[folds["fold"] == str(fold), "image_id"].to_numpy()
     test = read_manifest(manifest_file, "test")["image_id"].to_numpy()
-    write_logits(oof_file, predict(model, network, store, held_out, compute))
-    write_logits(test_file, predict(model, network, store, test, compute))
+    write_logits(oof_file, predict(model, network, tta, store, held_out, compute))
+    write_logits(test_file, predict(model, network, tta, store, test, compute))

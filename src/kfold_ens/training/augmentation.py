@@ -29,6 +29,10 @@ def _horizontal_flip(step: config.HorizontalFlip, size: int) -> v2.Transform:
     return v2.RandomHorizontalFlip(step.probability)
 
 
+def _vertical_flip(step: config.VerticalFlip, size: int) -> v2.Transform:
+    return v2.RandomVerticalFlip(step.probability)
+
+
 def _rotation(step: config.Rotation, size: int) -> v2.Transform:
     return v2.RandomRotation(step.degrees, interpolation=v2.InterpolationMode(step.interpolation))
 
@@ -42,12 +46,49 @@ def _affine(step: config.Affine, size: int) -> v2.Transform:
     )
 
 
+def _color_jitter(step: config.ColorJitter, size: int) -> v2.Transform:
+    return v2.ColorJitter(step.brightness, step.contrast, step.saturation, step.hue)
+
+
+def _grayscale(step: config.Grayscale, size: int) -> v2.Transform:
+    return v2.RandomGrayscale(step.probability)
+
+
+def _gaussian_blur(step: config.GaussianBlur, size: int) -> v2.Transform:
+    return v2.RandomApply([v2.GaussianBlur(step.kernel_size, step.sigma)], step.probability)
+
+
+def _random_erasing(step: config.RandomErasing, size: int) -> v2.Transform:
+    fill = {"black": [0, 0, 0], "mean": [round(255 * mean) for mean in IMAGENET_MEAN]}[step.fill]
+    return v2.RandomErasing(step.probability, step.scale, step.ratio, fill)
+
+
+def _auto_augment(step: config.AutoAugment, size: int) -> v2.Transform:
+    return v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET)
+
+
+def _rand_augment(step: config.RandAugment, size: int) -> v2.Transform:
+    return v2.RandAugment(step.num_ops, step.magnitude)
+
+
+def _trivial_augment(step: config.TrivialAugment, size: int) -> v2.Transform:
+    return v2.TrivialAugmentWide()
+
+
 AUGMENTATIONS: dict[str, Callable[..., v2.Transform]] = {
     "resize": _resize,
     "random_resized_crop": _random_resized_crop,
     "horizontal_flip": _horizontal_flip,
+    "vertical_flip": _vertical_flip,
     "rotation": _rotation,
     "affine": _affine,
+    "color_jitter": _color_jitter,
+    "grayscale": _grayscale,
+    "gaussian_blur": _gaussian_blur,
+    "random_erasing": _random_erasing,
+    "auto_augment": _auto_augment,
+    "rand_augment": _rand_augment,
+    "trivial_augment": _trivial_augment,
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from kfold_ens.config import TrainingRecipe
@@ -24,16 +24,24 @@ from kfold_ens.data.pixels import PixelStore
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import fingerprint, read_json, read_table, sha256_of, write_table
 from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format, save_model
-from kfold_ens.network.weights import load_backbone
 from kfold_ens.randomness import derive_seed
 from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view
+from kfold_ens.training.ema import build_ema
 from kfold_ens.training.evaluation import Compute, predict_logits
-from kfold_ens.training.loader import EpochOrder, Images, TrainingViews, evaluation_batches, training_batches
+from kfold_ens.training.loader import (
+    EpochOrder,
+    Images,
+    TrainingViews,
+    build_sampler,
+    evaluation_batches,
+    training_batches,
+)
 from kfold_ens.training.losses import build_loss
 from kfold_ens.training.mixing import build_mixing
 from kfold_ens.training.optimizers import build_optimizer
 from kfold_ens.training.schedules import build_schedule
 from kfold_ens.training.state import Checkpoints, StateFile
+from kfold_ens.training.stopping import stops
 
 log = logging.getLogger(__name__)
 
@@ -89,14 +97,14 @@ class Training:
     def __init__(self, recipe: TrainingRecipe, fold: Fold, weights: Path | None, compute: Compute) -> None:
         torch.manual_seed(derive_seed("weights", fold.seed, fold.number))
         self.recipe, self.fold, self.compute = recipe, fold, compute
-        self.network = Classifier(recipe, len(fold.classes))
-        if weights:
-            load_backbone(self.network.backbone, weights)
+        self.network = Classifier(recipe, len(fold.classes), weights)
         self.network.to(compute.device, memory_format=memory_format(compute.device))
-        self.order = EpochOrder(len(fold.train), recipe.batch_size, fold.seed, fold.number)
+        draw = build_sampler(recipe.sampler, fold.train.target)
+        self.order = EpochOrder(len(fold.train), recipe.batch_size, fold.seed, fold.number, draw)
         self.optimizer = build_optimizer(recipe.optimizer, self.network)
         self.schedule = build_schedule(recipe.schedule, self.optimizer, recipe.epochs * self.order.steps_per_epoch)
-        self.criterion = build_loss(recipe.loss)
+        self.criterion = build_loss(recipe.loss, np.bincount(fold.train.target, minlength=len(fold.classes)))
+        self.ema = build_ema(recipe.ema, self.network)
         self.mixing = build_mixing(recipe.mixing, len(fold.classes))
         self.position = Position()
         self.best = Best()
@@ -112,11 +120,12 @@ class Training:
         )
         with self.compute.autocast():
             logits = self.network(inputs)
-        loss = self.criterion(logits.float(), targets)
+        loss = self.criterion(logits.float(), targets, self.position.epoch)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.after_step()
+        self.ema.after_step(self.network, self.position.epoch)
         self._count(loss.detach(), logits.detach(), targets)
 
     def _count(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
@@ -127,15 +136,25 @@ class Training:
         self.position.correct = self.position.correct + (logits.argmax(dim=1) == labels).sum()
         self.position.step += 1
 
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that an epoch is judged by: this one, or the average of its weights."""
+        return self.ema.evaluated(self.network, self.position.epoch)
+
+    @property
+    def over(self) -> bool:
+        """Whether this was the last epoch, as planned or as early stopping has it."""
+        return self.position.epoch >= self.recipe.epochs or stops(self.recipe.early_stopping, self.history)
+
     def finish_epoch(self, scores: dict[str, float], seconds: float) -> dict[str, Any]:
         """Write the epoch into the history, keep its weights if they are the best, and move on."""
         row = self._history_row(scores, seconds)
         self.history.append(row)
         score = {"best_accuracy": row["val_accuracy"], "best_loss": -row["val_loss"], "last": row["epoch"]}
         if score[self.recipe.select] > self.best.score:
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.evaluated.state_dict().items()}
             self.best = Best(row["epoch"], score[self.recipe.select], weights)
-        self.schedule.after_epoch()
+        self.schedule.after_epoch(row)
         self.position = Position(epoch=self.position.epoch + 1)
         return row
 
@@ -158,6 +177,7 @@ class Training:
         position = asdict(self.position) | {"loss": float(self.position.loss), "correct": float(self.position.correct)}
         return {
             "network": self.network.state_dict(),
+            "ema": self.ema.averaged.state_dict() if self.ema.averaged else None,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.schedule.scheduler.state_dict(),
             "position": position,
@@ -168,6 +188,8 @@ class Training:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         self.network.load_state_dict(state["network"])
+        if self.ema.averaged:
+            self.ema.averaged.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.scheduler.load_state_dict(state["scheduler"])
         self.position = Position(**state["position"])
@@ -263,7 +285,7 @@ def fit(training: Training, checkpoints: Checkpoints, history_file: Path) -> Non
         compute.pin,
     )
     with _progress_bar(training) as bar:
-        while training.position.epoch < recipe.epochs:
+        while not training.over:
             remaining = order.steps_per_epoch - training.position.step
             train_epoch(training, islice(batches, remaining), checkpoints, bar)
             started = time.perf_counter()
@@ -292,11 +314,11 @@ def train_epoch(
 
 def validate(training: Training, batches: Any) -> dict[str, float]:
     """Loss and accuracy of the network on the fold's held-out images."""
-    logits = predict_logits(training.network, batches, training.recipe.image, training.compute)
+    logits = predict_logits(training.evaluated, batches, training.recipe.image, training.compute)
     if not np.isfinite(logits).all():
         raise KfoldError(f"fold {training.fold.number}: logits are not finite; lower optimizer.lr and run again.")
     target = training.fold.validation.target
-    loss = training.criterion(torch.from_numpy(logits), torch.from_numpy(target))
+    loss = training.criterion(torch.from_numpy(logits), torch.from_numpy(target), training.position.epoch)
     return {"val_loss": float(loss), "val_accuracy": float((logits.argmax(axis=1) == target).mean())}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from kfold_ens import config
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.randomness import derive_seed
 
@@ -44,23 +45,46 @@ class TrainingViews(Dataset):
 
 
 class EvaluationViews(Dataset):
-    """The evaluation view of each image, in the order of the ids."""
+    """One view of each image, in the order of the ids; what is random in it follows from ``name`` and the image."""
 
-    def __init__(self, store: PixelStore, image_ids: np.ndarray, view: v2.Transform) -> None:
+    def __init__(self, store: PixelStore, image_ids: np.ndarray, view: v2.Transform, name: str) -> None:
         self._store = store
+        self._image_ids = image_ids
         self._rows = store.rows(image_ids)
         self._view = view
+        self._name = name
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, position: int) -> Tensor:
+        torch.manual_seed(derive_seed("evaluation", self._name, str(self._image_ids[position])))
         return self._view(as_tensor(self._store, self._rows[position]))
 
 
 def as_tensor(store: PixelStore, row: int) -> Tensor:
     """One stored image: (3, height, width) uint8."""
     return torch.from_numpy(store[row].copy()).permute(2, 0, 1)
+
+
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+
+
+def _shuffled(slot: config.Shuffle, target: np.ndarray) -> Draw:
+    return np.random.Generator.permutation
+
+
+def _balanced(slot: config.Balanced, target: np.ndarray) -> Draw:
+    odds = 1 / np.bincount(target)[target]
+    return lambda generator, num_images: generator.choice(num_images, num_images, p=odds / odds.sum())
+
+
+SAMPLERS: dict[str, Callable[..., Draw]] = {"shuffle": _shuffled, "balanced": _balanced}
+
+
+def build_sampler(slot: config.Sampler, target: np.ndarray) -> Draw:
+    """What draws an epoch's N positions, from a generator and N, among images of class indices ``target`` (N,)."""
+    return SAMPLERS[slot.kind](slot, target)
 
 
 @dataclass(frozen=True)
@@ -71,6 +95,7 @@ class EpochOrder:
     batch_size: int
     seed: int
     fold: int
+    draw: Draw = np.random.Generator.permutation
 
     @property
     def steps_per_epoch(self) -> int:
@@ -81,7 +106,7 @@ class EpochOrder:
     def batches(self, epoch: int) -> list[np.ndarray]:
         """The positions of each batch of an epoch."""
         generator = np.random.default_rng(derive_seed("order", self.seed, self.fold, epoch))
-        order = generator.permutation(self.num_images)
+        order = self.draw(generator, self.num_images)
         cuts = range(self.batch_size, self.num_images, self.batch_size)
         return np.split(order, cuts)[: self.steps_per_epoch]
 
@@ -113,8 +138,14 @@ def training_batches(
 
 
 def evaluation_batches(
-    store: PixelStore, image_ids: Sequence[str], view: v2.Transform, batch_size: int, workers: int, pin: bool
+    store: PixelStore,
+    image_ids: Sequence[str],
+    view: v2.Transform,
+    batch_size: int,
+    workers: int,
+    pin: bool,
+    name: str = "evaluation",
 ) -> DataLoader:
-    """Batches of evaluation views (B, 3, size, size) uint8, in the order of the ids."""
-    views = EvaluationViews(store, np.asarray(image_ids), view)
+    """Batches of a view (B, 3, size, size) uint8, in the order of the ids."""
+    views = EvaluationViews(store, np.asarray(image_ids), view, name)
     return DataLoader(views, batch_size, num_workers=workers, pin_memory=pin, persistent_workers=workers > 0)

@@ -1,23 +1,79 @@
-"""Criteria: logits (N, K) and labels (N,) or soft targets (N, K) to the batch's mean loss."""
+"""Criteria: logits (N, K), labels (N,) or soft targets (N, K), and the epoch, to the batch's mean loss."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kfold_ens import config
 
-Criterion = Callable[[Tensor, Tensor], Tensor]
+Criterion = Callable[[Tensor, Tensor, int], Tensor]
 
 
-def _cross_entropy(slot: config.CrossEntropy) -> Criterion:
-    return nn.CrossEntropyLoss(label_smoothing=slot.label_smoothing)
+def _cross_entropy(slot: config.CrossEntropy, class_counts: np.ndarray) -> Criterion:
+    loss = nn.CrossEntropyLoss(label_smoothing=slot.label_smoothing)
+    return lambda logits, targets, epoch: loss(logits, targets)
 
 
-LOSSES: dict[str, Callable[..., Criterion]] = {"cross_entropy": _cross_entropy}
+def _focal(slot: config.Focal, class_counts: np.ndarray) -> Criterion:
+    weights = balanced_weights(class_counts) if slot.balanced else torch.ones(len(class_counts))
+    return lambda logits, targets, epoch: focal_loss(logits, targets, slot.gamma, weights.to(logits.device))
 
 
-def build_loss(slot: config.Loss) -> Criterion:
-    """The criterion of a recipe."""
-    return LOSSES[slot.kind](slot)
+def focal_loss(logits: Tensor, targets: Tensor, gamma: float, class_weights: Tensor) -> Tensor:
+    """The mean over samples of -sum_k w_k t_k (1 - p_k)^gamma log p_k, for soft targets t (N, K) or labels (N,).
+
+    For labels it is Lin et al.'s equation 5 with alpha_t = w_k, https://arxiv.org/abs/1708.02002; it is linear in the
+    targets, so a mixed batch's loss is the mixture of its two labels' losses.
+    """
+    if targets.ndim == 1:
+        targets = F.one_hot(targets, logits.shape[1])
+    log_p = logits.log_softmax(dim=1)
+    focus = (-torch.expm1(log_p)).clamp(min=0) ** gamma
+    return -(class_weights * targets * focus * log_p).sum(dim=1).mean()
+
+
+def balanced_weights(class_counts: np.ndarray) -> Tensor:
+    """N / (K n_k) for each class of n_k images: (K,) float32."""
+    return torch.tensor(class_counts.sum() / (len(class_counts) * class_counts), dtype=torch.float32)
+
+
+def _sum(slot: config.SumLoss, class_counts: np.ndarray) -> Criterion:
+    terms = [(term.weight, build_loss(term.loss, class_counts)) for term in slot.terms]
+    return lambda logits, targets, epoch: sum(weight * loss(logits, targets, epoch) for weight, loss in terms)
+
+
+def _switched(slot: config.SwitchedLoss, class_counts: np.ndarray) -> Criterion:
+    before, after = build_loss(slot.before, class_counts), build_loss(slot.after, class_counts)
+
+    def loss(logits: Tensor, targets: Tensor, epoch: int) -> Tensor:
+        share = share_after_switch(slot, epoch)
+        if share in (0, 1):
+            return (after if share else before)(logits, targets, epoch)
+        return (1 - share) * before(logits, targets, epoch) + share * after(logits, targets, epoch)
+
+    return loss
+
+
+def share_after_switch(slot: config.SwitchedLoss, epoch: int) -> float:
+    """The weight of ``after`` in an epoch counted from 0: 0 before the blend, 1 from ``switch_at`` on."""
+    if epoch >= slot.switch_at:
+        return 1
+    return max(0, epoch - slot.blend_from) / max(1, slot.switch_at - slot.blend_from)
+
+
+LOSSES: dict[str, Callable[..., Criterion]] = {
+    "cross_entropy": _cross_entropy,
+    "focal": _focal,
+    "sum": _sum,
+    "switched": _switched,
+}
+
+
+def build_loss(slot: config.Loss, class_counts: np.ndarray) -> Criterion:
+    """The criterion of a recipe, for classes of ``class_counts`` (K,) training images."""
+    return LOSSES[slot.kind](slot, class_counts)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+)
 
 from kfold_ens import config
 from kfold_ens.errors import KfoldError
@@ -14,23 +22,33 @@ from kfold_ens.errors import KfoldError
 
 @dataclass(frozen=True)
 class Schedule:
-    """A scheduler, and whether a step or an epoch moves it."""
+    """A scheduler, and what moves it: every step, every epoch, or an epoch's row of the history."""
 
     scheduler: LRScheduler
-    per_step: bool
+    per_step: bool = False
+    monitor: str | None = None
 
     def after_step(self) -> None:
         if self.per_step:
             self.scheduler.step()
 
-    def after_epoch(self) -> None:
-        if not self.per_step:
+    def after_epoch(self, row: Mapping[str, Any]) -> None:
+        if self.monitor:
+            self.scheduler.step(row[self.monitor])
+        elif not self.per_step:
             self.scheduler.step()
 
 
+def _constant(slot: config.Constant, optimizer: Optimizer, total_steps: int) -> Schedule:
+    return Schedule(ConstantLR(optimizer, factor=1, total_iters=0))
+
+
+def _cosine(slot: config.Cosine, optimizer: Optimizer, total_steps: int) -> Schedule:
+    return Schedule(CosineAnnealingLR(optimizer, slot.t_max, slot.eta_min))
+
+
 def _cosine_warm_restarts(slot: config.CosineWarmRestarts, optimizer: Optimizer, total_steps: int) -> Schedule:
-    scheduler = CosineAnnealingWarmRestarts(optimizer, slot.t_0, slot.t_mult, slot.eta_min)
-    return Schedule(scheduler, per_step=False)
+    return Schedule(CosineAnnealingWarmRestarts(optimizer, slot.t_0, slot.t_mult, slot.eta_min))
 
 
 def _one_cycle(slot: config.OneCycle, optimizer: Optimizer, total_steps: int) -> Schedule:
@@ -51,9 +69,18 @@ def _one_cycle(slot: config.OneCycle, optimizer: Optimizer, total_steps: int) ->
     return Schedule(scheduler, per_step=True)
 
 
+def _plateau(slot: config.Plateau, optimizer: Optimizer, total_steps: int) -> Schedule:
+    better = {"loss": "min", "accuracy": "max"}[slot.monitor]
+    scheduler = ReduceLROnPlateau(optimizer, better, slot.factor, slot.patience, min_lr=slot.min_lr)
+    return Schedule(scheduler, monitor=f"val_{slot.monitor}")
+
+
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "constant": _constant,
+    "cosine": _cosine,
     "cosine_warm_restarts": _cosine_warm_restarts,
     "one_cycle": _one_cycle,
+    "plateau": _plateau,
 }
 
 

@@ -1,0 +1,50 @@
+"""Test-time augmentation: several views of each image, and what a network says of them averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.special import log_softmax, logsumexp
+from torchvision.transforms import v2
+
+from kfold_ens import config
+from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view
+
+
+def _one_view(slot: config.NoTta, image: config.Image) -> dict[str, v2.Transform]:
+    return {"evaluation": build_evaluation_view(image)}
+
+
+def _named_views(slot: config.Views, image: config.Image) -> dict[str, v2.Transform]:
+    evaluation = build_evaluation_view(image)
+    return {
+        view.name: v2.Compose([evaluation, build_augmentation(view.steps, image.size)]) if view.steps else evaluation
+        for view in slot.views
+    }
+
+
+VIEWS: dict[str, Callable[..., dict[str, v2.Transform]]] = {"none": _one_view, "views": _named_views}
+
+
+def build_views(slot: config.Tta, image: config.Image) -> dict[str, v2.Transform]:
+    """The views of a recipe by their names, each from a stored image to (3, size, size) uint8."""
+    return VIEWS[slot.kind](slot, image)
+
+
+def _mean(logits_vnk: np.ndarray) -> np.ndarray:
+    return logits_vnk.mean(axis=0)
+
+
+def _log_mean_softmax(logits_vnk: np.ndarray) -> np.ndarray:
+    return logsumexp(log_softmax(logits_vnk, axis=2), axis=0) - np.log(len(logits_vnk))
+
+
+AVERAGES = {"logits": _mean, "softmax": _log_mean_softmax}
+
+
+def average_views(slot: config.Tta, logits_vnk: np.ndarray) -> np.ndarray:
+    """The views' logits (V, N, K) to one set (N, K) float32; of softmax, the logarithm of the mean."""
+    if len(logits_vnk) == 1:
+        return logits_vnk[0]
+    return AVERAGES[slot.average](logits_vnk.astype(np.float64)).astype(np.float32)

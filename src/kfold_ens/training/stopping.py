@@ -1,0 +1,28 @@
+"""When to stop before the last epoch: a function of the history, so a resumed fold stops where it would have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kfold_ens import config
+
+History = Sequence[Mapping[str, Any]]
+
+
+def _never(slot: config.NoEarlyStopping, history: History) -> bool:
+    return False
+
+
+def _out_of_patience(slot: config.Patience, history: History) -> bool:
+    sign = {"loss": -1, "accuracy": 1}[slot.monitor]
+    scores = [sign * row[f"val_{slot.monitor}"] for row in history]
+    return bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= slot.patience
+
+
+STOPPING: dict[str, Callable[..., bool]] = {"none": _never, "patience": _out_of_patience}
+
+
+def stops(slot: config.EarlyStopping, history: History) -> bool:
+    """Whether a run with this history is over."""
+    return STOPPING[slot.kind](slot, history)

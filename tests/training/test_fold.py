@@ -1,0 +1,284 @@
+import itertools
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+from stages import make_stage, signals_kept, training_recipe
+
+from kfold_ens.errors import KfoldError
+from kfold_ens.files import read_table
+from kfold_ens.jobs import Preempted
+from kfold_ens.network.classifier import Classifier, TrainedModel, load_model
+from kfold_ens.training.evaluation import Compute
+from kfold_ens.training.fold import Training, train_fold
+from kfold_ens.training.state import Checkpoints
+
+RECIPE = training_recipe(  # all that draws numbers, in two epochs of three steps
+    augmentation=[{"kind": "random_resized_crop"}, {"kind": "rotation", "degrees": 15}],
+    mixing={"kind": "mixup_or_cutmix", "alpha": 1, "probability": 0.5},
+    schedule={"kind": "one_cycle"},
+    epochs=2,
+)
+SAVES = 8  # the moments at which a state may be saved: after each of six steps, and after each epoch's evaluation
+TIMINGS = ["seconds", "images_per_second", "peak_memory_mb"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    model: TrainedModel
+    history: pd.DataFrame
+
+    def __eq__(self, other):
+        """Equal to the bit."""
+        return (
+            self.history.drop(columns=TIMINGS).equals(other.history.drop(columns=TIMINGS))
+            and (self.model.recipe, self.model.classes, self.model.fingerprint)
+            == (other.model.recipe, other.model.classes, other.model.fingerprint)
+            and self.model.weights.keys() == other.model.weights.keys()
+            and all(torch.equal(tensor, other.model.weights[name]) for name, tensor in self.model.weights.items())
+        )
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    """25 images to train on, so that an epoch's last batch would be of one image, and 12 held out."""
+    return make_stage(tmp_path_factory.mktemp("stage"), {"dark": 13, "grey": 12, "light": 12})
+
+
+def train(stage, folder, recipe=RECIPE, number=1, seed=0, weights=None, version=1, workers=0, minutes=60):
+    files = {"history_file": folder / "history.csv", "model_file": folder / "model.safetensors"}
+    compute = Compute(torch.device("cpu"), None, workers)
+    torch.set_num_threads(1)  # the fastest for so small a network, and it keeps its pace beside other jobs
+    for file in files.values():
+        file.unlink(missing_ok=True)  # as Snakemake does before it starts a job
+    with signals_kept():
+        train_fold(
+            recipe, stage.fold(number, seed), weights, compute, minutes, folder / "state", **files, version=version
+        )
+    outcome = Outcome(load_model(files["model_file"]), read_table(files["history_file"]))
+    files["model_file"].unlink()  # pytest keeps the folder, and there are many
+    return outcome
+
+
+def train_until(moment, *arguments, **keywords):
+    """Train until a SIGTERM at one of the moments at which a state may be saved."""
+    after_step, moments = Checkpoints.after_step, itertools.count(1)
+
+    def interrupted(self, state):
+        if next(moments) == moment:
+            signal.raise_signal(signal.SIGTERM)
+        after_step(self, state)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "after_step", interrupted)
+        with pytest.raises(Preempted):
+            train(*arguments, **keywords)
+
+
+@pytest.fixture(scope="module")
+def whole(stage, tmp_path_factory):
+    """What comes out where nothing interrupts."""
+    return train(stage, tmp_path_factory.mktemp("whole"))
+
+
+# --- going on --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", range(1, SAVES + 1))
+def test_interrupted_anywhere_a_fold_ends_as_if_it_never_was(moment, stage, whole, tmp_path):
+    train_until(moment, stage, tmp_path, workers=moment % 2)
+    assert train(stage, tmp_path) == whole
+    assert sorted(os.listdir(tmp_path)) == ["history.csv"]
+
+
+def test_loader_workers_change_nothing(stage, whole, tmp_path):
+    assert train(stage, tmp_path, workers=2) == whole
+
+
+@pytest.fixture(scope="module")
+def twice_interrupted(stage, tmp_path_factory):
+    """A folder with a newest state and the one before it."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    train_until(2, stage, folder)
+    train_until(3, stage, folder)
+    return folder
+
+
+@pytest.fixture
+def interrupted(twice_interrupted, tmp_path):
+    return Path(shutil.copytree(twice_interrupted, tmp_path / "copy", copy_function=os.link))
+
+
+@pytest.mark.parametrize(
+    ("damaged", "goes_on"), [([], "epoch 2, step 1"), (["state"], "epoch 1, step 2"), (["state", "previous"], None)]
+)
+def test_a_damaged_state_costs_time_only(damaged, goes_on, stage, whole, interrupted, caplog):
+    caplog.set_level(logging.INFO, "kfold_ens")
+    for path in [interrupted / "state" / f"{name}.pt" for name in damaged]:
+        content = path.read_bytes()
+        path.unlink()  # a link to what other tests read
+        path.write_bytes(content[: len(content) // 2])
+    assert train(stage, interrupted) == whole
+    assert caplog.text.count("is damaged") == len(damaged)
+    assert (f"fold 1 goes on at {goes_on}" in caplog.text) == (goes_on is not None) == ("goes on" in caplog.text)
+
+
+OTHERS = {
+    "recipe": {"recipe": RECIPE.model_copy(update={"epochs": 3})},
+    "seed": {"seed": 1},
+    "fold": {"number": 2},
+    "version": {"version": 2},
+    "weights": {"weights": "weights.safetensors"},
+    "images": {},
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_state_of_another_run_is_left_aside(what, stage, interrupted, caplog):
+    caplog.set_level(logging.INFO, "kfold_ens")
+    others = dict(OTHERS[what])
+    if what == "images":
+        stage = make_stage(interrupted / "stage", {"dark": 13, "grey": 12, "light": 12}, seed=1)
+    if what == "weights":
+        others["weights"] = interrupted / "weights.safetensors"
+        save_file(Classifier(RECIPE, 3).backbone.state_dict(), others["weights"])
+    train_until(1, stage, interrupted, **others)
+    assert "belongs to another recipe, split, data or weights" in caplog.text
+    assert "goes on" not in caplog.text
+
+
+def test_after_a_state_of_another_run_comes_a_fresh_start(stage, whole, tmp_path):
+    train_until(4, stage, tmp_path, seed=1)
+    assert train(stage, tmp_path) == whole
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[1:3]
+from stages import Stage
+from test_fold import train
+from kfold_ens.jobs import job
+with job(sys.argv[4] + "/train.log"):
+    train(Stage(Path(sys.argv[3])), Path(sys.argv[4]), minutes=0)
+"""
+
+
+def start_child(stage, folder):
+    folder.mkdir()
+    paths = [Path(__file__).parent, Path(__file__).parents[1], stage.folder, folder]
+    return subprocess.Popen([sys.executable, "-c", CHILD, *map(str, paths)], stderr=subprocess.DEVNULL)
+
+
+def test_a_stopped_job_goes_on(stage, whole, tmp_path):
+    codes = {signal.SIGTERM: 143, signal.SIGINT: 143, signal.SIGKILL: -9}
+    children = {number: start_child(stage, tmp_path / number.name) for number in codes}
+    for number, child in children.items():
+        while not (tmp_path / number.name / "state" / "state.pt").exists() and child.poll() is None:
+            time.sleep(0.01)
+        child.send_signal(number)
+    for number, child in children.items():
+        assert child.wait() == codes[number]
+        log = (tmp_path / number.name / "train.log").read_text()
+        assert ("the state is saved" in log) == (codes[number] == 143)
+        assert train(stage, tmp_path / number.name, workers=2) == whole
+
+
+# --- training --------------------------------------------------------------------------------------------
+
+
+def test_a_fold_trains_on_the_other_folds(stage):
+    label_of = {path: Path(path).parent.name for path in read_table(stage.file("folds"))["image_id"]}
+    held_out = []
+    for number in range(3):
+        fold = stage.fold(number)
+        assert set(fold.train.image_id) == set(label_of) - set(fold.validation.image_id)
+        held_out += fold.validation.image_id.tolist()
+        for images in (fold.train, fold.validation):
+            assert [fold.classes[target] for target in images.target] == [label_of[path] for path in images.image_id]
+    assert sorted(held_out) == sorted(label_of)
+
+
+def score(model, stage):
+    """Loss and accuracy on the held-out images, without the loader and the loop."""
+    images = stage.fold().validation
+    inputs = torch.stack([torch.from_numpy(images.store[row].copy()) for row in images.store.rows(images.image_id)])
+    inputs = torch.nn.functional.interpolate(
+        inputs.permute(0, 3, 1, 2) / 255, (16, 16), mode="bilinear", antialias=True
+    )
+    with torch.inference_mode():
+        logits = model.network()(inputs)
+    target = torch.from_numpy(images.target)
+    return float(torch.nn.functional.cross_entropy(logits, target)), float((logits.argmax(1) == target).float().mean())
+
+
+def test_a_fold_learns_what_can_be_learnt(stage, tmp_path):
+    backbone = {"kind": "torchvision", "name": "resnet18", "weights": "none", "zero_init_residual": True}
+    outcome = train(stage, tmp_path, training_recipe(backbone=backbone, epochs=12, batch_size=4, select="best_loss"))
+    history = outcome.history.astype(float)
+    assert history["epoch"].tolist() == list(range(1, 13))
+    assert history["val_accuracy"].max() > 0.9
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] / 2
+    best = history.loc[history["val_loss"].idxmin()]
+    assert score(outcome.model, stage) == pytest.approx((best["val_loss"], best["val_accuracy"]), rel=0.05, abs=0.01)
+
+
+def test_the_history_holds_the_rate_of_each_epoch(stage, tmp_path):
+    schedule = {"kind": "cosine_warm_restarts", "t_0": 2, "t_mult": 2}
+    outcome = train(stage, tmp_path, training_recipe(schedule=schedule, epochs=6, batch_size=32))
+    progress = np.array([0, 1 / 2, 0, 1 / 4, 1 / 2, 3 / 4])
+    assert outcome.history["lr"].astype(float).tolist() == pytest.approx(1e-3 * (1 + np.cos(np.pi * progress)) / 2)
+
+
+SCORES = [(0.5, 0.9), (0.7, 0.6), (0.7, 0.5), (0.6, 0.4), (0.5, 0.8)]  # accuracy and loss, epoch by epoch
+
+
+@pytest.mark.parametrize(("select", "epoch"), [("best_accuracy", 2), ("best_loss", 4), ("last", 5)])
+def test_the_weights_of_the_selected_epoch_are_kept(select, epoch, stage):
+    training = Training(
+        training_recipe(select=select, epochs=5), stage.fold(), None, Compute(torch.device("cpu"), None, 0)
+    )
+    views, labels = torch.zeros(2, 3, 16, 16, dtype=torch.uint8), torch.tensor([0, 1])
+    seen = []
+    for accuracy, loss in SCORES:
+        training.position.seconds = 1
+        training.step(views, labels)
+        seen.append(training.network.head.bias.detach().clone())
+        training.finish_epoch({"val_accuracy": accuracy, "val_loss": loss}, 0)
+    assert training.best.epoch == epoch
+    assert torch.equal(training.best.weights["head.bias"], seen[epoch - 1])
+    assert len({tuple(bias.tolist()) for bias in seen}) == len(SCORES)
+
+
+def test_a_loss_that_is_not_finite_stops_the_fold(stage, tmp_path):
+    recipe = training_recipe(optimizer={"kind": "adamw", "lr": 1e30, "weight_decay": 0}, epochs=2)
+    with pytest.raises(KfoldError, match=r"^fold 1: .* not finite.* optimizer\.lr"):
+        train(stage, tmp_path, recipe)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_training_begins_at_the_pretrained_weights(stage, tmp_path):
+    pretrained = Classifier(RECIPE, 3).backbone.state_dict()
+    save_file(pretrained, tmp_path / "weights.safetensors")
+    compute = Compute(torch.device("cpu"), None, 0)
+    network = Training(RECIPE, stage.fold(), tmp_path / "weights.safetensors", compute).network
+    assert all(torch.equal(tensor, pretrained[name]) for name, tensor in network.backbone.state_dict().items())
+
+
+def test_weights_of_another_network_are_refused_before_the_first_step(stage, tmp_path):
+    other = training_recipe(backbone={"kind": "torchvision", "name": "resnet34", "weights": "none"})
+    save_file(Classifier(other, 3).backbone.state_dict(), tmp_path / "weights.safetensors")
+    with pytest.raises(KfoldError, match="weights.safetensors does not fit the backbone"):
+        train(stage, tmp_path, weights=tmp_path / "weights.safetensors")
+    assert os.listdir(tmp_path) == ["weights.safetensors"]

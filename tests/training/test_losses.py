@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from sklearn.utils.class_weight import compute_class_weight
+from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
+
+from kfold_ens.config import Loss
+from kfold_ens.training.losses import balanced_weights, build_loss, focal_loss
+
+CROSS_ENTROPY = {"kind": "cross_entropy", "label_smoothing": 0.05}
+FOCAL = {"kind": "focal", "gamma": 1.5, "balanced": True}
+COUNTS = np.array([10, 20, 30, 40])
+
+
+def loss(slot, logits, targets, epoch=0):
+    return build_loss(TypeAdapter(Loss).validate_python(slot), COUNTS)(logits, targets, epoch)
+
+
+@pytest.fixture
+def batch():
+    random = torch.Generator().manual_seed(0)
+    return 3 * torch.randn(16, 4, generator=random), torch.randint(4, (16,), generator=random)
+
+
+def test_focal_equals_its_formula_for_labels(batch):
+    logits, labels = batch
+    p = logits.double().softmax(1)[torch.arange(16), labels]
+    assert loss({"kind": "focal", "gamma": 2}, *batch).item() == pytest.approx(
+        (-((1 - p) ** 2) * p.log()).mean().item()
+    )
+    weight = torch.tensor(COUNTS.sum() / (4 * COUNTS))[labels]
+    expected = (-weight * (1 - p) ** 1.5 * p.log()).mean().item()
+    assert loss(FOCAL, *batch).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_focal_agrees_with_torchvision_on_two_classes():
+    """Softmax over (0, x) is the sigmoid of x."""
+    x, labels = torch.linspace(-5, 5, 20), torch.arange(20) % 2
+    ours = focal_loss(torch.stack([torch.zeros(20), x], 1), labels, 2.0, torch.ones(2))
+    assert ours.item() == pytest.approx(
+        sigmoid_focal_loss(x, labels.float(), alpha=-1, gamma=2, reduction="mean").item()
+    )
+
+
+def test_focal_without_focus_is_cross_entropy(batch):
+    assert loss({"kind": "focal", "gamma": 0}, *batch).item() == pytest.approx(F.cross_entropy(*batch).item(), rel=1e-6)
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1), st.sampled_from([CROSS_ENTROPY, FOCAL, {"kind": "focal", "gamma": 2}]))
+def test_a_mixed_batch_has_the_mixture_of_its_labels_losses(share, slot):
+    logits, one, other = torch.randn(8, 4), torch.randint(4, (8,)), torch.randint(4, (8,))
+    mixed = share * F.one_hot(one, 4) + (1 - share) * F.one_hot(other, 4)
+    expected = share * loss(slot, logits, one) + (1 - share) * loss(slot, logits, other)
+    assert loss(slot, logits, mixed.float()).item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
+
+
+def test_focal_and_its_gradient_are_finite_for_certain_predictions():
+    logits = torch.tensor([[200.0, 0, 0, 0], [0, 200.0, 0, 0]], requires_grad=True)
+    value = loss({"kind": "focal", "gamma": 0.5}, logits, torch.tensor([0, 0]))
+    value.backward()
+    assert value.item() == pytest.approx(100)
+    assert logits.grad.isfinite().all()
+
+
+def test_balanced_weights_are_scikit_learns():
+    labels = np.repeat(np.arange(4), COUNTS)
+    np.testing.assert_allclose(
+        balanced_weights(COUNTS), compute_class_weight("balanced", classes=np.arange(4), y=labels), 1e-6
+    )
+
+
+def test_a_sum_is_the_weighted_sum_of_its_terms(batch):
+    slot = {"kind": "sum", "terms": [{"weight": 0.8, "loss": FOCAL}, {"weight": 0.2, "loss": CROSS_ENTROPY}]}
+    expected = 0.8 * loss(FOCAL, *batch) + 0.2 * loss(CROSS_ENTROPY, *batch)
+    assert loss(slot, *batch).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize(("epoch", "share"), [(0, 0), (13, 0), (14, 0), (15, 1 / 3), (16, 2 / 3), (17, 1), (99, 1)])
+def test_a_switched_loss_blends_by_epoch(batch, epoch, share):
+    slot = {"kind": "switched", "before": CROSS_ENTROPY, "after": FOCAL, "blend_from": 14, "switch_at": 17}
+    expected = (1 - share) * loss(CROSS_ENTROPY, *batch) + share * loss(FOCAL, *batch)
+    assert loss(slot, *batch, epoch=epoch).item() == pytest.approx(expected.item())
+
+
+def test_a_switch_without_a_blend(batch):
+    slot = {"kind": "switched", "before": CROSS_ENTROPY, "after": FOCAL, "blend_from": 3, "switch_at": 3}
+    assert loss(slot, *batch, epoch=2) == loss(CROSS_ENTROPY, *batch)
+    assert loss(slot, *batch, epoch=3) == loss(FOCAL, *batch)
