@@ -10,7 +10,7 @@ from pathlib import Path
 
 from conftest import TINY_RECIPE, write_classes, write_image
 
-from kfold_ens.config import TrainingRecipe, load_config
+from kfold_ens.config import Recipe, TrainingRecipe, load_config
 from kfold_ens.data.folds import assign_folds
 from kfold_ens.data.manifest import read_manifest, write_manifest
 from kfold_ens.data.pixels import PixelStore, write_pixels
@@ -51,6 +51,15 @@ def make_stage(folder: Path, counts: Mapping[str, int], seed: int = 0) -> Stage:
 def training_recipe(**slots: object) -> TrainingRecipe:
     """The tiny recipe with other slots."""
     return TrainingRecipe.model_validate({name: TINY_RECIPE[name] for name in TrainingRecipe.model_fields} | slots)
+
+
+def smallest_sibling(recipe: Recipe, size: int = 32) -> dict:
+    """The recipe with the smallest network of its family, from random weights, at a tiny size."""
+    values = recipe.model_dump(mode="json")
+    small = {"torchvision": "resnet18", "timm": "resnet10t"}[recipe.backbone.kind]
+    values["backbone"] |= {"name": small, "weights": "none"}
+    values["image"] |= {"size": size, "short_side": size} | ({"resize": size} if "resize" in values["image"] else {})
+    return values | {"batch_size": 8}
 
 
 @contextmanager

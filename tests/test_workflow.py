@@ -16,6 +16,9 @@ import pytest
 import yaml
 from conftest import REPOSITORY, TINY_RECIPE, write_yaml
 from PIL import Image
+from stages import smallest_sibling
+
+from kfold_ens.config import load_recipe
 
 WORKFLOW = ("Snakefile", "workflow", "profiles", "recipes", "environment.yml")
 LABELS = [str(number) for number in range(120)]  # as text they sort 0, 1, 10, 100, ...
@@ -235,6 +238,34 @@ def test_reading_the_workflow_imports_no_torch(project):
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "kfold_ens.config" in imported
     assert imported.isdisjoint({"torch", "torchvision", "sklearn", "matplotlib"})
+
+
+@pytest.mark.slow
+def test_every_recipe_goes_from_images_to_a_submission(tmp_path):
+    names = [path.stem for path in sorted((REPOSITORY / "recipes").glob("*.yaml"))]
+    data = {"source": "digits", "limit_per_class": 8}
+    project = new_project(tmp_path, RECIPE, data=data, ablation=[f"{name}_small.yaml" for name in names])
+    for name in names:
+        small = smallest_sibling(load_recipe(REPOSITORY / f"recipes/{name}.yaml"), size=16)
+        write_yaml(tmp_path / f"{name}_small.yaml", small | {"epochs": 2})
+    done = project.run("ablation")
+    assert done.returncode == 0, done.stdout
+    table = pd.read_csv(tmp_path / "results/ablation.csv").set_index("recipe")
+    assert list(table.index) == [f"{name}_small" for name in names]
+    assert table.notna().all(axis=None)
+    assert (table["difference"].iloc[0], table["difference_low"].iloc[0] < 0) == (0, True)
+    for name in names:
+        done = project.run("submission", "--config", f"recipe={name}_small.yaml")
+        assert done.returncode == 0, done.stdout
+        assert "train" not in re.sub(r"(results|logs)/\S+", "", done.stdout)
+        assert len(pd.read_csv(tmp_path / "results/submission.csv")) == 80
+
+
+def test_an_ablation_of_nothing_says_what_to_do(project):
+    done = project.run("ablation")
+    assert done.returncode != 0
+    assert "ablation: config.yaml names no recipes" in done.stdout
+    assert "Traceback" not in done.stdout
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ Snakemake reads this module each time it reads the Snakefile, so it never import
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -129,8 +130,9 @@ class Config(Slot):
 
     data: Data
     recipe: Name = "digits"
+    ablation: list[Name] = []
     num_folds: Annotated[int, Field(strict=True, ge=2)] = 5
-    seed: Annotated[int, Field(strict=True, ge=0)] = 0
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
     ensemble: Method = "average"
     submission: Submission = Submission()
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
@@ -683,20 +685,20 @@ def _validated(model: type[Slot], values: Any, where: str) -> Any:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        findings = "\n".join(f"  {_key(item['loc'], values)}: {_finding(item)}" for item in error.errors())
-        raise ConfigError(f"{where} is not right:\n{findings}") from None
+        findings = [": ".join(filter(None, (_key(item, values), _finding(item)))) for item in error.errors()]
+        raise ConfigError("\n  ".join([f"{where} is not right:", *findings])) from None
 
 
-def _key(location: tuple, values: Any) -> str:
-    """The dotted key a user wrote, without the union tags that pydantic puts into a location."""
-    *parents, last = location
+def _key(item: dict, values: Any) -> str:
+    """The dotted key a user wrote, without the union tags that pydantic puts into a location; empty for the whole."""
     key = []
-    for part in parents:
-        if isinstance(values, dict) and part not in values:
-            continue  # a union's tag
-        values = values[part]
-        key.append(part)
-    return ".".join(map(str, [*key, last]))
+    for part in item["loc"]:
+        with suppress(LookupError, TypeError):  # a union's tag is no key
+            values = values[part]
+            key.append(part)
+    if item["type"] == "missing":
+        key.append(item["loc"][-1])
+    return ".".join(map(str, key))
 
 
 def _finding(item: dict) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kfold_ens.errors import DataError
 from kfold_ens.files import atomic
 
 
@@ -45,7 +46,7 @@ def read_logits(path: str | Path) -> Logits:
     """Read a logits file.
 
     Raises:
-        ValueError: naming the file, where its ids repeat or a value is not finite.
+        DataError: naming the file, where its ids repeat or a value is not finite.
     """
     with np.load(path, allow_pickle=False) as columns:
         logits = Logits(
@@ -54,7 +55,7 @@ def read_logits(path: str | Path) -> Logits:
             classes=tuple(columns["classes"].tolist()),
         )
     if len(np.unique(logits.image_id)) != len(logits.image_id):
-        raise ValueError(f"{path} holds an image twice; remove it and run again")
+        raise DataError(f"{path} holds an image twice; remove it and run again")
     if not np.isfinite(logits.values).all():
-        raise ValueError(f"{path} holds values that are not finite; train that fold again")
+        raise DataError(f"{path} holds values that are not finite; train that fold again")
     return logits

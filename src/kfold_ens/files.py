@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -76,9 +77,23 @@ def read_json(path: str | Path) -> Any:
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table as CSV, without its index; every string comes back the very same from ``read_table``."""
     with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        table.to_csv(file, index=False, lineterminator="\n")
+        table.to_csv(file, index=False, lineterminator="\n", quoting=_quoting(table))
+
+
+def _quoting(table: pd.DataFrame) -> int:
+    """Quotes only where CSV wants them, or around all text where that would lose a carriage return or a blank line."""
+    texts = [table.columns, *(column for _, column in table.select_dtypes(exclude="number").items())]
+    lost = any("\r" in cell or cell.isspace() for text in texts for cell in map(str, text))
+    return csv.QUOTE_NONNUMERIC if lost else csv.QUOTE_MINIMAL
 
 
 def read_table(path: str | Path, **kwargs: Any) -> pd.DataFrame:
-    """Read a CSV with every cell as the text it is: "007", "NA" and "1e3" stay what they are."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", **kwargs)
+    """Read a CSV with every cell as the text it is: "007", "NA" and "1e3" stay what they are.
+
+    Raises:
+        ValueError: where rows have more cells than the header, so that no cell has a sure column.
+    """
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", **kwargs)
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cells for the rows' names
+        raise pd.errors.ParserError("the rows have more cells than the header")
+    return table

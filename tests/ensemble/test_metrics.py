@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfold_ens.config import Submission
-from kfold_ens.ensemble.metrics import as_text, known_labels, score, summarize
+from kfold_ens.ensemble.metrics import as_text, differences, known_labels, paired_difference, score, summarize
 from kfold_ens.errors import DataError
 from kfold_ens.exchange import Logits
 
@@ -90,6 +90,7 @@ def test_test_labels_join_by_the_submissions_names(tmp_path):
     [
         ("image_name,pred_label\na,7\nz,7\n", "stem", "no test images:\n  z"),
         ("image_name,pred_label\na,7\n", "file", "no test images:\n  a"),
+        ("image_name,pred_label\na,7\nb,7\na,8\n", "stem", "twice:\n  a$"),
         ("image_name,label\na,7\n", "stem", "should have .*'image_name', 'pred_label'"),
     ],
 )
@@ -98,3 +99,36 @@ def test_test_labels_that_do_not_fit_are_refused(text, names, message, tmp_path)
     table.write_text(text)
     with pytest.raises(DataError, match=f"data.test_labels: {table} .*{message}"):
         known_labels(MANIFEST, str(table), COLUMNS, names)
+
+
+def outcomes(*right):
+    return pd.Series(right, index=[f"image {number}" for number in range(len(right))], dtype=bool)
+
+
+def test_a_paired_difference_is_of_the_same_images():
+    some, others = outcomes(1, 1, 1, 0, 1, 1), outcomes(0, 0, 1, 1, 1, 1)
+    found = paired_difference(some, others[::-1])
+    assert found["difference"] == pytest.approx(1 / 6)
+    b, c, n = 2.5, 1.5, 8  # Agresti and Min: half an image more in each cell of the table
+    half = 1.959964 * ((b + c) / n - ((b - c) / n) ** 2) ** 0.5 / n**0.5
+    assert (found["low"], found["high"]) == pytest.approx(((b - c) / n - half, (b - c) / n + half))
+    mirrored = paired_difference(others, some)
+    assert (-mirrored["high"], -mirrored["low"]) == pytest.approx((found["low"], found["high"]))
+
+
+def test_its_interval_covers_the_truth_as_often_as_it_says():
+    random = np.random.default_rng(0)
+    both, one, other, _ = range(4)  # of the two that are right about an image
+    intervals = []
+    for _ in range(2000):
+        cells = random.choice(4, size=300, p=[0.85, 0.06, 0.03, 0.06])
+        intervals.append(paired_difference(outcomes(*(cells <= one)), outcomes(*np.isin(cells, [both, other]))))
+    covered = np.mean([each["low"] <= 0.03 <= each["high"] for each in intervals])
+    assert 0.93 <= covered <= 0.97
+
+
+def test_differences_are_of_every_pair_and_none_without_labels():
+    logits = {name: Logits(np.array(["a", "b"], object), np.eye(2), ("x", "y")) for name in ("one", "two", "three")}
+    pairs = [(each["of"], each["to"]) for each in differences(logits, {"a": "x", "b": "y"})]
+    assert pairs == [("two", "one"), ("three", "one"), ("three", "two")]
+    assert differences(logits, {"a": "", "b": ""}) == []

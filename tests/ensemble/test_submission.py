@@ -12,8 +12,23 @@ from kfold_ens.errors import KfoldError
 from kfold_ens.exchange import Logits
 from kfold_ens.files import read_table, write_table
 
-AWKWARD = ("1", "10", "2", "007", "a, b", 'say "so"', "two\nlines", " spaced ", "NA", "1e3", "naïve ☃ 猫", "=1+1", "")
-TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), min_size=1)
+AWKWARD = (
+    "1",
+    "10",
+    "2",
+    "007",
+    "a, b",
+    'say "so"',
+    "two\nlines",
+    "c\rr",
+    " spaced ",
+    "NA",
+    "1e3",
+    "naïve ☃ 猫",
+    "=1+1",
+    "",
+)
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
 
 def table_of(names):
@@ -34,10 +49,10 @@ def written(path, logits, test, columns=None, names="path"):
 
 
 def test_the_header_is_the_users_and_rows_are_in_the_manifests_order(tmp_path):
-    logits = predicting(["10", "2", "10"], ["c.png", "a.png", "b.png"])
+    logits = predicting(["1", "2", "10"], ["c.png", "a.png", "b.png"])
     columns = Submission(id_column="id, of the image", label_column="Étiquette")
     rows = written(tmp_path / "submission.csv", logits, table_of(["b.png", "a.png", "c.png"]), columns)
-    assert rows == [["id, of the image", "Étiquette"], ["b.png", "10"], ["a.png", "2"], ["c.png", "10"]]
+    assert rows == [["id, of the image", "Étiquette"], ["b.png", "10"], ["a.png", "2"], ["c.png", "1"]]
 
 
 def test_awkward_labels_come_out_as_they_are(tmp_path):

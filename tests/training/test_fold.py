@@ -102,6 +102,33 @@ def test_interrupted_anywhere_a_fold_ends_as_if_it_never_was(moment, stage, whol
     assert sorted(os.listdir(tmp_path)) == ["history.csv"]
 
 
+MEMORIES = training_recipe(  # the parts that remember more than the network does
+    backbone={
+        "kind": "torchvision",
+        "name": "resnet18",
+        "weights": "none",
+        "frozen": ["conv1", "bn1"],
+        "inserted": [{"kind": "dropout", "after": "layer2", "probability": 0.3}, {"kind": "cbam", "after": "layer4"}],
+    },
+    head={"kind": "mlp", "hidden": [8], "dropout": [0.3]},
+    loss={"kind": "switched", "before": {"kind": "cross_entropy"}, "after": {"kind": "focal"}}
+    | {"blend_from": 0, "switch_at": 2},
+    optimizer={"kind": "sgd", "lr": 0.1, "stage_lr": {"layer1": 0.01}},
+    schedule={"kind": "plateau", "patience": 0},
+    ema={"kind": "ema", "decay": 0.5, "start_epoch": 1},
+    sampler={"kind": "balanced"},
+    early_stopping={"kind": "patience", "patience": 2},
+    epochs=4,
+)
+
+
+def test_every_part_that_remembers_goes_on_too(stage, tmp_path):
+    whole = train(stage, tmp_path, MEMORIES)
+    for moment in (4, 3, 2):  # counted on from where it was: after an epoch, a step before its end, and in the next
+        train_until(moment, stage, tmp_path, MEMORIES)
+    assert train(stage, tmp_path, MEMORIES) == whole
+
+
 def test_loader_workers_change_nothing(stage, whole, tmp_path):
     assert train(stage, tmp_path, workers=2) == whole
 
@@ -261,11 +288,12 @@ def test_the_weights_of_the_selected_epoch_are_kept(select, epoch, stage):
     assert len({tuple(bias.tolist()) for bias in seen}) == len(SCORES)
 
 
-def test_a_loss_that_is_not_finite_stops_the_fold(stage, tmp_path):
-    recipe = training_recipe(optimizer={"kind": "adamw", "lr": 1e30, "weight_decay": 0}, epochs=2)
-    with pytest.raises(KfoldError, match=r"^fold 1: .* not finite.* optimizer\.lr"):
-        train(stage, tmp_path, recipe)
-    assert not (tmp_path / "model.safetensors").exists()
+def test_a_loss_that_is_not_finite_stops_the_fold_and_is_not_saved(stage, tmp_path):
+    recipe = training_recipe(optimizer={"kind": "adamw", "lr": 1e30, "weight_decay": 0})
+    with pytest.raises(KfoldError, match=r"^fold 1: the loss is not finite in epoch 1, by step 2, .* optimizer\.lr"):
+        train(stage, tmp_path, recipe, minutes=0)
+    assert torch.load(tmp_path / "state" / "state.pt")["position"]["step"] == 1
+    assert os.listdir(tmp_path) == ["state"]
 
 
 def test_training_begins_at_the_pretrained_weights(stage, tmp_path):

@@ -1,4 +1,5 @@
 import os
+import re
 import time
 from pathlib import Path
 
@@ -42,17 +43,46 @@ def test_labels(source):
     return {"test_labels": source.test_labels} if source.test_labels else {}
 
 
-def pretrained_weights(backbone):
-    """The file a backbone starts from: none, one of torchvision's, or the user's own."""
+def read_recipe(name):
+    """A recipe's name, as it stands in paths, and its slots."""
+    file = checked(find_recipe, name, Path(workflow.basedir, "recipes"))
+    return file.stem, checked(load_recipe, file)
+
+
+def pixels_of(slots):
+    """The decoded images of a recipe's size."""
+    folder = f"results/data/pixels-{slots.image.short_side}"
+    return {"pixels": f"{folder}/pixels.u8", "index": f"{folder}/index.npz"}
+
+
+def weights_name(backbone):
+    """What the weights a backbone starts from are called here; None for random ones."""
     if backbone.weights == "none":
-        return {}
-    origin = fingerprint(backbone.weights)[:8] if local_weights(backbone) else backbone.weights
-    return {"weights": f"resources/weights/{backbone.name}.{origin}.safetensors"}
+        return None
+    is_file = Path(backbone.weights).suffix
+    return f"{backbone.name}.{fingerprint(backbone.weights)[:8] if is_file else backbone.weights}"
 
 
-def local_weights(backbone):
+def weights_of(slots):
+    """The file of the weights a recipe starts from."""
+    name = weights_name(slots.backbone)
+    return {"weights": f"resources/weights/{name}.safetensors"} if name else {}
+
+
+def local_weights(wildcards):
     """The user's own weights, where the recipe names a file."""
-    return {"file": backbone.weights} if Path(backbone.weights).suffix else {}
+    weights = WEIGHTS[wildcards.weights].weights
+    return {"file": weights} if Path(weights).suffix else {}
+
+
+def weights_param(wildcards):
+    """Where weights come from."""
+    return as_param(WEIGHTS[wildcards.weights], include={"kind", "name", "weights"})
+
+
+def rule_name(stage, recipe, fold):
+    """train_fold3; for a recipe that is not the configured one train_plain_fold3."""
+    return f"{stage}_fold{fold}" if recipe == RECIPE else f"{stage}_{recipe}_fold{fold}"
 
 
 def cap_gpus():
@@ -61,9 +91,14 @@ def cap_gpus():
         workflow.register_resource("gpu", 1)
 
 
+def made_now(path):
+    """Whether this run made a file."""
+    return Path(path).is_file() and os.path.getmtime(path) >= STARTED
+
+
 def show_metrics(submission, metrics):
     """Print the scores at the end of a run that made a submission."""
-    if Path(submission).is_file() and os.path.getmtime(submission) >= STARTED:
+    if made_now(submission):
         from kfold_ens.ensemble.metrics import as_text
 
         print(f"\n{metrics}\n{as_text(read_json(metrics), RUN.ensemble)}\n\n{submission} is ready: {RUN.ensemble}")
@@ -71,9 +106,10 @@ def show_metrics(submission, metrics):
 
 STARTED = time.time()
 RUN = checked(load_config, config)
-RECIPE_FILE = checked(find_recipe, RUN.recipe, Path(workflow.basedir, "recipes"))
-RECIPE = RECIPE_FILE.stem
-SLOTS = checked(load_recipe, RECIPE_FILE)
+RECIPE, SLOTS = read_recipe(RUN.recipe)
+ABLATION = dict(map(read_recipe, RUN.ablation))
+RECIPES = {RECIPE: SLOTS} | ABLATION
+WEIGHTS = {weights_name(slots.backbone): slots.backbone for slots in RECIPES.values()}
 FOLDS = range(RUN.num_folds)
 config.update(RUN.model_dump(mode="json"))  # captions read it, defaults included
 
@@ -84,3 +120,4 @@ if workflow.is_main_process:
 wildcard_constraints:
     short_side=r"\d+",
     method="|".join(METHODS),
+    recipe="|".join(map(re.escape, RECIPES)),

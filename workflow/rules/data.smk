@@ -1,7 +1,6 @@
 MANIFEST = "results/data/manifest.csv"
 CLASSES = "results/data/classes.json"
-PIXELS = f"results/data/pixels-{SLOTS.image.short_side}/pixels.u8"
-INDEX = f"results/data/pixels-{SLOTS.image.short_side}/index.npz"
+SPLIT = "results/data/folds.csv"
 
 
 # Every image with its label, hash and size; refuses what cannot be trained on.
@@ -30,7 +29,7 @@ rule folds:
     input:
         manifest=MANIFEST,
     output:
-        folds="results/data/folds.csv",
+        folds=SPLIT,
     log:
         "logs/data/folds.log",
     conda:

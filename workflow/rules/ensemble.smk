@@ -63,3 +63,28 @@ rule metrics:
         version=ensemble.VERSION,
     script:
         "../scripts/metrics.py"
+
+
+# The recipes of config.yaml's `ablation:` side by side, over the same folds.
+rule ablation:
+    input:
+        metrics=collect("results/{recipe}/metrics.json", recipe=ABLATION),
+        oof=collect("results/{recipe}/fold{fold}/oof_logits.npz", recipe=ABLATION, fold=FOLDS),
+        history=collect("results/{recipe}/fold{fold}/history.csv", recipe=ABLATION, fold=FOLDS),
+        model=collect("results/{recipe}/fold{fold}/model.safetensors", recipe=ABLATION, fold=FOLDS),
+        manifest=MANIFEST,
+    output:
+        report(
+            "results/ablation.csv",
+            caption="../report/ablation.rst",
+            category="Ablation",
+        ),
+    log:
+        "logs/ablation.log",
+    conda:
+        "../../environment.yml"
+    params:
+        recipes=list(ABLATION),
+        version=ensemble.VERSION,
+    script:
+        "../scripts/ablation.py"

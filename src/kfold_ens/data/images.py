@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +41,9 @@ def inspect(path: str | Path) -> Inspection:
     """
     content = _read(path)
     with _opened(content) as image:
-        width, height = ImageOps.exif_transpose(image.copy()).size if _turned(image) else image.size
+        width, height = image.size[::-1] if _on_its_side(image) else image.size
         image.draft(None, (1, 1))  # JPEG: an eighth of the size still reads every byte
-        _load(image)
+        image.load()
     return Inspection(hashlib.sha256(content).hexdigest(), width, height)
 
 
@@ -55,7 +57,7 @@ def read_rgb(path: str | Path, sha256: str) -> Image.Image:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ImageError("changed since the manifest was made")
     with _opened(content) as image:
-        _load(image)
+        image.load()
         return _rgb(ImageOps.exif_transpose(image))
 
 
@@ -71,29 +73,27 @@ def _read(path: str | Path) -> bytes:
     return content
 
 
-def _opened(content: bytes) -> Image.Image:
+@contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """An image of an allowed format and size; whatever goes wrong while it is used is an ImageError."""
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
+            yield image
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         raise ImageError(f"not an image of a known format ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels") from None
-    except Exception as error:  # Pillow's parsers raise whatever a broken header leads them to
-        raise ImageError(f"broken: {error}") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
-    return image
-
-
-def _load(image: Image.Image) -> None:
-    try:
-        image.load()
-    except Exception as error:  # as above
+    except Exception as error:  # Pillow's parsers raise whatever broken bytes lead them to
         raise ImageError(f"broken: {error}") from None
 
 
-def _turned(image: Image.Image) -> bool:
-    return image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+def _on_its_side(image: Image.Image) -> bool:
+    """Whether the orientation swaps width and height; Pillow swaps those of a TIFF itself."""
+    return image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

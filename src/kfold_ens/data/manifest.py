@@ -78,7 +78,7 @@ def class_labels(manifest: pd.DataFrame) -> list[str]:
 def natural_key(label: str) -> tuple:
     """Sort digits by their number and everything else as text; "07" and "7" differ by their text."""
     parts = re.split(r"([0-9]+)", label)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts if part], label
+    return [(int(part), "") if part[0] in "0123456789" else (-1, part) for part in parts if part], label
 
 
 def for_each_image(

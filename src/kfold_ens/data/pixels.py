@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -53,18 +54,22 @@ def write_pixels(manifest: pd.DataFrame, short_side: int, pixels: Path, index: P
     heights, widths = np.array(shapes, dtype=np.int64).T
     ends = np.cumsum(heights * widths * 3)
     offsets = np.concatenate([[0], ends[:-1]])
-    with atomic(pixels) as temporary:
-        store = np.memmap(temporary, dtype=np.uint8, mode="w+", shape=(int(ends[-1]),))
+    with atomic(pixels) as temporary, open(temporary, "wb") as file:
 
         def decode(path: str, sha256: str, offset: int, shape: tuple[int, int]) -> None:
-            block = np.asarray(_shrunk(read_rgb(path, sha256), shape))
-            store[offset : offset + block.size] = block.reshape(-1)
+            _write_at(file.fileno(), _shrunk(read_rgb(path, sha256), shape).tobytes(), offset)
 
-        for_each_image(decode, manifest["path"], threads, "Decoding", manifest["sha256"], offsets, shapes)
-        store.flush()
+        for_each_image(decode, manifest["path"], threads, "Decoding", manifest["sha256"], offsets.tolist(), shapes)
     with atomic(index) as temporary, open(temporary, "wb") as file:
         identity = {name: manifest[name].to_numpy(dtype=np.str_) for name in ("image_id", "sha256")}
         np.savez(file, **identity, offset=offsets, height=heights, width=widths)
+
+
+def _write_at(handle: int, block: bytes, offset: int) -> None:
+    """Write from any thread; a full disk is an OSError, where writing to mapped memory would end the process."""
+    while block:
+        written = os.pwrite(handle, block, offset)
+        block, offset = block[written:], offset + written
 
 
 def stored_shape(height: int, width: int, short_side: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ def _prefixes(roots: list[str]) -> list[tuple[str, str]]:
     """A prefix for the ids of each training folder, so that equal file names in two of them stay apart."""
     if len(roots) == 1:
         return [(roots[0], "train")]
+    if len(set(map(os.path.realpath, roots))) < len(roots):
+        raise DataError(f"data.train lists a folder twice: {', '.join(roots)}")
     names = [Path(root).name for root in roots]
     distinct = len(set(names)) == len(names)
     return [(root, f"train/{name if distinct else root}") for root, name in zip(roots, names, strict=True)]
@@ -109,7 +112,7 @@ def _files_below(root: Path) -> Iterator[str]:
             subfolders.clear()
             continue
         seen.add(os.path.realpath(folder))
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in files:
             if not name.startswith("."):
                 yield _utf8(Path(folder, name).relative_to(root))
@@ -125,9 +128,15 @@ def _utf8(path: Path) -> str:
 
 
 def _refuse_shared_files(train: pd.DataFrame, test: pd.DataFrame) -> None:
-    shared = set(train["path"]) & set(test["path"])
+    shared = set(_real_paths(train)) & set(_real_paths(test))
     if shared:
         raise DataError(f"data.test lies inside a training folder; it shares\n{listing(sorted(shared))}")
+
+
+def _real_paths(images: pd.DataFrame) -> Iterator[str]:
+    """Where the images are when the links among their folders are followed."""
+    real = cache(os.path.realpath)
+    return (os.path.join(real(folder), name) for folder, name in map(os.path.split, images["path"]))
 
 
 def _refuse_empty_classes(roots: list[str], train: pd.DataFrame) -> None:
@@ -185,7 +194,7 @@ def _find(folder: Path, name: str) -> str | None:
         return None
     endings = ("", *EXTENSIONS, *map(str.upper, EXTENSIONS))
     candidates = (folder / f"{name}{ending}" for ending in endings)
-    return next((str(path) for path in candidates if path.is_file()), None)
+    return next((str(path) for path in candidates if os.path.isfile(path)), None)
 
 
 # --- datasets of libraries -------------------------------------------------------------------------------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from kfold_ens.config import Submission
 from kfold_ens.errors import DataError, listing
@@ -18,18 +19,41 @@ from kfold_ens.naming import submission_names
 
 def score(logits: Logits, label_of: Mapping[str, str]) -> dict[str, Any] | None:
     """Accuracy over the images whose label is known, with Wilson's 95% interval; None where there are none."""
-    known = np.array([bool(label_of.get(image_id)) for image_id in logits.image_id], dtype=bool)
-    if not known.any():
+    outcomes = correctness(logits, label_of)
+    if outcomes.empty:
         return None
-    truth = np.array([label_of[image_id] for image_id in logits.image_id[known]], dtype=object)
-    correct = int((logits.predictions()[known] == truth).sum())
-    interval = binomtest(correct, len(truth)).proportion_ci(0.95, method="wilson")
+    correct, images = int(outcomes.sum()), len(outcomes)
+    interval = binomtest(correct, images).proportion_ci(0.95, method="wilson")
     return {
-        "accuracy": correct / len(truth),
+        "accuracy": correct / images,
         "low": float(interval.low),
         "high": float(interval.high),
         "correct": correct,
-        "images": len(truth),
+        "images": images,
+    }
+
+
+def correctness(logits: Logits, label_of: Mapping[str, str]) -> pd.Series:
+    """Whether each image whose label is known was predicted right, by image id."""
+    predicted = zip(logits.image_id, logits.predictions(), strict=True)
+    outcomes = {image_id: label == label_of[image_id] for image_id, label in predicted if label_of.get(image_id)}
+    return pd.Series(outcomes, dtype=bool)
+
+
+def paired_difference(some: pd.Series, others: pd.Series) -> dict[str, float]:
+    """How much more accurate ``some`` is than ``others`` on the same images, with a paired 95% interval.
+
+    Agresti and Min 2005, https://doi.org/10.1002/sim.1781: the Wald interval of matched pairs with half an image added
+    to each of the four cells.
+    """
+    others = others.loc[some.index]
+    better, worse, images = int((some & ~others).sum()), int((others & ~some).sum()), len(some)
+    b, c, n = better + 0.5, worse + 0.5, images + 2
+    half = norm.ppf(0.975) * np.sqrt(b + c - (b - c) ** 2 / n) / n
+    return {
+        "difference": (better - worse) / images,
+        "low": float((b - c) / n - half),
+        "high": float((b - c) / n + half),
     }
 
 
@@ -52,14 +76,26 @@ def summarize(
             str(fold): {"out_of_fold": score(oof[fold], label_of), "test": score(test[fold], label_of)} for fold in oof
         },
         "methods": {method: {"test": score(logits, label_of)} for method, logits in combined.items()},
+        "differences": differences({"one fold": next(iter(test.values())), **combined}, label_of),
     }
+
+
+def differences(predictions: Mapping[str, Logits], label_of: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Each pair's difference in accuracy on the test images, with a paired 95% interval; none without labels."""
+    outcomes = {name: correctness(logits, label_of) for name, logits in predictions.items()}
+    if any(each.empty for each in outcomes.values()):
+        return []
+    return [
+        {"of": some, "to": other, **paired_difference(outcomes[some], outcomes[other])}
+        for other, some in combinations(outcomes, 2)
+    ]
 
 
 def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Submission, names: str) -> dict[str, str]:
     """Labels by image id: the manifest's, and those of a table in the submission's format for test images.
 
     Raises:
-        DataError: where the table lacks a column, or names an image that is no test image.
+        DataError: where the table lacks a column, or names an image twice or one that is no test image.
     """
     labels = dict(zip(manifest["image_id"], manifest["label"], strict=True))
     if test_labels is None:
@@ -73,6 +109,9 @@ def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Su
     unknown = sorted(set(table[columns[0]]) - set(image_of))
     if unknown:
         raise DataError(f"data.test_labels: {test_labels} names images that are no test images:\n{listing(unknown)}")
+    repeated = sorted(set(table.loc[table[columns[0]].duplicated(), columns[0]]))
+    if repeated:
+        raise DataError(f"data.test_labels: {test_labels} names images twice:\n{listing(repeated)}")
     given = zip(table[columns[0]], table[columns[1]], strict=True)
     return labels | {image_of[name]: label for name, label in given}
 

@@ -1,0 +1,91 @@
+"""Recipes side by side, over the same folds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from safetensors import safe_open
+
+from kfold_ens.ensemble.metrics import concatenated, correctness, paired_difference
+from kfold_ens.errors import KfoldError
+from kfold_ens.exchange import Logits, read_logits
+from kfold_ens.files import read_json
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of a state dictionary, but no parameters
+
+
+@dataclass(frozen=True)
+class RecipeResults:
+    """What the folds of one recipe came to."""
+
+    name: str
+    metrics: dict[str, Any]
+    oof: Logits
+    hours: float  # of training, all folds together
+    parameters: int
+
+
+def read_recipe(
+    name: str, metrics: str, oof: Sequence[str], histories: Sequence[str], models: Sequence[str]
+) -> RecipeResults:
+    """Read one recipe's results from the files of its folds."""
+    seconds = sum(pd.read_csv(path)["seconds"].sum() for path in histories)
+    return RecipeResults(
+        name, read_json(metrics), concatenated(list(map(read_logits, oof))), seconds / 3600, count_parameters(models[0])
+    )
+
+
+def count_parameters(model: str) -> int:
+    """The parameters of a model file, frozen ones too."""
+    with safe_open(model, framework="np") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+    return sum(_size(shape) for name, shape in shapes.items() if not name.endswith(STATISTICS))
+
+
+def _size(shape: Sequence[int]) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size
+
+
+def compare(recipes: Sequence[RecipeResults], manifest: pd.DataFrame) -> pd.DataFrame:
+    """A row a recipe: accuracies with 95% intervals, the paired difference to the first recipe out of fold, training
+    hours and millions of parameters. Test accuracies are empty where labels are unknown.
+
+    Raises:
+        KfoldError: where there is no recipe.
+    """
+    if not recipes:
+        raise KfoldError(
+            "ablation: config.yaml names no recipes to compare; "
+            "write a list there, or take one: --configfile ablations/tricks.yaml"
+        )
+    label_of = dict(zip(manifest["image_id"], manifest["label"], strict=True))
+    first = correctness(recipes[0].oof, label_of)
+    rows = []
+    for recipe in recipes:
+        row: dict[str, Any] = {"recipe": recipe.name}
+        row |= _columns("out_of_fold", recipe.metrics["out_of_fold"])
+        row |= _columns("one_fold", recipe.metrics["folds"]["0"]["test"])
+        for method, scores in recipe.metrics["methods"].items():
+            row |= _columns(method, scores["test"])
+        difference = paired_difference(correctness(recipe.oof, label_of), first)
+        row |= _columns("difference", difference)
+        rows.append(row | {"hours": round(recipe.hours, 3), "parameters_m": round(recipe.parameters / 1e6, 1)})
+    return pd.DataFrame(rows)
+
+
+def _columns(name: str, score: dict[str, Any] | None) -> dict[str, Any]:
+    score = score or {}
+    value = score.get("accuracy", score.get("difference"))
+    return {name: value, f"{name}_low": score.get("low"), f"{name}_high": score.get("high")}
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """The table for the terminal, without its intervals."""
+    shown = table.drop(columns=[name for name in table if name.endswith(("_low", "_high"))])
+    return shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4f}")

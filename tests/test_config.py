@@ -1,0 +1,250 @@
+import subprocess
+import sys
+from contextlib import suppress
+from copy import deepcopy
+from math import inf, nan
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, TINY_RECIPE, write_yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from kfold_ens.config import Config, Real, Recipe, find_recipe, load_config, load_recipe
+from kfold_ens.errors import ConfigError
+from kfold_ens.files import canonical
+
+RUN = {"data": {"source": "digits"}}
+FOLDER = {"source": "imagefolder", "train": ["train"], "test": "test"}
+TABLES = {"source": "csv", "train": "train.csv", "test": "test.csv", "images": "images"}
+GONE = object()
+RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
+
+
+def changed(values: dict, changes: dict) -> dict:
+    """A copy with other values at dotted keys, or without them where the value is GONE."""
+    values = deepcopy(values)
+    for key, value in changes.items():
+        *parents, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+        place = values
+        for part in parents:
+            place = place[part]
+        if value is GONE:
+            del place[last]
+        else:
+            place[last] = value
+    return values
+
+
+def as_param(model: BaseModel) -> str:
+    """The text that Snakemake compares: see workflow/rules/common.smk."""
+    return canonical(model.model_dump(mode="json"))
+
+
+def findings(refusal: pytest.ExceptionInfo) -> dict[str, str]:
+    """The finding for each key."""
+    lines = str(refusal.value).splitlines()[1:]
+    return dict(line.strip().split(": ", 1) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "finding"),
+    [
+        ({"num_folds": 1}, "num_folds", "greater than or equal to 2 (got 1)"),
+        ({"num_folds": True}, "num_folds", "valid integer (got True)"),
+        ({"num_folds": 5.0}, "num_folds", "valid integer (got 5.0)"),
+        ({"num_folds": "5"}, "num_folds", "valid integer (got '5')"),
+        ({"seed": -1}, "seed", "greater than or equal to 0"),
+        ({"seed": 2**32}, "seed", "less than 4294967296"),
+        ({"fold_count": 5}, "fold_count", "no such key"),
+        ({"ensemble": "mean"}, "ensemble", "'average', 'softmax' or 'vote' (got 'mean')"),
+        ({"device": "tpu"}, "device", "got 'tpu'"),
+        ({"recipe": ""}, "recipe", "at least 1 character"),
+        ({"checkpoint_minutes": "soon"}, "checkpoint_minutes", "a number is wanted, not 'soon'"),
+        ({"checkpoint_minutes": False}, "checkpoint_minutes", "a number is wanted, not false"),
+        ({"data": GONE}, "data", "is missing"),
+        ({"data": {}}, "data", "'source' is missing"),
+        ({"data": "digits"}, "data", "got 'digits'"),
+        ({"data.source": "imagenet"}, "data", "imagenet"),
+        ({"data.train": "train"}, "data.train", "no such key"),
+        ({"data.limit_per_class": 0}, "data.limit_per_class", "greater than 0 (got 0)"),
+        ({"data": FOLDER | {"train": []}}, "data.train", "at least 1 item"),
+        ({"data": FOLDER | {"train": ["a", ""]}}, "data.train.1", "at least 1 character"),
+        ({"data": FOLDER | {"train": ""}}, "data.train", "at least 1 character"),
+        ({"data": changed(FOLDER, {"test": GONE})}, "data.test", "is missing"),
+        ({"data": TABLES | {"images": None}}, "data.images", "valid string (got None)"),
+        ({"data": TABLES | {"id_column": 3}}, "data.id_column", "valid string (got 3)"),
+        ({"submission": {"id_column": "x", "label_column": "x"}}, "submission", "both 'x'; name them apart"),
+        ({"submission": {"names": "folder"}}, "submission.names", "got 'folder'"),
+    ],
+)
+def test_a_wrong_value_of_a_run_is_refused_by_its_key(changes, key, finding):
+    with pytest.raises(ConfigError, match=r"^config\.yaml is not right") as refusal:
+        load_config(changed(RUN, changes))
+    assert list(findings(refusal)) == [key]
+    assert finding in findings(refusal)[key]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "finding"),
+    [
+        ({"epochs": True}, "epochs", "valid integer (got True)"),
+        ({"epochs": 0}, "epochs", "greater than 0"),
+        ({"epochs": "3"}, "epochs", "valid integer"),
+        ({"epochs": nan}, "epochs", "valid integer"),
+        ({"epochs": GONE}, "epochs", "is missing"),
+        ({"epoch": 3}, "epoch", "no such key"),
+        ({"batch_size": 1}, "batch_size", "greater than or equal to 2"),
+        ({"select": "best"}, "select", "got 'best'"),
+        ({"optimizer.lr": nan}, "optimizer.lr", "finite number (got nan)"),
+        ({"optimizer.lr": inf}, "optimizer.lr", "finite number (got inf)"),
+        ({"optimizer.lr": "nan"}, "optimizer.lr", "finite number"),
+        ({"optimizer.lr": True}, "optimizer.lr", "a number is wanted, not true"),
+        ({"optimizer.lr": "fast"}, "optimizer.lr", "a number is wanted, not 'fast'"),
+        ({"optimizer.lr": 0}, "optimizer.lr", "greater than 0"),
+        ({"optimizer.lr": None}, "optimizer.lr", "got None"),
+        ({"optimizer.lr": GONE}, "optimizer.lr", "is missing"),
+        ({"optimizer.rate": 1}, "optimizer.rate", "no such key"),
+        ({"optimizer.stage_lr": {"layer1": -1}}, "optimizer.stage_lr.layer1", "greater than 0"),
+        ({"optimizer.betas": [0.9, 1]}, "optimizer.betas.1", "less than 1"),
+        ({"optimizer.kind": "adam"}, "optimizer", "adam"),
+        ({"optimizer.kind": GONE}, "optimizer", "'kind' is missing"),
+        ({"schedule": None}, "schedule", "got None"),
+        ({"schedule": {"kind": "one_cycle", "pct_start": 1}}, "schedule.pct_start", "less than 1"),
+        ({"augmentation": {"kind": "resize"}}, "augmentation", "valid list"),
+        ({"augmentation.0": {"kind": "flip"}}, "augmentation.0", "flip"),
+        ({"augmentation.0": "horizontal_flip"}, "augmentation.0", "got 'horizontal_flip'"),
+        ({"augmentation.0.probability": 1.5}, "augmentation.0.probability", "less than or equal to 1"),
+        ({"augmentation.0": {"kind": "affine", "scale": [1, nan]}}, "augmentation.0.scale.1", "finite"),
+        ({"augmentation.0": {"kind": "affine", "scale": [2, 1]}}, "augmentation.0.scale", "not 2 before 1"),
+        ({"image.size": 16.5}, "image.size", "valid integer"),
+        ({"image": {"kind": "center_crop", "size": 16}}, "image.resize", "is missing"),
+        ({"image": TINY_RECIPE["image"] | {"kind": "center_crop", "resize": 8}}, "image", "must be at least size (16)"),
+        ({"backbone.name": "resnet19"}, "backbone.name", "got 'resnet19'"),
+        ({"loss": {"kind": "sum", "terms": []}}, "loss.terms", "at least 1 item"),
+    ],
+)
+def test_a_wrong_value_of_a_recipe_is_refused_by_its_file_and_key(tmp_path, changes, key, finding):
+    path = write_yaml(tmp_path / "mine.yaml", changed(TINY_RECIPE, changes))
+    with pytest.raises(ConfigError) as refusal:
+        load_recipe(path)
+    assert str(refusal.value).startswith(f"{path} is not right")
+    assert finding in findings(refusal)[key]
+
+
+def test_what_is_wrong_with_a_recipe_as_a_whole_is_refused(tmp_path):
+    path = write_yaml(tmp_path / "mine.yaml", TINY_RECIPE | {"augmentation": []})
+    with pytest.raises(ConfigError, match="add {kind: resize}") as refusal:
+        load_recipe(path)
+    assert str(refusal.value).startswith(f"{path} is not right:\n  augmentation brings")
+
+
+def test_all_findings_come_at_once(tmp_path):
+    wrong = {"epochs": True, "optimizer.lr": nan, "loss.kind": "hinge", "augmentation.0.odds": 1, "select": GONE}
+    with pytest.raises(ConfigError) as refusal:
+        load_recipe(write_yaml(tmp_path / "mine.yaml", changed(TINY_RECIPE, wrong)))
+    assert set(findings(refusal)) == {"epochs", "optimizer.lr", "loss", "augmentation.0.odds", "select"}
+
+
+def test_numbers_that_yaml_leaves_as_text_are_numbers(tmp_path):
+    text = write_yaml(tmp_path / "tiny.yaml", TINY_RECIPE).read_text().replace("lr: 0.001", "lr: 3e-4")
+    (tmp_path / "mine.yaml").write_text(text)
+    assert load_recipe(tmp_path / "mine.yaml").optimizer.lr == 3e-4
+    assert load_config(RUN | {"checkpoint_minutes": "1e1"}).checkpoint_minutes == 10
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_number_may_be_text(number):
+    assert TypeAdapter(Real).validate_python(repr(number)) == number
+
+
+@given(st.text())
+def test_other_text_is_refused_and_never_fails(text):
+    with suppress(ValidationError):
+        assert TypeAdapter(Real).validate_python(text) == float(text)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_of_ours_loads(path):
+    recipe = load_recipe(find_recipe(path.stem, REPOSITORY / "recipes"))
+    assert Recipe.model_validate(recipe.model_dump()) == recipe
+    assert as_param(Recipe.model_validate_json(recipe.model_dump_json())) == as_param(recipe)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just text", "3"])
+def test_a_recipe_that_holds_no_keys_is_refused(tmp_path, text):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"mine\.yaml should hold keys and values"):
+        load_recipe(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize("content", [b"a: [1", b"a: b: c", b"\xff\xfe\x00", b"a: !!python/object:os.system {}"])
+def test_a_recipe_that_is_no_yaml_is_refused(tmp_path, content):
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"mine\.yaml is not YAML"):
+        load_recipe(tmp_path / "mine.yaml")
+
+
+def test_a_recipe_is_found_by_name_or_path(in_folder):
+    known = write_yaml(in_folder / "recipes" / "known.yaml", TINY_RECIPE)
+    mine = write_yaml(in_folder / "my recipes" / "mine.yml", TINY_RECIPE)
+    assert find_recipe("known", Path("recipes")).resolve() == known
+    assert find_recipe("my recipes/mine.yml", Path("recipes")).resolve() == mine
+    assert find_recipe(str(mine), Path("recipes")) == mine
+
+
+@pytest.mark.parametrize(
+    ("name", "looked_for"),
+    [("unknown", "recipes/unknown.yaml"), ("mine.yaml", "mine.yaml"), ("folder.yaml", "folder.yaml"), ("", "")],
+)
+def test_an_unknown_recipe_is_refused_and_the_known_are_named(in_folder, name, looked_for):
+    for known in ("b", "a"):
+        write_yaml(in_folder / "recipes" / f"{known}.yaml", TINY_RECIPE)
+    (in_folder / "folder.yaml").mkdir()
+    with pytest.raises(ConfigError, match="Known recipes: a, b;") as refusal:
+        find_recipe(name, Path("recipes"))
+    assert str(refusal.value).startswith(f"recipe: there is no {looked_for}")
+
+
+@pytest.mark.parametrize("data", [{"source": "digits"}, FOLDER, TABLES, {"source": "torchvision", "name": "MNIST"}])
+def test_every_source_of_data_needs_no_more_than_this(data):
+    run = load_config({"data": data})
+    assert run.submission_names == ("path" if data["source"] == "csv" else "stem")
+    assert load_config(run.model_dump()) == run
+
+
+def test_one_training_folder_may_be_text():
+    assert load_config({"data": FOLDER | {"train": "train"}}) == load_config({"data": FOLDER})
+
+
+@pytest.mark.parametrize("names", ["stem", "file", "path"])
+def test_the_user_says_how_images_are_called(names):
+    assert load_config({"data": TABLES, "submission": {"names": names}}).submission_names == names
+
+
+@pytest.mark.parametrize(
+    ("written", "same"),
+    [
+        ({"optimizer": {"kind": "adamw", "lr": "1e-3", "weight_decay": 0}}, {"optimizer.weight_decay": 0.0}),
+        ({"loss": {"label_smoothing": 0, "kind": "cross_entropy"}}, {"loss": {"kind": "cross_entropy"}}),
+        ({"mixing": {"kind": "mixup", "alpha": 1}}, {"mixing": {"probability": 1.0, "alpha": 1.0, "kind": "mixup"}}),
+        (dict(reversed(TINY_RECIPE.items())), {}),
+    ],
+)
+def test_equal_recipes_have_one_text(written, same):
+    one, other = Recipe.model_validate(TINY_RECIPE | written), Recipe.model_validate(changed(TINY_RECIPE, same))
+    assert one == other
+    assert as_param(one) == as_param(other)
+    assert as_param(one) != as_param(Recipe.model_validate(TINY_RECIPE | {"epochs": 2}))
+
+
+def test_a_configuration_never_changes():
+    run: Config = load_config(RUN)
+    with pytest.raises(ValidationError, match="frozen"):
+        run.num_folds = 3
+
+
+def test_reading_it_imports_nothing_large():
+    code = "import sys, kfold_ens.config; print(sorted({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
