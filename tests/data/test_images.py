@@ -118,7 +118,7 @@ def grey(*values: int) -> list[tuple[int, int, int]]:
         (palette(), "gif", {}, [RED, BLUE]),
         (palette(), "gif", {"transparency": 0}, [WHITE, BLUE]),
         (grey_16(0, 257, 32768, 65535), "png", {}, grey(0, 1, 128, 255)),
-        (grey_16(0, 100, 65535), "tiff", {}, grey(0, 0, 255)),
+        (grey_16(0, 100, 200, 65535), "tiff", {}, grey(0, 0, 1, 255)),
         (grey_16(0, 257, 65535), "pgm", {}, grey(0, 1, 255)),
         (pixels_of("CMYK", (0, 255, 255, 0), (255, 255, 0, 0)), "tiff", {}, [RED, BLUE]),
     ],

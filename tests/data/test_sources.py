@@ -111,8 +111,8 @@ def test_what_is_no_image_is_ignored_and_counted(data, caplog):
     with caplog.at_level(logging.INFO):
         images = folders()
     assert labels_of(images) == {"cat": 3, "dog": 2}
-    assert "2 files below train/cat that are no images by their names are ignored" in caplog.text
-    assert "1 files below test that are no images by their names are ignored" in caplog.text
+    assert "3 files below train/cat are ignored: hidden, or no images by their names" in caplog.text
+    assert "1 files below test are ignored: hidden, or no images by their names" in caplog.text
     assert "3 files beside the class folders of train are ignored" in caplog.text
 
 
@@ -169,12 +169,28 @@ def test_awkward_names_and_endings_are_kept(data):
     assert set(part(folders(), "test")["name"]) == {"0000.png", "0001.png", *names}
 
 
-def test_a_name_that_is_no_unicode_is_refused(data):
+@pytest.mark.parametrize("name", [b"test/\xff.png", b"test/\xff/x.png", b"train/\xff/x.png"])
+def test_a_name_that_is_no_unicode_is_refused(data, name):
     try:
-        Path(os.fsdecode(b"test/\xff.png")).write_bytes(b"")
+        write_image(Path(os.fsdecode(name)))
     except OSError:
         pytest.skip("this file system knows Unicode only")
     with pytest.raises(DataError, match="is not UTF-8; rename it"):
+        folders()
+
+
+@pytest.mark.parametrize("folder", ["test/closed", "train/cat/closed"])
+def test_a_folder_that_cannot_be_read_is_refused(data, monkeypatch, folder):
+    write_image(data / folder / "x.png")
+    scandir = os.scandir
+
+    def scan(path):  # as for a user without the right to read it; the super-user always has it
+        if str(path) == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(DataError, match=f"the folder {folder} cannot be read: Permission denied"):
         folders()
 
 
@@ -459,6 +475,13 @@ def test_a_dataset_without_splits_has_a_fifth_held_out_of_each_class(torchvision
     pd.testing.assert_frame_equal(torchvision(Fake, seed=1), images)
 
 
+@pytest.mark.parametrize("counts", [{"a": 1, "b": 9}, {"a": 2, "b": 2, "c": 2}])
+def test_too_few_images_to_hold_some_out_are_refused(in_folder, counts):
+    write_classes(in_folder / "few", counts)
+    with pytest.raises(DataError, match="no fifth of the images can be held out as a test set: .* class"):
+        listed("torchvision", name="ImageFolder", root="few")
+
+
 def test_images_that_are_files_are_used_where_they_are(torchvision):
     images = torchvision(WithFiles, root="kept")
     assert part(images)["path"].tolist() == [f"kept/4-{index}.jpg" for index in range(4)]
@@ -492,6 +515,13 @@ def test_datasets_that_cannot_be_used_are_refused(torchvision, kind, message):
 @pytest.mark.parametrize("name", ["FashionMnist", "vision", "os", "__file__"])
 def test_an_unknown_dataset_is_refused(in_folder, name):
     with pytest.raises(DataError, match=f"torchvision has no dataset '{name}'"):
+        listed("torchvision", name=name)
+
+
+@pytest.mark.parametrize("name", ["FakeData", "DatasetFolder", "CocoDetection"])
+def test_a_dataset_that_wants_more_than_a_folder_is_refused(in_folder, name):
+    write_classes(in_folder / "data", {"a": 1})
+    with pytest.raises(DataError, match=f"^data.name: {name} cannot be used here"):
         listed("torchvision", name=name)
 
 

@@ -80,15 +80,15 @@ def _class_folders(root: Path, prefix: str) -> pd.DataFrame:
 def _subfolders(root: Path) -> list[str]:
     if not root.is_dir():
         raise DataError(f"data: there is no folder {root} (looked in {Path.cwd()})")
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    folders = (entry for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(_utf8(Path(entry.name)) for entry in folders)
 
 
 def _image_rows(root: Path, prefix: str, split: str, label: str | None) -> pd.DataFrame:
-    names = sorted(_files_below(root))
-    ignored = [name for name in names if not name.lower().endswith(EXTENSIONS)]
-    if ignored:
-        log.info("%d files below %s that are no images by their names are ignored", len(ignored), root)
-    names = [name for name in names if name.lower().endswith(EXTENSIONS)]
+    files = sorted(_files_below(root))
+    names = [name for name in files if name.lower().endswith(EXTENSIONS) and not Path(name).name.startswith(".")]
+    if len(names) < len(files):
+        log.info("%d files below %s are ignored: hidden, or no images by their names", len(files) - len(names), root)
     return pd.DataFrame(
         {
             "image_id": [f"{prefix}/{name}" for name in names],
@@ -103,19 +103,22 @@ def _image_rows(root: Path, prefix: str, split: str, label: str | None) -> pd.Da
 
 
 def _files_below(root: Path) -> Iterator[str]:
-    """Paths of all files below a folder, relative to it; links are followed, loops and hidden names are not."""
+    """Paths of all files below a folder, relative to it; links are followed, loops and hidden folders are not."""
     if not root.is_dir():
         raise DataError(f"data: there is no folder {root} (looked in {Path.cwd()})")
     seen = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse_unreadable):
         if os.path.realpath(folder) in seen:
             subfolders.clear()
             continue
         seen.add(os.path.realpath(folder))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in files:
-            if not name.startswith("."):
-                yield _utf8(Path(folder, name).relative_to(root))
+            yield _utf8(Path(folder, name).relative_to(root))
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise DataError(f"data: the folder {error.filename} cannot be read: {error.strerror}")
 
 
 def _utf8(path: Path) -> str:
@@ -229,16 +232,16 @@ def _opened(kind: type, data: config.Torchvision) -> dict[str, list[Any]]:
         options["loader"] = Path  # the image stays the file it is
     try:
         if "train" in parameters:
-            return {split: [kind(data.root, train=split == "train", **options)] for split in ("train", "test")}
+            return {split: [kind(root=data.root, train=split == "train", **options)] for split in ("train", "test")}
         if "split" in parameters:
             return _named_parts(kind, data.root, options)
-        return {"": [kind(data.root, **options)]}
+        return {"": [kind(root=data.root, **options)]}
     except (RuntimeError, OSError) as error:
         raise DataError(
             f"data: torchvision cannot read {data.name} below {data.root}: {error}\n"
             f"  Without a network, put its files there by hand: torchvision's documentation of {data.name} names them."
         ) from None
-    except (TypeError, ModuleNotFoundError) as error:
+    except (TypeError, ValueError, ModuleNotFoundError) as error:
         raise DataError(f"data.name: {data.name} cannot be used here: {error}") from None
 
 
@@ -246,7 +249,7 @@ def _named_parts(kind: type, root: str, options: dict[str, Any]) -> dict[str, li
     parts = {}
     for name in ("trainval", "train", "test", "val", "valid"):
         with suppress(ValueError):  # torchvision's answer to the name of a split that it does not have
-            parts[name] = kind(root, split=name, **options)
+            parts[name] = kind(root=root, split=name, **options)
     test = next((name for name in ("test", "val", "valid") if name in parts), None)
     train = ["trainval"] if "trainval" in parts else [name for name in ("train", "val", "valid") if name in parts]
     train = [name for name in train if name != test]
@@ -293,7 +296,10 @@ def _item_rows(split: str, items: Any) -> pd.DataFrame:
 
 def _hold_out(images: pd.DataFrame) -> pd.DataFrame:
     if (images["split"] == "").any():
-        _, test = train_test_split(images.index, test_size=HELD_OUT, stratify=images["label"], random_state=0)
+        try:
+            _, test = train_test_split(images.index, test_size=HELD_OUT, stratify=images["label"], random_state=0)
+        except ValueError as error:
+            raise DataError(f"data: no fifth of the images can be held out as a test set: {error}") from None
         images["split"] = np.where(images.index.isin(test), "test", "train")
     return images.assign(image_id=images["split"] + "/" + images["name"])
 
