@@ -8,9 +8,10 @@ from kfold_ens import config
 from kfold_ens.data.sources import SOURCES
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.naming import NAMES
-from kfold_ens.network.backbones import BACKBONES
+from kfold_ens.network.backbones import BACKBONES, INSERTS
 from kfold_ens.network.heads import HEADS
-from kfold_ens.prediction.tta import VIEWS
+from kfold_ens.network.weights import PUBLISHED
+from kfold_ens.prediction.tta import AVERAGES, VIEWS
 from kfold_ens.training.augmentation import AUGMENTATIONS, EVALUATION_VIEWS
 from kfold_ens.training.ema import EMAS
 from kfold_ens.training.loader import SAMPLERS
@@ -58,3 +59,9 @@ def test_every_choice_of_a_run_is_known():
     assert set(config.METHODS) == set(get_args(config.Method)) == set(METHODS)
     names = get_args(config.Submission.model_fields["names"].annotation)
     assert {name for choice in names for name in get_args(choice)} - {None} == set(NAMES)
+
+
+def test_every_choice_within_a_slot_is_known():
+    assert kinds(config.TorchvisionBackbone.model_fields["inserted"].annotation) == set(INSERTS)
+    assert set(get_args(config.Views.model_fields["average"].annotation)) == set(AVERAGES)
+    assert set(PUBLISHED) == set(BACKBONES)

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 LEASES = Path(tempfile.gettempdir(), "kfold_ens-leases")
 POLL_SECONDS = 0.5
+NO_DEVICE = ("-1", "NoDevFiles")  # what CUDA_VISIBLE_DEVICES holds for none; the second is Slurm's
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def _kind(preference: str) -> str:
 
 def _check_visible_devices(count: int) -> None:
     wanted = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    if wanted and wanted[0].strip() != "-1" and count < len(wanted):
+    if wanted and wanted[0].strip() not in NO_DEVICE and count < len(wanted):
         raise KfoldError(
             f"CUDA_VISIBLE_DEVICES={','.join(wanted)} names {len(wanted)} devices, but {count} can be used here; "
             "correct or unset it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -46,14 +47,17 @@ def read_logits(path: str | Path) -> Logits:
     """Read a logits file.
 
     Raises:
-        DataError: naming the file, where its ids repeat or a value is not finite.
+        DataError: naming the file, where it is damaged, its ids repeat, or a value is not finite.
     """
-    with np.load(path, allow_pickle=False) as columns:
-        logits = Logits(
-            image_id=columns["image_id"].astype(object),
-            values=columns["logits"],
-            classes=tuple(columns["classes"].tolist()),
-        )
+    try:
+        with np.load(path, allow_pickle=False) as columns:
+            logits = Logits(
+                image_id=columns["image_id"].astype(object),
+                values=columns["logits"],
+                classes=tuple(columns["classes"].tolist()),
+            )
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise DataError(f"{path} is damaged ({error}); remove it and run again") from None
     if len(np.unique(logits.image_id)) != len(logits.image_id):
         raise DataError(f"{path} holds an image twice; remove it and run again")
     if not np.isfinite(logits.values).all():

@@ -7,12 +7,14 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from kfold_ens.errors import DataError
 
 
 @contextmanager
@@ -87,13 +89,19 @@ def _quoting(table: pd.DataFrame) -> int:
     return csv.QUOTE_NONNUMERIC if lost else csv.QUOTE_MINIMAL
 
 
-def read_table(path: str | Path, **kwargs: Any) -> pd.DataFrame:
+def read_table(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV with every cell as the text it is: "007", "NA" and "1e3" stay what they are.
 
     Raises:
-        ValueError: where rows have more cells than the header, so that no cell has a sure column.
+        DataError: naming the file, where it is no such table, or lacks one of the columns.
     """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", **kwargs)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
+        raise DataError(f"{path} cannot be read as a CSV table: {error}") from None
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cells for the rows' names
-        raise pd.errors.ParserError("the rows have more cells than the header")
+        raise DataError(f"{path} cannot be read as a CSV table: its rows have more cells than its header")
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise DataError(f"{path} has the columns {list(table)}, but not {missing}; see id_column and label_column")
     return table

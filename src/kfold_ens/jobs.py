@@ -29,7 +29,7 @@ def job(log_file: str) -> Iterator[None]:
     with logging_redirect_tqdm([log]):
         try:
             yield
-        except KfoldError as error:
+        except (KfoldError, OSError) as error:  # a full disk, a folder that cannot be written to, a file that is gone
             log.error("ERROR: %s", error)
             sys.exit(1)
         except Preempted as reason:

@@ -91,13 +91,13 @@ def test_test_labels_join_by_the_submissions_names(tmp_path):
         ("image_name,pred_label\na,7\nz,7\n", "stem", "no test images:\n  z"),
         ("image_name,pred_label\na,7\n", "file", "no test images:\n  a"),
         ("image_name,pred_label\na,7\nb,7\na,8\n", "stem", "twice:\n  a$"),
-        ("image_name,label\na,7\n", "stem", "should have .*'image_name', 'pred_label'"),
+        ("image_name,label\na,7\n", "stem", "but not .'pred_label'.; see id_column"),
     ],
 )
 def test_test_labels_that_do_not_fit_are_refused(text, names, message, tmp_path):
     table = tmp_path / "truth.csv"
     table.write_text(text)
-    with pytest.raises(DataError, match=f"data.test_labels: {table} .*{message}"):
+    with pytest.raises(DataError, match=f"{table} .*{message}"):
         known_labels(MANIFEST, str(table), COLUMNS, names)
 
 

@@ -1,10 +1,9 @@
 import itertools
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from stages import make_stage, signals_kept, training_recipe
 
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_table
-from kfold_ens.jobs import Preempted
+from kfold_ens.jobs import Preempted, job
 from kfold_ens.network.classifier import Classifier, TrainedModel, load_model
 from kfold_ens.training.evaluation import Compute
 from kfold_ens.training.fold import Training, train_fold
@@ -190,33 +189,29 @@ def test_after_a_state_of_another_run_comes_a_fresh_start(stage, whole, tmp_path
     assert train(stage, tmp_path) == whole
 
 
-CHILD = """
-import sys
-from pathlib import Path
-sys.path[:0] = sys.argv[1:3]
-from stages import Stage
-from test_fold import train
-from kfold_ens.jobs import job
-with job(sys.argv[4] + "/train.log"):
-    train(Stage(Path(sys.argv[3])), Path(sys.argv[4]), minutes=0)
-"""
+def run_job(stage, folder):
+    with job(str(folder / "train.log")):
+        train(stage, folder, minutes=0)
 
 
-def start_child(stage, folder):
+def start_job(stage, folder):
+    """A process of its own; forked, because importing torch takes longer than the training."""
     folder.mkdir()
-    paths = [Path(__file__).parent, Path(__file__).parents[1], stage.folder, folder]
-    return subprocess.Popen([sys.executable, "-c", CHILD, *map(str, paths)], stderr=subprocess.DEVNULL)
+    process = multiprocessing.get_context("fork").Process(target=run_job, args=(stage, folder))
+    process.start()
+    return process
 
 
 def test_a_stopped_job_goes_on(stage, whole, tmp_path):
     codes = {signal.SIGTERM: 143, signal.SIGINT: 143, signal.SIGKILL: -9}
-    children = {number: start_child(stage, tmp_path / number.name) for number in codes}
-    for number, child in children.items():
-        while not (tmp_path / number.name / "state" / "state.pt").exists() and child.poll() is None:
+    jobs = {number: start_job(stage, tmp_path / number.name) for number in codes}
+    for number, process in jobs.items():
+        while not (tmp_path / number.name / "state" / "state.pt").exists() and process.is_alive():
             time.sleep(0.01)
-        child.send_signal(number)
-    for number, child in children.items():
-        assert child.wait() == codes[number]
+        os.kill(process.pid, number)
+    for number, process in jobs.items():
+        process.join()
+        assert process.exitcode == codes[number]
         log = (tmp_path / number.name / "train.log").read_text()
         assert ("the state is saved" in log) == (codes[number] == 143)
         assert train(stage, tmp_path / number.name, workers=2) == whole

@@ -154,23 +154,12 @@ def _refuse_empty_classes(roots: list[str], train: pd.DataFrame) -> None:
 
 def from_tables(data: config.Csv, seed: int, export: Path) -> pd.DataFrame:
     """A table of training ids and labels, a table of test ids, and the folder the ids are files of."""
-    train = _table(data.train, [data.id_column, data.label_column])
+    train = read_table(data.train, [data.id_column, data.label_column])
     _refuse_unlabelled(train, data)
-    test = _table(data.test, [data.id_column])
+    test = read_table(data.test, [data.id_column])
     train_rows = _table_rows(train[data.id_column], "train", data.images, data.train, train[data.label_column])
     test_rows = _table_rows(test[data.id_column], "test", data.test_images or data.images, data.test, "")
     return pd.concat([_limit(train_rows.sort_values("image_id"), data, seed), test_rows])
-
-
-def _table(path: str, columns: list[str]) -> pd.DataFrame:
-    try:
-        table = read_table(path)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"data: {path} cannot be read as a CSV table: {error}") from None
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise DataError(f"{path} has the columns {list(table)}, but not {missing}; see id_column and label_column")
-    return table
 
 
 def _refuse_unlabelled(train: pd.DataFrame, data: config.Csv) -> None:
