@@ -18,8 +18,13 @@ include: "workflow/rules/report.smk"
 
 localrules:
     submission,
-    manifest,
     folds,
+    weights,
+    combine,
+    write_submission,
+    metrics,
+    ablation,
+    report,
 
 
 # The main job: a submission, and how good it is.

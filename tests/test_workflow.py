@@ -193,6 +193,44 @@ def test_a_new_image_is_noticed(project):
     assert {"manifest", "folds", "pixels"} | TRAINING <= project.planned("submission")
 
 
+def test_what_is_no_image_runs_nothing(project):
+    (project.folder / "data/train/7/.DS_Store").write_bytes(b"")
+    (project.folder / "data/train/7/0.png").touch()
+    assert project.planned("submission") == set()
+
+
+def test_recipes_that_would_share_a_folder_are_refused(project):
+    (project.folder / "mine").mkdir()
+    shutil.copy(project.folder / "tiny.yaml", project.folder / "mine" / "tiny.yaml")
+    done = project.run("submission", "--config", "ablation=[mine/tiny.yaml]")
+    assert done.returncode != 0
+    assert "would share results/tiny; rename one" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_test_labels_are_checked_before_training_and_change_only_the_scores(project):
+    names = pd.read_csv(project.folder / "results/submission.csv", dtype=str)["image_name"]
+    labels = project.folder / "labels.csv"
+    pd.DataFrame({"image_name": names, "pred_label": "17"}).to_csv(labels, index=False)
+    data = {"source": "imagefolder", "train": "data/train", "test": "data/test", "test_labels": "labels.csv"}
+    project.configure(data=data)
+    assert project.planned("submission") == {"metrics", "submission"}
+    done = project.run("submission")
+    assert re.search(r"average \* +0\.\d{4}", done.stdout), done.stdout
+    labels.write_text("image_name,pred_label\n" + f"{names[0]},no such class\n")
+    done = project.run("-R", "manifest", "submission")
+    assert "no such class" in done.stdout
+    assert "train_fold" not in re.sub(r"^train_fold\d +\d$", "", done.stdout, flags=re.MULTILINE)
+
+
+def test_the_report_follows_the_command_line(project):
+    done = project.run("report", "--config", "ensemble=vote")
+    assert done.returncode == 0, done.stdout
+    report = (project.folder / "results/report.html").read_text(encoding="utf-8")
+    assert "<strong>vote</strong>" in report
+    assert "<strong>average</strong>" not in report
+
+
 def test_other_recipes_keep_this_ones_results_and_use_the_same_folds(project):
     shutil.copy(project.folder / "tiny.yaml", project.folder / "other.yaml")
     assert project.planned("submission", "--config", "recipe=other.yaml") == TRAINING | COMBINING
@@ -259,6 +297,9 @@ def test_every_recipe_goes_from_images_to_a_submission(tmp_path):
         assert done.returncode == 0, done.stdout
         assert "train" not in re.sub(r"(results|logs)/\S+", "", done.stdout)
         assert len(pd.read_csv(tmp_path / "results/submission.csv")) == 80
+    done = project.run("report")
+    assert done.returncode == 0, done.stdout
+    assert "results/ablation.csv" in (tmp_path / "results/report.html").read_text(encoding="utf-8")
 
 
 def test_an_ablation_of_nothing_says_what_to_do(project):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -156,10 +156,20 @@ class Image(Slot):
     normalize: bool  # by ImageNet's mean and standard deviation
 
 
+def _stored(image: Image, wanted: int) -> Image:
+    if image.short_side < wanted:
+        raise ValueError(f"short_side ({image.short_side}) must be at least {wanted}, or images are stored too small")
+    return image
+
+
 class Squash(Image):
     """Evaluation images are resized to (size, size), whatever their shape."""
 
     kind: Literal["squash"]
+
+    @model_validator(mode="after")
+    def _stored_large_enough(self):
+        return _stored(self, self.size)
 
 
 class CenterCrop(Image):
@@ -172,7 +182,7 @@ class CenterCrop(Image):
     def _crop_fits(self):
         if self.resize < self.size:
             raise ValueError(f"resize ({self.resize}) must be at least size ({self.size})")
-        return self
+        return _stored(self, self.resize)
 
 
 Interpolation = Literal["nearest", "bilinear"]
@@ -368,6 +378,13 @@ class TorchvisionBackbone(Slot):
     frozen: list[Stage] = []
     inserted: list[Annotated[StageDropout | Cbam, Field(discriminator="kind")]] = []
 
+    @model_validator(mode="after")
+    def _inserted_once(self):
+        parts = [(part.after, part.kind) for part in self.inserted]
+        if len(set(parts)) < len(parts):
+            raise ValueError(f"inserted has a part twice after the same stage: {parts}")
+        return self
+
 
 class TimmBackbone(Slot):
     """Any of timm's image models, by its name; wants the extra: pip install 'kfold_ens[timm]'.
@@ -476,6 +493,12 @@ class Sgd(OptimizerSlot):
     momentum: Annotated[Fraction, Field(lt=1)] = 0.9
     weight_decay: NonNegative = 0
     nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self):
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov wants a momentum above 0")
+        return self
 
 
 Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
@@ -633,6 +656,10 @@ class TrainingRecipe(Slot):
 
     @model_validator(mode="after")
     def _stages_are_trained(self):
+        stages = set(get_args(Stage)) if self.backbone.kind == "torchvision" else set(self.optimizer.stage_lr)
+        unknown = sorted(set(self.optimizer.stage_lr) - stages)
+        if unknown:
+            raise ValueError(f"optimizer.stage_lr: the backbone has no stage {', '.join(unknown)}")
         frozen = sorted(set(self.optimizer.stage_lr) & set(self.backbone.frozen))
         if frozen:
             raise ValueError(f"optimizer.stage_lr gives frozen stages a rate: {', '.join(frozen)}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+from scipy.special import logsumexp
 
 from kfold_ens.errors import DataError
 from kfold_ens.files import atomic
@@ -30,6 +32,25 @@ class Logits:
     def predictions(self) -> np.ndarray:
         """The label of each image's largest logit, the first class on a tie: (N,) text."""
         return np.array(self.classes, dtype=object)[self.values.argmax(axis=1)]
+
+
+def concatenated(parts: Sequence[Logits]) -> Logits:
+    """The logits of several sets of images as one; every part has the same classes, in the same order."""
+    return Logits(
+        np.concatenate([part.image_id for part in parts]),
+        np.concatenate([part.values for part in parts]),
+        parts[0].classes,
+    )
+
+
+def log_mean_softmax(logits_mnk: np.ndarray) -> np.ndarray:
+    """The logarithm of M members' mean softmax: (M, N, K) to (N, K), finite for all finite logits.
+
+    Values are sorted before they are added up, so that the order of members and classes changes no bit.
+    """
+    below_top = logits_mnk - logits_mnk.max(axis=2, keepdims=True)
+    log_p = below_top - np.log(np.exp(np.sort(below_top, axis=2)).sum(axis=2, keepdims=True))
+    return logsumexp(np.sort(log_p, axis=0), axis=0) - np.log(len(logits_mnk))
 
 
 def write_logits(path: str | Path, logits: Logits) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import yaml
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from kfold_ens.errors import KfoldError
@@ -54,3 +58,19 @@ def usable_threads(threads: int) -> int:
     """As many threads as the rule was given, but no more than there are processors for this job."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(threads, available))
+
+
+def snakemake_report(snakefile: str, config: dict[str, Any], targets: list[str], path: str) -> None:
+    """Write Snakemake's report of some finished targets, by a configuration.
+
+    Raises:
+        KfoldError: with Snakemake's own words, where it cannot.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+        yaml.safe_dump(config, file)
+        file.flush()
+        options = ["--snakefile", snakefile, "--configfile", file.name, "--report", path]
+        command = [sys.executable, "-m", "snakemake", *targets, *options]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise KfoldError(f"the report could not be made:\n{done.stdout}")

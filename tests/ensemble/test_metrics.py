@@ -65,10 +65,10 @@ def test_the_summary_scores_all_folds_and_methods():
 
 MANIFEST = pd.DataFrame(
     {
-        "image_id": ["train/7/a.png", "test/a.png", "test/b.png", "test/c.png"],
-        "name": ["7/a.png", "a.png", "b.png", "c.png"],
-        "split": ["train", "test", "test", "test"],
-        "label": ["7", "", "", "8"],
+        "image_id": ["train/1.png", "train/2.png", "train/3.png", "test/a.png", "test/b.png", "test/c.png"],
+        "name": ["1.png", "2.png", "3.png", "a.png", "b.png", "c.png"],
+        "split": ["train", "train", "train", "test", "test", "test"],
+        "label": ["7", "007", 'a, "b"', "", "", "8"],
     }
 )
 
@@ -77,7 +77,9 @@ def test_test_labels_join_by_the_submissions_names(tmp_path):
     table = tmp_path / "truth.csv"
     table.write_text('other,pred_label,image_name\nx,007,b\ny,"a, ""b""",a\n')
     assert known_labels(MANIFEST, str(table), COLUMNS, "stem") == {
-        "train/7/a.png": "7",
+        "train/1.png": "7",
+        "train/2.png": "007",
+        "train/3.png": 'a, "b"',
         "test/a.png": 'a, "b"',
         "test/b.png": "007",
         "test/c.png": "8",
@@ -91,6 +93,7 @@ def test_test_labels_join_by_the_submissions_names(tmp_path):
         ("image_name,pred_label\na,7\nz,7\n", "stem", "no test images:\n  z"),
         ("image_name,pred_label\na,7\n", "file", "no test images:\n  a"),
         ("image_name,pred_label\na,7\nb,7\na,8\n", "stem", "twice:\n  a$"),
+        ("image_name,pred_label\na,07\nb,A\n", "stem", "no training image has:\n  07\n  A$"),
         ("image_name,label\na,7\n", "stem", "but not .'pred_label'.; see id_column"),
     ],
 )

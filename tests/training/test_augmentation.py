@@ -19,7 +19,7 @@ def steps(*kinds):
 
 def image_slot(kind="squash", normalize=False, **values):
     return TypeAdapter(config.TrainingRecipe.model_fields["image"].annotation).validate_python(
-        {"kind": kind, "size": 16, "short_side": 16, "normalize": normalize} | values,
+        {"kind": kind, "size": 16, "short_side": 20, "normalize": normalize} | values,
     )
 
 

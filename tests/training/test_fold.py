@@ -190,8 +190,9 @@ def test_after_a_state_of_another_run_comes_a_fresh_start(stage, whole, tmp_path
 
 
 def run_job(stage, folder):
+    os.setpgrp()  # a group of its own, as a shell or a scheduler gives a job
     with job(str(folder / "train.log")):
-        train(stage, folder, minutes=0)
+        train(stage, folder, minutes=0, workers=1)
 
 
 def start_job(stage, folder):
@@ -203,14 +204,15 @@ def start_job(stage, folder):
 
 
 def test_a_stopped_job_goes_on(stage, whole, tmp_path):
-    codes = {signal.SIGTERM: 143, signal.SIGINT: 143, signal.SIGKILL: -9}
+    """The signal reaches its loader workers too, as that of Ctrl-C and of Slurm does."""
+    codes = {signal.SIGTERM: 143, signal.SIGINT: 143, signal.SIGUSR1: 143, signal.SIGKILL: -9}
     jobs = {number: start_job(stage, tmp_path / number.name) for number in codes}
     for number, process in jobs.items():
         while not (tmp_path / number.name / "state" / "state.pt").exists() and process.is_alive():
             time.sleep(0.01)
-        os.kill(process.pid, number)
+        os.killpg(process.pid, number)
     for number, process in jobs.items():
-        process.join()
+        process.join(60)
         assert process.exitcode == codes[number]
         log = (tmp_path / number.name / "train.log").read_text()
         assert ("the state is saved" in log) == (codes[number] == 143)

@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 try:
     from kfold_ens import data, ensemble, network, prediction, training
+    from kfold_ens.data.folders import images_fingerprint
     from kfold_ens.config import METHODS, find_recipe, load_config, load_recipe
     from kfold_ens.errors import ConfigError
     from kfold_ens.files import canonical, fingerprint, read_json
@@ -27,15 +28,15 @@ def as_param(model, **selection):
     return canonical(model.model_dump(mode="json", **selection))
 
 
-def source_inputs(wildcards):
-    """What a data source is read from: tables, or every folder, whose times tell of files that came or went."""
+def source_tables(wildcards):
+    """The tables a data source is read from; a changed one is read again."""
+    return [RUN.data.train, RUN.data.test] if RUN.data.source == "csv" else []
+
+
+def source_folders(wildcards):
+    """What tells that images came, went or changed in the folders of a data source: their names and sizes."""
     source = RUN.data
-    if source.source == "csv":
-        return {"tables": [source.train, source.test]}
-    if source.source == "imagefolder":
-        roots = [*source.train, source.test]
-        return {"folders": sorted({folder for root in roots for folder, *_ in os.walk(Path(root))})}
-    return {}
+    return images_fingerprint([*source.train, source.test]) if source.source == "imagefolder" else ""
 
 
 def test_labels(source):
@@ -43,10 +44,15 @@ def test_labels(source):
     return {"test_labels": source.test_labels} if source.test_labels else {}
 
 
-def read_recipe(name):
-    """A recipe's name, as it stands in paths, and its slots."""
-    file = checked(find_recipe, name, Path(workflow.basedir, "recipes"))
-    return file.stem, checked(load_recipe, file)
+def read_recipes(names):
+    """Recipes by their names as they stand in paths."""
+    recipes, files = {}, {}
+    for name in names:
+        file = checked(find_recipe, name, Path(workflow.basedir, "recipes"))
+        if files.setdefault(file.stem, file) != file:
+            raise WorkflowError(f"{files[file.stem]} and {file} would share results/{file.stem}; rename one")
+        recipes[file.stem] = checked(load_recipe, file)
+    return recipes
 
 
 def pixels_of(slots):
@@ -98,7 +104,7 @@ def made_now(path):
 
 def show_metrics(submission, metrics):
     """Print the scores at the end of a run that made a submission."""
-    if made_now(submission):
+    if made_now(submission) or (made_now(metrics) and Path(submission).is_file()):
         from kfold_ens.ensemble.metrics import as_text
 
         print(f"\n{metrics}\n{as_text(read_json(metrics), RUN.ensemble)}\n\n{submission} is ready: {RUN.ensemble}")
@@ -106,11 +112,12 @@ def show_metrics(submission, metrics):
 
 STARTED = time.time()
 RUN = checked(load_config, config)
-RECIPE, SLOTS = read_recipe(RUN.recipe)
-ABLATION = dict(map(read_recipe, RUN.ablation))
-RECIPES = {RECIPE: SLOTS} | ABLATION
+RECIPES = read_recipes([RUN.recipe, *RUN.ablation])
+RECIPE = next(iter(RECIPES))
+ABLATION = list(read_recipes(RUN.ablation))
 WEIGHTS = {weights_name(slots.backbone): slots.backbone for slots in RECIPES.values()}
 FOLDS = range(RUN.num_folds)
+REPORTED = ["results/submission.csv", f"results/{RECIPE}/metrics.json", *["results/ablation.csv"] * bool(ABLATION)]
 config.update(RUN.model_dump(mode="json"))  # captions read it, defaults included
 
 if workflow.is_main_process:

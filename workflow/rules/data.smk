@@ -6,7 +6,7 @@ SPLIT = "results/data/folds.csv"
 # Every image with its label, hash and size; refuses what cannot be trained on.
 rule manifest:
     input:
-        unpack(source_inputs),
+        tables=source_tables,
     output:
         manifest=MANIFEST,
         classes=CLASSES,
@@ -18,6 +18,7 @@ rule manifest:
     threads: 4
     params:
         data=as_param(RUN.data, exclude={"test_labels"}),
+        folders=source_folders,
         seed=RUN.seed,
         version=data.VERSION,
     script:

@@ -84,7 +84,7 @@ rule ablation:
     conda:
         "../../environment.yml"
     params:
-        recipes=list(ABLATION),
+        recipes=ABLATION,
         version=ensemble.VERSION,
     script:
         "../scripts/ablation.py"

@@ -1,13 +1,15 @@
 # What happened, in one HTML file.
 rule report:
     input:
-        "results/submission.csv",
-        f"results/{RECIPE}/metrics.json",
+        REPORTED,
     output:
         "results/report.html",
     log:
         "logs/report.log",
     conda:
         "../../environment.yml"
+    params:
+        snakefile=workflow.main_snakefile,
+        reported=REPORTED,
     script:
         "../scripts/report.py"

@@ -52,7 +52,7 @@ for recipe, slots in RECIPES.items():
                 recipe=as_param(slots, exclude={"tta"}),
                 fold=fold,
                 seed=RUN.seed,
-                version=[network.VERSION, training.VERSION],
+                version=[data.VERSION, network.VERSION, training.VERSION],
                 state=f"state/{recipe}/fold{fold}",
             script:
                 "../scripts/train.py"

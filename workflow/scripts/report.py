@@ -1,10 +1,8 @@
-"""Snakemake's own report of the finished run."""
+"""Snakemake's own report of the finished run, by the same configuration."""
 
-import subprocess
-import sys
-
-from kfold_ens.jobs import job
+from kfold_ens.jobs import job, snakemake_report
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
-        subprocess.run([sys.executable, "-m", "snakemake", "--report", snakemake.output[0]], check=True)
+        params = snakemake.params
+        snakemake_report(params.snakefile, snakemake.config, params.reported, snakemake.output[0])

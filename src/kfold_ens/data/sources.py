@@ -10,7 +10,6 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from kfold_ens import config
-from kfold_ens.data.images import EXTENSIONS
+from kfold_ens.data.folders import EXTENSIONS, files_below, is_image_name
 from kfold_ens.errors import DataError, listing
 from kfold_ens.files import read_table
 
@@ -86,7 +85,7 @@ def _subfolders(root: Path) -> list[str]:
 
 def _image_rows(root: Path, prefix: str, split: str, label: str | None) -> pd.DataFrame:
     files = sorted(_files_below(root))
-    names = [name for name in files if name.lower().endswith(EXTENSIONS) and not Path(name).name.startswith(".")]
+    names = [name for name in files if is_image_name(Path(name).name)]
     if len(names) < len(files):
         log.info("%d files below %s are ignored: hidden, or no images by their names", len(files) - len(names), root)
     return pd.DataFrame(
@@ -103,18 +102,11 @@ def _image_rows(root: Path, prefix: str, split: str, label: str | None) -> pd.Da
 
 
 def _files_below(root: Path) -> Iterator[str]:
-    """Paths of all files below a folder, relative to it; links are followed, loops and hidden folders are not."""
+    """Paths of all files below a folder, relative to it."""
     if not root.is_dir():
         raise DataError(f"data: there is no folder {root} (looked in {Path.cwd()})")
-    seen = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse_unreadable):
-        if os.path.realpath(folder) in seen:
-            subfolders.clear()
-            continue
-        seen.add(os.path.realpath(folder))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in files:
-            yield _utf8(Path(folder, name).relative_to(root))
+    for path in files_below(root, _refuse_unreadable):
+        yield _utf8(path.relative_to(root))
 
 
 def _refuse_unreadable(error: OSError) -> None:
@@ -235,16 +227,21 @@ def _opened(kind: type, data: config.Torchvision) -> dict[str, list[Any]]:
 
 
 def _named_parts(kind: type, root: str, options: dict[str, Any]) -> dict[str, list[Any]]:
-    parts = {}
+    parts, refusals = {}, {}
     for name in ("trainval", "train", "test", "val", "valid"):
-        with suppress(ValueError):  # torchvision's answer to the name of a split that it does not have
+        try:
             parts[name] = kind(root=root, split=name, **options)
+        except ValueError as refusal:  # torchvision's answer to a split that it does not have, or cannot download
+            refusals[name] = str(refusal)
+    if not parts and options.get("download"):
+        return _named_parts(kind, root, options | {"download": False})
     test = next((name for name in ("test", "val", "valid") if name in parts), None)
     train = ["trainval"] if "trainval" in parts else [name for name in ("train", "val", "valid") if name in parts]
     train = [name for name in train if name != test]
     if not (train and test):
         raise DataError(
-            f"data.name: {kind.__name__} has no split for training and one for testing; it has {list(parts)}"
+            f"data.name: {kind.__name__} has no split for training and one for testing; it has {list(parts)}\n"
+            f"{listing(f'{name}: {refusal}' for name, refusal in refusals.items())}"
         )
     return {"train": [parts[name] for name in train], "test": [parts[test]]}
 
@@ -265,7 +262,8 @@ class _TorchvisionItems:
         if not isinstance(target, int | np.integer):
             raise DataError(f"data.name: the targets of {type(part).__name__} are no class labels")
         classes = getattr(part, "classes", None)
-        return image, str(classes[int(target)] if classes else int(target))
+        label = classes[int(target)] if classes else int(target)
+        return image, label[0] if isinstance(label, tuple) else str(label)  # a tuple is of one class's names
 
 
 def _export(splits: dict[str, Any], data: config.Source, seed: int, export: Path) -> pd.DataFrame:

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 from safetensors import safe_open
 
-from kfold_ens.ensemble.metrics import concatenated, correctness, paired_difference
+from kfold_ens.ensemble.metrics import correctness, paired_difference
 from kfold_ens.errors import KfoldError
-from kfold_ens.exchange import Logits, read_logits
+from kfold_ens.exchange import Logits, concatenated, read_logits
 from kfold_ens.files import read_json
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of a state dictionary, but no parameters
@@ -26,6 +26,27 @@ class RecipeResults:
     oof: Logits
     hours: float  # of training, all folds together
     parameters: int
+
+
+def read_recipes(
+    names: Sequence[str], metrics: Sequence[str], oof: Sequence[str], histories: Sequence[str], models: Sequence[str]
+) -> list[RecipeResults]:
+    """Read recipes' results; the files of folds come recipe by recipe.
+
+    Raises:
+        KfoldError: where there is no recipe.
+    """
+    if not names:
+        raise KfoldError(
+            "ablation: config.yaml names no recipes to compare; "
+            "write a list there, or take one: --configfile ablations/tricks.yaml"
+        )
+    folds = len(oof) // len(names)
+    parts = [slice(start, start + folds) for start in range(0, len(oof), folds)]
+    return [
+        read_recipe(name, file, oof[part], histories[part], models[part])
+        for name, file, part in zip(names, metrics, parts, strict=True)
+    ]
 
 
 def read_recipe(
@@ -54,16 +75,7 @@ def _size(shape: Sequence[int]) -> int:
 
 def compare(recipes: Sequence[RecipeResults], manifest: pd.DataFrame) -> pd.DataFrame:
     """A row a recipe: accuracies with 95% intervals, the paired difference to the first recipe out of fold, training
-    hours and millions of parameters. Test accuracies are empty where labels are unknown.
-
-    Raises:
-        KfoldError: where there is no recipe.
-    """
-    if not recipes:
-        raise KfoldError(
-            "ablation: config.yaml names no recipes to compare; "
-            "write a list there, or take one: --configfile ablations/tricks.yaml"
-        )
+    hours and millions of parameters. Test accuracies are empty where labels are unknown."""
     label_of = dict(zip(manifest["image_id"], manifest["label"], strict=True))
     first = correctness(recipes[0].oof, label_of)
     rows = []
@@ -87,5 +99,5 @@ def _columns(name: str, score: dict[str, Any] | None) -> dict[str, Any]:
 
 def as_text(table: pd.DataFrame) -> str:
     """The table for the terminal, without its intervals."""
-    shown = table.drop(columns=[name for name in table if name.endswith(("_low", "_high"))])
-    return shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4f}")
+    shown = table.drop(columns=[name for name in table if name.endswith(("_low", "_high"))]).set_index("recipe")
+    return shown.astype(float).to_string(na_rep="", float_format=lambda value: f"{value:.4f}")

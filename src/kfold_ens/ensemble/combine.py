@@ -11,26 +11,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.special import logsumexp
 
 from kfold_ens.errors import KfoldError, listing
-from kfold_ens.exchange import Logits
+from kfold_ens.exchange import Logits, log_mean_softmax
 
 
 def average(logits_mnk: np.ndarray) -> np.ndarray:
     """The mean of the members' logits."""
     return np.sort(logits_mnk, axis=0).mean(axis=0)
-
-
-def average_softmax(logits_mnk: np.ndarray) -> np.ndarray:
-    """The logarithm of the members' mean softmax: finite for all finite logits."""
-    members = np.sort(_log_softmax(logits_mnk), axis=0)
-    return logsumexp(members, axis=0) - np.log(len(members))
-
-
-def _log_softmax(logits_mnk: np.ndarray) -> np.ndarray:
-    below_top = logits_mnk - logits_mnk.max(axis=2, keepdims=True)
-    return below_top - np.log(np.exp(np.sort(below_top, axis=2)).sum(axis=2, keepdims=True))
 
 
 def vote(logits_mnk: np.ndarray) -> np.ndarray:
@@ -40,13 +28,13 @@ def vote(logits_mnk: np.ndarray) -> np.ndarray:
     """
     num_classes = logits_mnk.shape[2]
     votes = (logits_mnk.argmax(axis=2)[:, :, None] == np.arange(num_classes)).sum(axis=0)
-    rank = pd.DataFrame(average_softmax(logits_mnk)).rank(axis=1, method="dense").to_numpy() - 1
+    rank = pd.DataFrame(log_mean_softmax(logits_mnk)).rank(axis=1, method="dense").to_numpy() - 1
     return votes + rank / num_classes
 
 
 METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "average": average,
-    "softmax": average_softmax,
+    "softmax": log_mean_softmax,
     "vote": vote,
 }
 

@@ -12,7 +12,7 @@ from scipy.stats import binomtest, norm
 
 from kfold_ens.config import Submission
 from kfold_ens.errors import DataError, listing
-from kfold_ens.exchange import Logits
+from kfold_ens.exchange import Logits, concatenated
 from kfold_ens.files import read_table
 from kfold_ens.naming import submission_names
 
@@ -57,15 +57,6 @@ def paired_difference(some: pd.Series, others: pd.Series) -> dict[str, float]:
     }
 
 
-def concatenated(parts: list[Logits]) -> Logits:
-    """The out-of-fold logits of all folds as one set; every part has the same classes, in the same order."""
-    return Logits(
-        np.concatenate([part.image_id for part in parts]),
-        np.concatenate([part.values for part in parts]),
-        parts[0].classes,
-    )
-
-
 def summarize(
     oof: Mapping[int, Logits], test: Mapping[int, Logits], combined: Mapping[str, Logits], label_of: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -95,7 +86,8 @@ def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Su
     """Labels by image id: the manifest's, and those of a table in the submission's format for test images.
 
     Raises:
-        DataError: where the table lacks a column, or names an image twice or one that is no test image.
+        DataError: where the table lacks a column, names an image twice or one that is no test image, or a label that no
+            training image has.
     """
     labels = dict(zip(manifest["image_id"], manifest["label"], strict=True))
     if test_labels is None:
@@ -110,6 +102,9 @@ def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Su
     repeated = sorted(set(table.loc[table[columns[0]].duplicated(), columns[0]]))
     if repeated:
         raise DataError(f"data.test_labels: {test_labels} names images twice:\n{listing(repeated)}")
+    foreign = sorted(set(table[columns[1]]) - set(manifest.loc[manifest["split"] == "train", "label"]) - {""})
+    if foreign:
+        raise DataError(f"data.test_labels: {test_labels} has labels that no training image has:\n{listing(foreign)}")
     given = zip(table[columns[0]], table[columns[1]], strict=True)
     return labels | {image_of[name]: label for name, label in given}
 

@@ -52,7 +52,7 @@ def timm_backbone(slot: config.TimmBackbone, weights: Path | None) -> tuple[nn.M
     network = create_timm_model(slot.name)
     if weights:
         load_backbone(network, weights, classifier=f"{network.default_cfg['classifier']}.")
-    return network, network.num_features
+    return network, network.head_hidden_size
 
 
 BACKBONES: dict[str, Callable[..., tuple[nn.Module, int]]] = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
 from torchvision.transforms import v2
 
 from kfold_ens import config
+from kfold_ens.exchange import log_mean_softmax
 from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view
 
 
@@ -36,11 +36,7 @@ def _mean(logits_vnk: np.ndarray) -> np.ndarray:
     return logits_vnk.mean(axis=0)
 
 
-def _log_mean_softmax(logits_vnk: np.ndarray) -> np.ndarray:
-    return logsumexp(log_softmax(logits_vnk, axis=2), axis=0) - np.log(len(logits_vnk))
-
-
-AVERAGES = {"logits": _mean, "softmax": _log_mean_softmax}
+AVERAGES = {"logits": _mean, "softmax": log_mean_softmax}
 
 
 def average_views(slot: config.Tta, logits_vnk: np.ndarray) -> np.ndarray:

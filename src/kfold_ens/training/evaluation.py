@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kfold_ens import config
 from kfold_ens.devices import autocast_dtype, leased_device
+from kfold_ens.errors import KfoldError
 from kfold_ens.jobs import usable_threads
 from kfold_ens.network.classifier import memory_format
 from kfold_ens.training.augmentation import to_input
@@ -39,12 +40,19 @@ class Compute:
 
 @contextmanager
 def leased_compute(run: config.Config, threads: int) -> Iterator[Compute]:
-    """The device a run asks for, held until the end, with a rule's threads put to use."""
+    """The device a run asks for, held until the end, with a rule's threads put to use.
+
+    Raises:
+        KfoldError: where the device is not there, or its memory does not suffice.
+    """
     threads = usable_threads(threads)
     torch.set_num_threads(threads)
     with leased_device(run.device) as device:
         workers = threads if device.type == "cuda" else 0  # on a CPU the network itself wants the threads
-        yield Compute(device, autocast_dtype(device, run.precision), workers)
+        try:
+            yield Compute(device, autocast_dtype(device, run.precision), workers)
+        except torch.OutOfMemoryError as error:
+            raise KfoldError(f"out of memory on {device}; lower the recipe's batch_size.\n  {error}") from None
 
 
 @torch.inference_mode()

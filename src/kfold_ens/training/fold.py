@@ -283,6 +283,7 @@ def fit(training: Training, checkpoints: Checkpoints, history_file: Path) -> Non
         recipe.batch_size,
         compute.workers,
         compute.pin,
+        again=True,
     )
     with _progress_bar(training) as bar:
         while not training.over:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
+from typing import Any
 
 import numpy as np
 import torch
@@ -129,12 +134,35 @@ class _Batches:
         return self._order.remaining(*self._arguments)
 
 
+def _leave_signals_to_the_job(worker: int) -> None:
+    """A signal to all processes of a job must not end a worker whose batch the job's last step waits for."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(name, signal.SIG_IGN)
+
+
+def _end_workers() -> None:
+    """At a job's end multiprocessing would ask its workers to end by the very signal they ignore, and wait for ever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would call their end a fault
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
+def _loader_options(workers: int, pin: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {"num_workers": workers, "pin_memory": pin}
+    if workers and sys.platform == "linux":
+        options["multiprocessing_context"] = "fork"  # it starts at once, and shares what it has read
+    if workers:
+        options["worker_init_fn"] = _leave_signals_to_the_job
+        Finalize(None, _end_workers, exitpriority=1)
+    return options
+
+
 def training_batches(
     views: TrainingViews, order: EpochOrder, start: tuple[int, int], epochs: int, workers: int, pin: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches (views (B, 3, size, size) uint8, class indices (B,)) from (epoch, step) to the end of the run."""
     sampler = _Batches(order, start, epochs)
-    return iter(DataLoader(views, batch_sampler=sampler, num_workers=workers, pin_memory=pin))
+    return iter(DataLoader(views, batch_sampler=sampler, **_loader_options(workers, pin)))
 
 
 def evaluation_batches(
@@ -145,7 +173,8 @@ def evaluation_batches(
     workers: int,
     pin: bool,
     name: str = "evaluation",
+    again: bool = False,
 ) -> DataLoader:
-    """Batches of a view (B, 3, size, size) uint8, in the order of the ids."""
+    """Batches of a view (B, 3, size, size) uint8, in the order of the ids; ``again`` keeps the workers."""
     views = EvaluationViews(store, np.asarray(image_ids), view, name)
-    return DataLoader(views, batch_size, num_workers=workers, pin_memory=pin, persistent_workers=workers > 0)
+    return DataLoader(views, batch_size, persistent_workers=again and workers > 0, **_loader_options(workers, pin))

@@ -42,6 +42,8 @@ def parameter_groups(slot: config.Optimizer, network: Classifier) -> Groups:
         parameters = [each for each in part.parameters() if each.requires_grad and each not in taken]
         if parameters:
             groups.append({"params": parameters, "lr": lr, "name": name})
+        elif name in slot.stage_lr:
+            raise KfoldError(f"optimizer.stage_lr: stage {name!r} has nothing to train")
         taken.update(parameters)
     return groups
 

@@ -1,0 +1,41 @@
+"""What lies below a folder. Snakemake reads this module with the Snakefile, so it imports next to nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+
+
+def files_below(root: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """All files below a folder; links are followed, loops and hidden folders are not."""
+    seen = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=onerror):
+        if os.path.realpath(folder) in seen:
+            subfolders.clear()
+            continue
+        seen.add(os.path.realpath(folder))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield from (Path(folder, name) for name in files)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file is an image by its name, and not hidden."""
+    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+
+
+def images_fingerprint(roots: Iterable[str]) -> str:
+    """A hash over the names and sizes of all images below some folders: it changes when images come, go or differ."""
+    images = (path for root in roots for path in files_below(Path(root)) if is_image_name(path.name))
+    listing = sorted((os.fsencode(path), _size(path)) for path in images)
+    return hashlib.sha256(repr(listing).encode()).hexdigest()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # the manifest will say so
+        return -1

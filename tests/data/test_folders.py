@@ -1,0 +1,41 @@
+import pytest
+from conftest import write_classes, write_image
+
+from kfold_ens.data.folders import files_below, images_fingerprint
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "linked").symlink_to(write_classes(tmp_path / "elsewhere", {"far": 2}), target_is_directory=True)
+    write_classes(tmp_path / "train", {"{x}": 2, "a b": 1})
+    (tmp_path / "train" / "link").symlink_to(tmp_path / "linked" / "far", target_is_directory=True)
+    return tmp_path / "train"
+
+
+def test_links_are_followed_and_loops_are_not(root):
+    (root / "loop").symlink_to(root, target_is_directory=True)
+    names = sorted(path.relative_to(root).as_posix() for path in files_below(root))
+    assert names == ["a b/0000.png", "link/0000.png", "link/0001.png", "{x}/0000.png", "{x}/0001.png"]
+
+
+@pytest.mark.parametrize("change", ["new", "gone", "other", "new in a linked folder", "renamed"])
+def test_a_changed_image_changes_the_fingerprint(root, change):
+    before = images_fingerprint([str(root)])
+    image = root / "{x}" / "0000.png"
+    {
+        "new": lambda: write_image(root / "{x}" / "new.png"),
+        "gone": image.unlink,
+        "other": lambda: write_image(image, size=(40, 40)),
+        "new in a linked folder": lambda: write_image(root / "link" / "new.png"),
+        "renamed": lambda: image.rename(root / "{x}" / "renamed.png"),
+    }[change]()
+    assert images_fingerprint([str(root)]) != before
+
+
+def test_what_is_no_image_changes_nothing(root):
+    before = images_fingerprint([str(root)])
+    for name in (".DS_Store", "Thumbs.db", ".hidden.png"):
+        (root / "{x}" / name).write_bytes(b"")
+    (root / "{x}" / "0000.png").touch()
+    assert images_fingerprint([str(root)]) == before
+    assert images_fingerprint([str(root), str(root / "nowhere")]) == before
