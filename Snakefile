@@ -24,6 +24,7 @@ localrules:
     write_submission,
     metrics,
     ablation,
+    figures,
     report,
 
 

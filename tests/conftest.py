@@ -14,6 +14,8 @@ import yaml
 from hypothesis import settings
 from PIL import Image
 
+os.environ["OMP_NUM_THREADS"] = "1"  # two processes of two threads each would be in each other's way on two cores
+
 REPOSITORY = Path(__file__).parents[1]
 settings.register_profile("unhurried", deadline=None)  # these machines are shared: a slow moment is no failure
 settings.load_profile("unhurried")

@@ -162,7 +162,7 @@ def test_what_concerns_no_training_trains_nothing(project, arguments, expected):
     [
         ("workflow/scripts/train.py", "from pathlib import Path", "# a comment\nfrom pathlib import Path"),
         ("workflow/rules/training.smk", "# Fine-tune", "# Fine-tune, as they say,"),
-        ("workflow/report/workflow.rst", "=", "=="),
+        ("workflow/report/workflow.rst", "Images split", "All images, split"),
     ],
 )
 def test_comments_and_captions_train_nothing(project, file, old, new):
@@ -178,7 +178,7 @@ COMBINING = {"combine", "metrics", "write_submission", "submission"}
     ("old", "new", "expected"),
     [
         ("lr: 0.003", "lr: 0.002", TRAINING | COMBINING),
-        ("short_side: 16", "short_side: 12", {"pixels"} | TRAINING | COMBINING),
+        ("short_side: 16", "short_side: 20", {"pixels"} | TRAINING | COMBINING),
         ("epochs: 12", "epochs:  12 # a comment", set()),
     ],
 )

@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 try:
     from kfold_ens import data, ensemble, network, prediction, training
+    from kfold_ens import report as report_stage
     from kfold_ens.data.folders import images_fingerprint
     from kfold_ens.config import METHODS, find_recipe, load_config, load_recipe
     from kfold_ens.errors import ConfigError
@@ -117,7 +118,12 @@ RECIPE = next(iter(RECIPES))
 ABLATION = list(read_recipes(RUN.ablation))
 WEIGHTS = {weights_name(slots.backbone): slots.backbone for slots in RECIPES.values()}
 FOLDS = range(RUN.num_folds)
-REPORTED = ["results/submission.csv", f"results/{RECIPE}/metrics.json", *["results/ablation.csv"] * bool(ABLATION)]
+REPORTED = [
+    "results/submission.csv",
+    f"results/{RECIPE}/metrics.json",
+    f"results/{RECIPE}/report/confusion.svg",
+    *["results/ablation.csv"] * bool(ABLATION),
+]
 config.update(RUN.model_dump(mode="json"))  # captions read it, defaults included
 
 if workflow.is_main_process:

@@ -1,0 +1,39 @@
+"""One look for all figures: vector graphics, and colours that colour-blind people can tell apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402 (the backend comes first)
+from matplotlib.figure import Figure  # noqa: E402
+
+from kfold_ens.files import atomic  # noqa: E402
+
+# Okabe and Ito 2008, https://jfly.uni-koeln.de/color/, darkest first; fold f has colour f.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+
+plt.rcParams.update(
+    {
+        "axes.grid": True,
+        "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlelocation": "left",
+        "axes.titlesize": "medium",
+        "figure.constrained_layout.use": True,
+        "font.size": 10,
+        "grid.alpha": 0.3,
+        "legend.frameon": False,
+        "svg.hashsalt": "kfold_ens",  # the same figure gives the same bytes
+    }
+)
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as SVG, whole or not at all."""
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+    plt.close(figure)
