@@ -33,7 +33,7 @@ def focal_loss(logits: Tensor, targets: Tensor, gamma: float, class_weights: Ten
     if targets.ndim == 1:
         targets = F.one_hot(targets, logits.shape[1])
     log_p = logits.log_softmax(dim=1)
-    focus = (-torch.expm1(log_p)).clamp(min=0) ** gamma
+    focus = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny) ** gamma  # at 0 its slope could be infinite
     return -(class_weights * targets * focus * log_p).sum(dim=1).mean()
 
 
