@@ -45,15 +45,18 @@ def test_labels(source):
     return {"test_labels": source.test_labels} if source.test_labels else {}
 
 
-def read_recipes(names):
+def recipe_file(name):
+    """The file of a recipe; its stem is what stands in paths."""
+    return checked(find_recipe, name, Path(workflow.basedir, "recipes"))
+
+
+def read_recipes(files):
     """Recipes by their names as they stand in paths."""
-    recipes, files = {}, {}
-    for name in names:
-        file = checked(find_recipe, name, Path(workflow.basedir, "recipes"))
-        if files.setdefault(file.stem, file) != file:
-            raise WorkflowError(f"{files[file.stem]} and {file} would share results/{file.stem}; rename one")
-        recipes[file.stem] = checked(load_recipe, file)
-    return recipes
+    of_stem = {}
+    for file in files:
+        if of_stem.setdefault(file.stem, file) != file:
+            raise WorkflowError(f"{of_stem[file.stem]} and {file} would share results/{file.stem}; rename one")
+    return {stem: checked(load_recipe, file) for stem, file in of_stem.items()}
 
 
 def pixels_of(slots):
@@ -113,9 +116,9 @@ def show_metrics(submission, metrics):
 
 STARTED = time.time()
 RUN = checked(load_config, config)
-RECIPES = read_recipes([RUN.recipe, *RUN.ablation])
-RECIPE = next(iter(RECIPES))
-ABLATION = list(read_recipes(RUN.ablation))
+RECIPES = read_recipes(map(recipe_file, [RUN.recipe, *RUN.ablation]))
+RECIPE = recipe_file(RUN.recipe).stem
+ABLATION = list(dict.fromkeys(recipe_file(name).stem for name in RUN.ablation))
 WEIGHTS = {weights_name(slots.backbone): slots.backbone for slots in RECIPES.values()}
 FOLDS = range(RUN.num_folds)
 REPORTED = [

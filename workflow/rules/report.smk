@@ -65,6 +65,5 @@ rule report:
         "../../environment.yml"
     params:
         snakefile=workflow.main_snakefile,
-        reported=REPORTED,
     script:
         "../scripts/report.py"

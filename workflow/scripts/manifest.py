@@ -3,19 +3,18 @@
 from pathlib import Path
 
 from kfold_ens.config import load_config
-from kfold_ens.data.manifest import read_manifest, write_manifest
+from kfold_ens.data.manifest import write_manifest
 from kfold_ens.ensemble.metrics import known_labels
 from kfold_ens.jobs import job, usable_threads
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
         run = load_config(snakemake.config)
-        write_manifest(
+        manifest = write_manifest(
             run=run,
             export=Path(snakemake.output.images),
             threads=usable_threads(snakemake.threads),
             manifest_file=snakemake.output.manifest,
             classes_file=snakemake.output.classes,
         )
-        manifest = read_manifest(snakemake.output.manifest)
         known_labels(manifest, run.data.test_labels, run.submission, run.submission_names)  # refused before training

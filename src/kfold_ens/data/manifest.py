@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-def write_manifest(run: Config, export: Path, threads: int, manifest_file: str, classes_file: str) -> None:
-    """Write the manifest and the class list of a run's data source.
+def write_manifest(run: Config, export: Path, threads: int, manifest_file: str, classes_file: str) -> pd.DataFrame:
+    """Write, and return, the manifest of a run's data source, and write its class list.
 
     Raises:
         DataError: listing everything that cannot be trained on, or could not be named in the submission.
@@ -36,6 +36,7 @@ def write_manifest(run: Config, export: Path, threads: int, manifest_file: str, 
     classes = class_labels(manifest)
     write_table(manifest_file, manifest)
     write_json(classes_file, classes)
+    return manifest
 
 
 def build_manifest(images: pd.DataFrame, threads: int) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,14 +64,7 @@ def count_parameters(model: str) -> int:
     """The parameters of a model file, frozen ones too."""
     with safe_open(model, framework="np") as file:
         shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    return sum(_size(shape) for name, shape in shapes.items() if not name.endswith(STATISTICS))
-
-
-def _size(shape: Sequence[int]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
+    return sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(STATISTICS))
 
 
 def compare(recipes: Sequence[RecipeResults], manifest: pd.DataFrame) -> pd.DataFrame:

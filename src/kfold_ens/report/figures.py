@@ -102,7 +102,7 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> Fi
     """How often predictions of a confidence are right; a calibrated model lies on the diagonal."""
     figure, (above, below) = plt.subplots(2, 1, figsize=(5.5, 6.5), sharex=True, height_ratios=[3, 1])
     edges = np.linspace(0, 1, bins + 1)
-    bin_of = np.clip(np.digitize(confidence, edges) - 1, 0, bins - 1)
+    bin_of = _bin_of(confidence, bins)
     filled = np.unique(bin_of)
     above.plot([0, 1], [0, 1], "--", color="grey", label="calibrated")
     above.plot(
@@ -122,9 +122,12 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15)
 
     Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 3.
     """
-    bin_of = np.clip((confidence * bins).astype(int), 0, bins - 1)
-    gaps = np.bincount(bin_of, right.astype(float) - confidence, minlength=bins)
+    gaps = np.bincount(_bin_of(confidence, bins), right.astype(float) - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    return np.clip((confidence * bins).astype(int), 0, bins - 1)
 
 
 def confidence_of(logits: Logits) -> np.ndarray:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from kfold_ens.exchange import Logits, concatenated, read_logits
+from kfold_ens.exchange import concatenated, read_logits
 from kfold_ens.files import read_table, write_table
 from kfold_ens.report import figures, tables
 from kfold_ens.report.style import save
@@ -31,10 +29,6 @@ def write_errors(oof_files: Sequence[str], manifest: pd.DataFrame, outputs: Mapp
     truth = tables.truth_of(oof, dict(zip(manifest["image_id"], manifest["label"], strict=True)))
     counts = tables.confusion_counts(oof, truth)
     save(figures.confusion(counts, oof.classes), outputs["confusion"])
-    save(_reliability(oof, truth), outputs["reliability"])
+    save(figures.reliability(figures.confidence_of(oof), oof.predictions() == truth), outputs["reliability"])
     write_table(outputs["classes"], tables.per_class(oof, truth))
     write_table(outputs["pairs"], tables.most_confused(counts, oof.classes))
-
-
-def _reliability(oof: Logits, truth: np.ndarray) -> Figure:
-    return figures.reliability(figures.confidence_of(oof), oof.predictions() == truth)
