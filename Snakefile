@@ -24,7 +24,14 @@ localrules:
     write_submission,
     metrics,
     ablation,
-    figures,
+    data_pages,
+    views_page,
+    fold_page,
+    training_and_error_pages,
+    ensemble_pages,
+    submission_page,
+    overview,
+    ablation_page,
     report,
 
 
@@ -34,6 +41,7 @@ rule submission:
     input:
         "results/submission.csv",
         f"results/{RECIPE}/metrics.json",
+        REPORTED if MAKES_REPORT else [],
 
 
 onsuccess:

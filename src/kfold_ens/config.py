@@ -126,7 +126,8 @@ class Submission(Slot):
 
 
 class Config(Slot):
-    """``config.yaml``. ``device``, ``precision`` and ``checkpoint_minutes`` say how, never what, to compute."""
+    """``config.yaml``. ``device``, ``precision``, ``checkpoint_minutes`` and ``tensorboard`` say how, never what,
+    to compute."""
 
     data: Data
     recipe: Name = "digits"
@@ -138,6 +139,7 @@ class Config(Slot):
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     checkpoint_minutes: NonNegative = 5
+    tensorboard: bool = False
 
     @property
     def submission_names(self) -> str:

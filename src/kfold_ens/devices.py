@@ -47,6 +47,12 @@ def leased_device(preference: str, leases: Path = LEASES) -> Iterator[torch.devi
         yield torch.device("cuda", index)
 
 
+def device_name(device: torch.device) -> str:
+    """What people call a device: the card's name, or how many threads of the CPU are used."""
+    names = {"cuda": torch.cuda.get_device_name, "cpu": lambda _: f"CPU, {torch.get_num_threads()} threads"}
+    return names.get(device.type, str)(device)
+
+
 def _kind(preference: str) -> str:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if preference == "auto":

@@ -1,5 +1,7 @@
 import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -95,6 +97,68 @@ def rule_name(stage, recipe, fold):
     return f"{stage}_fold{fold}" if recipe == RECIPE else f"{stage}_{recipe}_fold{fold}"
 
 
+def finished_folds(recipe):
+    """The folds that a report shows: those that are finished, or all of them, trained first, where none is."""
+    logits = [Path(f"results/{recipe}/fold{fold}/test_logits.npz") for fold in FOLDS]
+    return [fold for fold, file in zip(FOLDS, logits) if file.is_file()] or list(FOLDS)
+
+
+def folds_param(wildcards):
+    """The numbers of these folds."""
+    return finished_folds(wildcards.recipe)
+
+
+def of_finished_folds(file):
+    """That file of every finished fold of a recipe."""
+
+    def files(wildcards):
+        return [f"results/{wildcards.recipe}/fold{fold}/{file}" for fold in finished_folds(wildcards.recipe)]
+
+    return files
+
+
+def methods_if_finished(wildcards):
+    """The combinations, where every fold is finished."""
+    methods = METHODS if finished_folds(wildcards.recipe) == list(FOLDS) else ()
+    return [f"results/{wildcards.recipe}/{method}/test_logits.npz" for method in methods]
+
+
+def pixels_of_recipe(wildcards):
+    """The decoded images of a recipe's size."""
+    return pixels_of(RECIPES[wildcards.recipe])
+
+
+def recipe_param(wildcards):
+    """A recipe's slots."""
+    return as_param(RECIPES[wildcards.recipe])
+
+
+def recipe_path(wildcards):
+    """The file of a recipe, as one would name it."""
+    file = FILES[wildcards.recipe]
+    folder = Path(workflow.basedir)
+    return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
+
+
+def commit(wildcards):
+    """The commit that is checked out, and whether files differ from it."""
+    git = ["git", "-C", workflow.basedir]
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
+    name = head.stdout.strip() if head.returncode == 0 else "unknown (no git repository)"
+    return f"{name} and uncommitted changes" if changed.stdout else name
+
+
+def pages_of(recipe):
+    """The pages of a recipe in the report."""
+    folds = finished_folds(recipe)
+    pages = ["overview", "provenance", "data", "examples", "views", "curves", *[f"fold{fold}" for fold in folds]]
+    pages += ["confusion", "classes", "pairs", "mistakes", "labels"]
+    if folds == list(FOLDS):
+        pages += ["combinations", "agreement", "calibration", *["submission"] * (recipe == RECIPE)]
+    return [f"results/{recipe}/report/{page}.html" for page in pages]
+
+
 def cap_gpus():
     """Snakemake drops the profile's cap when other --resources are given, and would start all folds at once."""
     if "gpu" not in workflow.global_resources:
@@ -116,17 +180,15 @@ def show_metrics(submission, metrics):
 
 STARTED = time.time()
 RUN = checked(load_config, config)
+FILES = {file.stem: file for file in map(recipe_file, [RUN.recipe, *RUN.ablation])}
 RECIPES = read_recipes(map(recipe_file, [RUN.recipe, *RUN.ablation]))
 RECIPE = recipe_file(RUN.recipe).stem
 ABLATION = list(dict.fromkeys(recipe_file(name).stem for name in RUN.ablation))
 WEIGHTS = {weights_name(slots.backbone): slots.backbone for slots in RECIPES.values()}
 FOLDS = range(RUN.num_folds)
-REPORTED = [
-    "results/submission.csv",
-    f"results/{RECIPE}/metrics.json",
-    f"results/{RECIPE}/report/confusion.svg",
-    *["results/ablation.csv"] * bool(ABLATION),
-]
+REPORTED = [page for recipe in RECIPES for page in pages_of(recipe)]
+REPORTED += ["results/ablation.html"] * bool(ABLATION)
+MAKES_REPORT = any(each.split("=")[0] == "--report" for each in sys.argv)  # then `submission` means all of it
 config.update(RUN.model_dump(mode="json"))  # captions read it, defaults included
 
 if workflow.is_main_process:

@@ -20,12 +20,7 @@ rule write_submission:
         logits=f"results/{RECIPE}/{RUN.ensemble}/test_logits.npz",
         manifest=MANIFEST,
     output:
-        report(
-            "results/submission.csv",
-            caption="../report/submission.rst",
-            category="Submission",
-            labels={"recipe": RECIPE, "method": RUN.ensemble},
-        ),
+        "results/submission.csv",
     log:
         "logs/submission.log",
     conda:
@@ -47,12 +42,7 @@ rule metrics:
         methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
         manifest=MANIFEST,
     output:
-        report(
-            "results/{recipe}/metrics.json",
-            caption="../report/metrics.rst",
-            category="Scores",
-            labels={"recipe": "{recipe}"},
-        ),
+        "results/{recipe}/metrics.json",
     log:
         "logs/{recipe}/metrics.log",
     conda:
@@ -74,11 +64,7 @@ rule ablation:
         model=collect("results/{recipe}/fold{fold}/model.safetensors", recipe=ABLATION, fold=FOLDS),
         manifest=MANIFEST,
     output:
-        report(
-            "results/ablation.csv",
-            caption="../report/ablation.rst",
-            category="Ablation",
-        ),
+        "results/ablation.csv",
     log:
         "logs/ablation.log",
     conda:

@@ -1,56 +1,262 @@
-# Figures and tables of one recipe.
-rule figures:
+# The images: how many, of what size, what they look like.
+rule data_pages:
     input:
+        unpack(pixels_of_recipe),
         manifest=MANIFEST,
         folds=SPLIT,
         classes=CLASSES,
-        history=collect("results/{{recipe}}/fold{fold}/history.csv", fold=FOLDS),
-        oof=collect("results/{{recipe}}/fold{fold}/oof_logits.npz", fold=FOLDS),
     output:
-        counts=report(
-            "results/{recipe}/report/class_counts.svg",
-            caption="../report/counts.rst",
-            category="Data",
-            labels={"recipe": "{recipe}", "what": "training images a class"},
+        data=report(
+            "results/{recipe}/report/data.html",
+            caption="../report/data.rst",
+            category="2. Images",
+            labels={"page": "the images", "recipe": "{recipe}"},
         ),
-        curves=report(
-            "results/{recipe}/report/training_curves.svg",
-            caption="../report/curves.rst",
-            category="Training",
-            labels={"recipe": "{recipe}", "what": "curves"},
-        ),
-        confusion=report(
-            "results/{recipe}/report/confusion.svg",
-            caption="../report/confusion.rst",
-            category="Errors",
-            labels={"recipe": "{recipe}", "what": "confusion matrix"},
-        ),
-        reliability=report(
-            "results/{recipe}/report/reliability.svg",
-            caption="../report/reliability.rst",
-            category="Errors",
-            labels={"recipe": "{recipe}", "what": "reliability"},
-        ),
-        classes=report(
-            "results/{recipe}/report/classes.csv",
-            caption="../report/classes.rst",
-            category="Errors",
-            labels={"recipe": "{recipe}", "what": "recall and precision"},
-        ),
-        pairs=report(
-            "results/{recipe}/report/confused_pairs.csv",
-            caption="../report/pairs.rst",
-            category="Errors",
-            labels={"recipe": "{recipe}", "what": "confused pairs"},
+        examples=report(
+            "results/{recipe}/report/examples.html",
+            caption="../report/examples.rst",
+            category="2. Images",
+            labels={"page": "examples of every class", "recipe": "{recipe}"},
         ),
     log:
-        "logs/{recipe}/figures.log",
+        "logs/{recipe}/report/data.log",
     conda:
         "../../environment.yml"
     params:
         version=report_stage.VERSION,
     script:
-        "../scripts/figures.py"
+        "../scripts/data_pages.py"
+
+
+# Training images as the network sees them.
+rule views_page:
+    input:
+        unpack(pixels_of_recipe),
+        manifest=MANIFEST,
+        folds=SPLIT,
+        classes=CLASSES,
+    output:
+        views=report(
+            "results/{recipe}/report/views.html",
+            caption="../report/views.rst",
+            category="2. Images",
+            labels={"page": "as the network sees them", "recipe": "{recipe}"},
+        ),
+    log:
+        "logs/{recipe}/report/views.log",
+    conda:
+        "../../environment.yml"
+    params:
+        recipe=recipe_param,
+        seed=RUN.seed,
+        version=[data.VERSION, training.VERSION, report_stage.VERSION],
+    script:
+        "../scripts/views_page.py"
+
+
+# One fold's curves and epochs.
+rule fold_page:
+    input:
+        history="results/{recipe}/fold{fold}/history.csv",
+    output:
+        fold=report(
+            "results/{recipe}/report/fold{fold}.html",
+            caption="../report/fold.rst",
+            category="3. Training",
+            labels={"page": "one fold", "recipe": "{recipe}", "fold": "{fold}"},
+        ),
+    log:
+        "logs/{recipe}/report/fold{fold}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        recipe=recipe_param,
+        version=report_stage.VERSION,
+    script:
+        "../scripts/fold_page.py"
+
+
+# All folds' curves, and what their models get wrong.
+rule training_and_error_pages:
+    input:
+        unpack(pixels_of_recipe),
+        manifest=MANIFEST,
+        history=of_finished_folds("history.csv"),
+        oof=of_finished_folds("oof_logits.npz"),
+    output:
+        curves=report(
+            "results/{recipe}/report/curves.html",
+            caption="../report/curves.rst",
+            category="3. Training",
+            labels={"page": "all folds", "recipe": "{recipe}"},
+        ),
+        confusion=report(
+            "results/{recipe}/report/confusion.html",
+            caption="../report/confusion.rst",
+            category="4. Errors",
+            labels={"page": "confusion matrix", "recipe": "{recipe}"},
+        ),
+        classes=report(
+            "results/{recipe}/report/classes.html",
+            caption="../report/classes.rst",
+            category="4. Errors",
+            labels={"page": "recall and precision", "recipe": "{recipe}"},
+        ),
+        pairs=report(
+            "results/{recipe}/report/pairs.html",
+            caption="../report/pairs.rst",
+            category="4. Errors",
+            labels={"page": "confused pairs", "recipe": "{recipe}"},
+        ),
+        mistakes=report(
+            "results/{recipe}/report/mistakes.html",
+            caption="../report/mistakes.rst",
+            category="4. Errors",
+            labels={"page": "confident mistakes", "recipe": "{recipe}"},
+        ),
+        labels=report(
+            "results/{recipe}/report/labels.html",
+            caption="../report/labels.rst",
+            category="4. Errors",
+            labels={"page": "likely label errors", "recipe": "{recipe}"},
+        ),
+    log:
+        "logs/{recipe}/report/errors.log",
+    conda:
+        "../../environment.yml"
+    params:
+        recipe=recipe_param,
+        folds=folds_param,
+        num_folds=RUN.num_folds,
+        version=report_stage.VERSION,
+    script:
+        "../scripts/training_and_error_pages.py"
+
+
+# What combining gained, and where the folds differ.
+rule ensemble_pages:
+    input:
+        unpack(pixels_of_recipe),
+        **test_labels(RUN.data),
+        metrics="results/{recipe}/metrics.json",
+        oof=collect("results/{{recipe}}/fold{fold}/oof_logits.npz", fold=FOLDS),
+        test=collect("results/{{recipe}}/fold{fold}/test_logits.npz", fold=FOLDS),
+        methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
+        manifest=MANIFEST,
+    output:
+        combinations=report(
+            "results/{recipe}/report/combinations.html",
+            caption="../report/combinations.rst",
+            category="5. Ensemble",
+            labels={"page": "folds and combinations", "recipe": "{recipe}"},
+        ),
+        agreement=report(
+            "results/{recipe}/report/agreement.html",
+            caption="../report/agreement.rst",
+            category="5. Ensemble",
+            labels={"page": "agreement", "recipe": "{recipe}"},
+        ),
+        calibration=report(
+            "results/{recipe}/report/calibration.html",
+            caption="../report/calibration.rst",
+            category="5. Ensemble",
+            labels={"page": "calibration", "recipe": "{recipe}"},
+        ),
+    log:
+        "logs/{recipe}/report/ensemble.log",
+    conda:
+        "../../environment.yml"
+    params:
+        submission=as_param(RUN.submission),
+        names=RUN.submission_names,
+        version=[ensemble.VERSION, report_stage.VERSION],
+    script:
+        "../scripts/ensemble_pages.py"
+
+
+# What is handed in.
+rule submission_page:
+    input:
+        submission="results/submission.csv",
+        manifest=MANIFEST,
+        classes=CLASSES,
+    output:
+        submission=report(
+            f"results/{RECIPE}/report/submission.html",
+            caption="../report/submission.rst",
+            category="6. Submission",
+            labels={"page": "the submission", "recipe": RECIPE, "method": RUN.ensemble},
+        ),
+    log:
+        f"logs/{RECIPE}/report/submission.log",
+    conda:
+        "../../environment.yml"
+    params:
+        submission=as_param(RUN.submission),
+        names=RUN.submission_names,
+        version=[ensemble.VERSION, report_stage.VERSION],
+    script:
+        "../scripts/submission_page.py"
+
+
+# The score, and what it came from.
+rule overview:
+    input:
+        **test_labels(RUN.data),
+        data=[MANIFEST, CLASSES, SPLIT],
+        history=of_finished_folds("history.csv"),
+        oof=of_finished_folds("oof_logits.npz"),
+        test=of_finished_folds("test_logits.npz"),
+        model=of_finished_folds("model.safetensors"),
+        methods=methods_if_finished,
+    output:
+        overview=report(
+            "results/{recipe}/report/overview.html",
+            caption="../report/overview.rst",
+            category="1. Overview",
+            labels={"page": "overview", "recipe": "{recipe}"},
+        ),
+        provenance=report(
+            "results/{recipe}/report/provenance.html",
+            caption="../report/provenance.rst",
+            category="7. Provenance",
+            labels={"page": "provenance", "recipe": "{recipe}"},
+        ),
+        score="results/{recipe}/report/score.html",
+    log:
+        "logs/{recipe}/report/overview.log",
+    conda:
+        "../../environment.yml"
+    params:
+        run=as_param(RUN),
+        recipe=recipe_param,
+        recipe_file=recipe_path,
+        folds=folds_param,
+        commit=commit,
+        version=[ensemble.VERSION, report_stage.VERSION],
+    script:
+        "../scripts/overview.py"
+
+
+# The recipes of `ablation:` side by side.
+rule ablation_page:
+    input:
+        "results/ablation.csv",
+    output:
+        report(
+            "results/ablation.html",
+            caption="../report/ablation.rst",
+            category="8. Ablation",
+            labels={"page": "recipes side by side"},
+        ),
+    log:
+        "logs/report/ablation.log",
+    conda:
+        "../../environment.yml"
+    params:
+        version=[ensemble.VERSION, report_stage.VERSION],
+    script:
+        "../scripts/ablation_page.py"
 
 
 # What happened, in one HTML file.

@@ -31,12 +31,7 @@ for recipe, slots in RECIPES.items():
                 folds=SPLIT,
             output:
                 model=f"results/{recipe}/fold{fold}/model.safetensors",
-                history=report(
-                    f"results/{recipe}/fold{fold}/history.csv",
-                    caption="../report/history.rst",
-                    category="Training",
-                    labels={"recipe": recipe, "fold": str(fold)},
-                ),
+                history=f"results/{recipe}/fold{fold}/history.csv",
             log:
                 f"logs/{recipe}/fold{fold}/train.log",
             benchmark:
@@ -54,6 +49,7 @@ for recipe, slots in RECIPES.items():
                 seed=RUN.seed,
                 version=[data.VERSION, network.VERSION, training.VERSION],
                 state=f"state/{recipe}/fold{fold}",
+                tensorboard=f"logs/{recipe}/fold{fold}/tensorboard",
             script:
                 "../scripts/train.py"
 

@@ -25,4 +25,5 @@ if __name__ == "__main__":
                 history_file=Path(snakemake.output.history),
                 model_file=Path(snakemake.output.model),
                 version=params.version,
+                tensorboard=Path(params.tensorboard) if run.tensorboard else None,
             )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from kfold_ens.config import Submission
 from kfold_ens.errors import KfoldError, listing
 from kfold_ens.exchange import Logits
+from kfold_ens.files import read_table
 from kfold_ens.naming import submission_names
 
 
@@ -26,3 +29,30 @@ def build_submission(logits: Logits, test: pd.DataFrame, columns: Submission, na
             columns.label_column: [predicted[image_id] for image_id in test["image_id"]],
         }
     )
+
+
+def check_submission(
+    path: str, test: pd.DataFrame, classes: Sequence[str], columns: Submission, names: str
+) -> list[str]:
+    """Read a written submission again, and say in words what was found right.
+
+    Raises:
+        KfoldError: listing all that is wrong.
+    """
+    table = read_table(path)
+    wanted, given = submission_names(test, names), table.iloc[:, 0].tolist()
+    foreign = sorted(set(table.iloc[:, -1]) - set(classes))
+    checks = {
+        f"the header is {columns.id_column},{columns.label_column}": list(table)
+        == [columns.id_column, columns.label_column],
+        f"there are {len(wanted):,} rows, one for each test image": len(given) == len(wanted),
+        "no image is missing, and none is foreign": set(given) == set(wanted),
+        "no image is there twice": len(set(given)) == len(given),
+        f"every label is one of the {len(classes):,} training classes": not foreign,
+    }
+    wrong = [check for check, right in checks.items() if not right]
+    if wrong:
+        raise KfoldError(
+            f"{path} is not a submission for these test images; this should be true, and is not:\n{listing(wrong)}"
+        )
+    return list(checks)

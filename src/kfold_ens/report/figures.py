@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
+import altair
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.special import softmax
+from scipy.stats import binomtest
 
-from kfold_ens.exchange import Logits
 from kfold_ens.report import style
 
 READABLE = 30  # so many classes can be named along an axis; so many counts a side can be written into cells
 
+CURVES = {
+    "Loss": ("train_loss", "val_loss"),
+    "Accuracy": ("train_accuracy", "val_accuracy"),
+    "Learning rate at the epoch's end": ("lr",),
+    "Training images a second": ("images_per_second",),
+    "Peak memory in GB": ("peak_memory_mb",),
+    "Seconds an epoch": ("seconds",),
+}
 
-def training_curves(histories: Mapping[int, pd.DataFrame]) -> Figure:
-    """Loss, accuracy, learning rate and speed of every fold, epoch by epoch; a dot marks the best accuracy."""
-    figure, axes = plt.subplots(2, 2, figsize=(10, 6.5), sharex=True)
-    (loss, accuracy), (rate, speed) = axes
+
+def training_curves(histories: Mapping[int, pd.DataFrame], chosen: Mapping[int, int]) -> dict[str, Figure]:
+    """What every fold did, epoch by epoch, a figure a quantity; a dot marks the epoch whose weights were chosen."""
+    return {title: _curves(title, columns, histories, chosen) for title, columns in CURVES.items()}
+
+
+def _curves(
+    title: str, columns: Sequence[str], histories: Mapping[int, pd.DataFrame], chosen: Mapping[int, int]
+) -> Figure:
+    figure, axis = plt.subplots(figsize=(5, 3))
     for fold, history in histories.items():
-        colour, epochs = style.COLOURS[fold % len(style.COLOURS)], history["epoch"]
-        loss.plot(epochs, history["train_loss"], "--", color=colour, alpha=0.5)
-        loss.plot(epochs, history["val_loss"], color=colour)
-        accuracy.plot(epochs, history["train_accuracy"], "--", color=colour, alpha=0.5)
-        accuracy.plot(epochs, history["val_accuracy"], color=colour, label=f"fold {fold}")
-        best = history.loc[history["val_accuracy"].idxmax()]
-        accuracy.plot(best["epoch"], best["val_accuracy"], "o", color=colour)
-        rate.plot(epochs, history["lr"], color=colour)
-        speed.plot(epochs, history["images_per_second"], color=colour)
-    titles = {loss: "Loss", accuracy: "Accuracy", rate: "Learning rate at the epoch's end", speed: "Images a second"}
-    for axis, title in titles.items():
-        axis.set_title(title)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    for axis in (rate, speed):
-        axis.set_xlabel("epoch")
+        for column in columns:
+            _curve(axis, history, column, fold, chosen[fold])
+    axis.set_title(title)
+    axis.set_xlabel("epoch")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    if len(columns) == 1:
         axis.set_ylim(bottom=0)
-    accuracy.legend(title="held-out images\n(dashed: training)", loc="lower right")
+    if title == "Accuracy":
+        axis.legend(loc="lower right", fontsize=8)
     return figure
+
+
+def _curve(axis: Axes, history: pd.DataFrame, column: str, fold: int, chosen: int) -> None:
+    values = history[column] / 1024 if column == "peak_memory_mb" else history[column]
+    look: dict = {"color": style.COLOURS[fold % len(style.COLOURS)], "label": f"fold {fold}"}
+    if column.startswith("train_"):
+        look |= {"linestyle": "--", "alpha": 0.5, "label": None}
+    if len(history) == 1:
+        look["marker"] = "."  # a line of one point cannot be seen
+    axis.plot(history["epoch"], values, **look)
+    if column.startswith("val_"):
+        axis.plot(chosen, values[history["epoch"] == chosen].iloc[0], "o", color=look["color"])
 
 
 def class_counts(train: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str]) -> Figure:
@@ -55,81 +74,187 @@ def class_counts(train: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str
     axis.set_title("Training images a class")
     axis.set_ylabel("images")
     axis.grid(axis="x", visible=False)
-    axis.legend(ncols=len(counts.columns), loc="upper center", bbox_to_anchor=(0.5, -0.15))
-    _name_classes(axis, classes, "x")
+    figure.legend(*axis.get_legend_handles_labels(), ncols=len(counts.columns), loc="outside lower left")
+    _name_classes(axis, classes)
     return figure
 
 
-def _name_classes(axis: Axes, classes: Sequence[str], which: str) -> None:
-    """Class names along an axis, or only some of them where there are too many to read."""
+def image_sizes(manifest: pd.DataFrame) -> Figure:
+    """Widths and heights of the training and test images, a disc for each size, as large as it is frequent."""
+    figure, axis = plt.subplots(figsize=(5.5, 5))
+    for place, (split, images) in enumerate(manifest.groupby("split", sort=False)):
+        sizes = images.groupby(["width", "height"]).size().reset_index(name="images")
+        area = 12 + 300 * sizes["images"] / len(images)
+        axis.scatter(sizes["width"], sizes["height"], area, style.COLOURS[place], alpha=0.5, label=split, linewidths=0)
+    axis.set_title("Sizes of the images")
+    axis.set_xlabel("width in pixels")
+    axis.set_ylabel("height in pixels")
+    axis.set_xlim(left=0)
+    axis.set_ylim(bottom=0)
+    axis.legend(loc="lower right", markerscale=0.7)
+    return figure
+
+
+def _name_classes(axis: Axes, classes: Sequence[str]) -> None:
+    """Class names below an axis, or only some of them where there are too many to read."""
     step = -(-len(classes) // READABLE)
     names = [short(name) for name in classes[::step]]
-    places = range(0, len(classes), step)
-    if which == "x":
-        axis.set_xticks(places, names, rotation=90 if max(map(len, names)) > 2 else 0)
-    else:
-        axis.set_yticks(places, names)
+    axis.set_xticks(range(0, len(classes), step), names, rotation=90 if max(map(len, names)) > 2 else 0)
 
 
 def short(name: str, most: int = 24) -> str:
     """A class name cut to what fits beside an axis, with nothing in it that matplotlib would take for mathematics."""
+    return cut(name, most).replace("$", r"\$")
+
+
+def cut(name: str, most: int = 24) -> str:
+    """A name in one line, cut to a number of characters."""
     line = " ".join(name.split())
-    line = line if len(line) <= most else f"{line[: most - 1]}…"
-    return line.replace("$", r"\$")
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
-def confusion(counts_kk: np.ndarray, classes: Sequence[str]) -> Figure:
+def confusion(counts_kk: np.ndarray, classes: Sequence[str]) -> altair.TopLevelMixin:
     """Out-of-fold images by true class (rows) and predicted class (columns); colours are shares of a row."""
-    side = 4 + min(len(classes), READABLE) / 6
-    figure, axis = plt.subplots(figsize=(side + 1.2, side))
+    rows, columns = np.nonzero(counts_kk)
     shares = counts_kk / counts_kk.sum(axis=1, keepdims=True).clip(min=1)
-    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if len(classes) <= READABLE:
-        for row, column in zip(*np.nonzero(counts_kk), strict=True):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axis.text(column, row, counts_kk[row, column], ha="center", va="center", color=colour, fontsize=8)
-    axis.set_title("Out-of-fold images by class")
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("true")
-    axis.grid(visible=False)
-    _name_classes(axis, classes, "x")
-    _name_classes(axis, classes, "y")
-    figure.colorbar(image, ax=axis, label="share of the true class", shrink=0.7)
-    return figure
-
-
-def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> Figure:
-    """How often predictions of a confidence are right; a calibrated model lies on the diagonal."""
-    figure, (above, below) = plt.subplots(2, 1, figsize=(5.5, 6.5), sharex=True, height_ratios=[3, 1])
-    edges = np.linspace(0, 1, bins + 1)
-    bin_of = _bin_of(confidence, bins)
-    filled = np.unique(bin_of)
-    above.plot([0, 1], [0, 1], "--", color="grey", label="calibrated")
-    above.plot(
-        [confidence[bin_of == each].mean() for each in filled], [right[bin_of == each].mean() for each in filled], "o-"
+    cells = pd.DataFrame(
+        {
+            "row": rows,
+            "column": columns,
+            "true": [classes[row] for row in rows],
+            "predicted": [classes[column] for column in columns],
+            "images": counts_kk[rows, columns],
+            "share": shares[rows, columns],
+        }
     )
-    above.set_title(f"Expected calibration error {calibration_error(confidence, right, bins):.3f}")
+    side = max(9, min(44, 900 // len(classes)))
+    names = _names(classes)
+
+    def axis(title: str) -> dict:
+        return {"title": title, "labelExpr": f"{names}[datum.value]", "labelOverlap": side < 9, "labelLimit": 160}
+
+    domain = list(range(len(classes)))
+    base = altair.Chart(cells).encode(
+        x=altair.X(
+            "column:O", scale=altair.Scale(domain=domain), axis=altair.Axis(**axis("predicted"), labelAngle=-90)
+        ),
+        y=altair.Y("row:O", scale=altair.Scale(domain=domain), axis=altair.Axis(**axis("true"))),
+        tooltip=["true:N", "predicted:N", "images:Q", altair.Tooltip("share:Q", format=".1%", title="share of true")],
+    )
+    chart = base.mark_rect(stroke="#e4e7eb", strokeWidth=0.5).encode(
+        color=altair.Color(
+            "share:Q",
+            scale=altair.Scale(scheme="blues", domain=[0, 1]),
+            legend=altair.Legend(title="share of the true class", orient="top", format=".0%", gradientLength=200),
+        )
+    )
+    if len(classes) <= READABLE:
+        chart += base.mark_text(fontSize=max(8, side // 4)).encode(
+            text="images:Q", color=altair.condition("datum.share > 0.5", altair.value("white"), altair.value("black"))
+        )
+    return chart.properties(width=altair.Step(side), height=altair.Step(side)).configure_axis(
+        labelFontSize=min(12, max(8, side - 2)), titleFontSize=13, grid=False, domain=False, ticks=False
+    )
+
+
+def _names(classes: Sequence[str]) -> str:
+    """The classes' names as a Vega expression, cut to what fits beside an axis."""
+    return json.dumps([cut(name) for name in classes])
+
+
+def reliability(bins: pd.DataFrame, title: str) -> Figure:
+    """How often predictions of a confidence are right, with 95% intervals; a calibrated model lies on the diagonal."""
+    figure, (above, below) = plt.subplots(2, 1, figsize=(5, 6), sharex=True, height_ratios=[3, 1])
+    right = (bins["accuracy"] * bins["images"]).round().astype(int)
+    intervals = [
+        binomtest(hits, images).proportion_ci(0.95, "wilson")
+        for hits, images in zip(right, bins["images"], strict=True)
+    ]
+    reach = np.array([[rate - at.low, at.high - rate] for rate, at in zip(bins["accuracy"], intervals, strict=True)])
+    above.plot([0, 1], [0, 1], "--", color="grey", label="calibrated")
+    above.errorbar(
+        bins["confidence"], bins["accuracy"], reach.clip(0).T, fmt="o", capsize=2, label="measured, 95% interval"
+    )
+    above.set_title(title)
     above.set_ylabel("accuracy")
-    above.legend(loc="upper left")
-    below.hist(confidence, edges)
+    above.set_ylim(-0.02, 1.02)
+    above.legend(loc="lower right")
+    below.bar(bins["confidence"], bins["images"], width=0.04)
+    below.set_yscale("log")
     below.set_ylabel("images")
     below.set_xlabel("confidence: the largest softmax")
     return figure
 
 
-def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
-    """The mean over images of |accuracy - confidence| in bins of equal width.
+def intervals(rows: pd.DataFrame, title: str, unit: str, zero: bool = False) -> Figure:
+    """A dot and its 95% interval for each row of ``name, value, low, high``, the first on top; rows without a value
+    are left out."""
+    rows = rows.dropna(subset=["value"])
+    figure, axis = plt.subplots(figsize=(8, 1 + 0.34 * len(rows)))
+    places = np.arange(len(rows))[::-1]
+    reach = np.array([rows["value"] - rows["low"], rows["high"] - rows["value"]], dtype=float).clip(0)
+    axis.errorbar(rows["value"], places, xerr=reach, fmt="o", capsize=3)
+    axis.set_yticks(places, [short(name, 40) for name in rows["name"]])
+    axis.set_ylim(-0.6, len(rows) - 0.4)
+    axis.set_title(title)
+    axis.set_xlabel(unit)
+    axis.grid(axis="y", visible=False)
+    if zero:
+        axis.axvline(0, color="grey", linestyle="--", linewidth=1)
+    return figure
 
-    Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 3.
-    """
-    gaps = np.bincount(_bin_of(confidence, bins), right.astype(float) - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence))
+
+def agreement(shares_ff: np.ndarray) -> Figure:
+    """The share of test images that two folds predict alike."""
+    side = 2.2 + 0.45 * len(shares_ff)
+    figure, axis = plt.subplots(figsize=(side + 0.8, side))
+    off_diagonal = shares_ff[~np.eye(len(shares_ff), dtype=bool)]
+    image = axis.imshow(shares_ff, cmap="cividis", vmin=off_diagonal.min(initial=1), vmax=1)
+    for row, column in np.ndindex(*shares_ff.shape):
+        if row != column:
+            light = image.norm(shares_ff[row, column]) > 0.5
+            axis.text(
+                column,
+                row,
+                f"{shares_ff[row, column]:.3f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="black" if light else "white",
+            )
+    names = [f"fold {fold}" for fold in range(len(shares_ff))]
+    axis.set_xticks(range(len(names)), names, rotation=90)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_title("Test images predicted alike")
+    axis.grid(visible=False)
+    return figure
 
 
-def _bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
-    return np.clip((confidence * bins).astype(int), 0, bins - 1)
+def majorities(sizes: pd.Series, folds: int) -> Figure:
+    """Test images by how many folds agree on their prediction."""
+    figure, axis = plt.subplots(figsize=(5.5, 3.4))
+    counts = sizes.value_counts().reindex(range(1, folds + 1), fill_value=0)
+    bars = axis.bar(counts.index, counts)
+    axis.bar_label(bars, fontsize=8)
+    axis.set_yscale("symlog", linthresh=1)
+    axis.set_ylim(0, counts.max() * 3)
+    axis.set_xticks(counts.index)
+    axis.set_title("Test images by the folds that agree on them")
+    axis.set_xlabel("folds with the most frequent prediction")
+    axis.set_ylabel("images")
+    axis.grid(axis="x", visible=False)
+    return figure
 
 
-def confidence_of(logits: Logits) -> np.ndarray:
-    """Each image's largest softmax: (N,)."""
-    return softmax(logits.values, axis=1).max(axis=1)
+def predicted_counts(predicted: pd.Series, train: pd.Series, classes: Sequence[str]) -> Figure:
+    """The share of each class among the predictions, beside its share of the training images."""
+    figure, axis = plt.subplots(figsize=(10, 4))
+    for place, (name, labels) in enumerate({"training images": train, "predictions": predicted}.items()):
+        shares = labels.value_counts(normalize=True).reindex(classes, fill_value=0)
+        axis.bar(np.arange(len(classes)) + 0.4 * place - 0.2, shares, 0.4, color=style.COLOURS[place], label=name)
+    axis.set_title("Share of each class")
+    axis.set_ylabel("share")
+    axis.grid(axis="x", visible=False)
+    figure.legend(*axis.get_legend_handles_labels(), ncols=2, loc="outside lower left")
+    _name_classes(axis, classes)
+    return figure

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402 (the backend comes first)
-from matplotlib.figure import Figure  # noqa: E402
-
-from kfold_ens.files import atomic  # noqa: E402
 
 # Okabe and Ito 2008, https://jfly.uni-koeln.de/color/, darkest first; fold f has colour f.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -30,10 +25,3 @@ plt.rcParams.update(
         "svg.hashsalt": "kfold_ens",  # the same figure gives the same bytes
     }
 )
-
-
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as SVG, whole or not at all."""
-    with atomic(path) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
-    plt.close(figure)

@@ -1,19 +1,26 @@
-"""The report's tables."""
+"""The report's numbers, as tables; every one follows from the logits files and the manifest alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from kfold_ens.exchange import Logits
 
+# --- out of fold -----------------------------------------------------------------------------------------
 
-def truth_of(logits: Logits, label_of: Mapping[str, str]) -> np.ndarray:
-    """The labels of a set of images: (N,) text."""
-    return np.array([label_of[image_id] for image_id in logits.image_id], dtype=object)
+
+def labelled(logits: Logits, label_of: Mapping[str, str]) -> tuple[Logits, np.ndarray]:
+    """The images whose label is known, and these labels: (N,) text."""
+    known = np.array([bool(label_of.get(image_id)) for image_id in logits.image_id], dtype=bool)
+    some = Logits(logits.image_id[known], logits.values[known], logits.classes)
+    return some, np.array([label_of[image_id] for image_id in some.image_id], dtype=object)
 
 
 def confusion_counts(logits: Logits, truth: np.ndarray) -> np.ndarray:
@@ -22,26 +29,118 @@ def confusion_counts(logits: Logits, truth: np.ndarray) -> np.ndarray:
 
 
 def per_class(logits: Logits, truth: np.ndarray) -> pd.DataFrame:
-    """Recall, precision and images of every class, the worst recall first."""
+    """Recall, precision and images of every class, the worst recall first; both are empty where there is nothing to
+    divide by."""
     precision, recall, _, images = precision_recall_fscore_support(
-        truth, logits.predictions(), labels=list(logits.classes), zero_division=0
+        truth, logits.predictions(), labels=list(logits.classes), zero_division=np.nan
     )
-    table = pd.DataFrame(
-        {"class": logits.classes, "recall": recall.round(4), "precision": precision.round(4), "images": images}
-    )
+    table = pd.DataFrame({"class": logits.classes, "recall": recall, "precision": precision, "images": images})
     return table.sort_values(["recall", "precision"], kind="stable")
 
 
-def most_confused(counts_kk: np.ndarray, classes: tuple[str, ...], most: int = 50) -> pd.DataFrame:
+def most_confused(counts_kk: np.ndarray, classes: Sequence[str], most: int) -> pd.DataFrame:
     """Pairs of classes taken for each other, the most frequent first; ``share`` is of the true class."""
     wrong = counts_kk - np.diag(np.diag(counts_kk))
     rows, columns = np.unravel_index(np.argsort(-wrong, axis=None, kind="stable")[:most], wrong.shape)
+    names = np.array(classes, dtype=object)
     table = pd.DataFrame(
         {
-            "true": np.array(classes, dtype=object)[rows],
-            "predicted": np.array(classes, dtype=object)[columns],
+            "true": names[rows],
+            "predicted": names[columns],
             "images": wrong[rows, columns],
-            "share": (wrong[rows, columns] / counts_kk.sum(axis=1).clip(min=1)[rows]).round(4),
+            "share": wrong[rows, columns] / counts_kk.sum(axis=1).clip(min=1)[rows],
         }
     )
     return table[table["images"] > 0]
+
+
+def mistakes(logits: Logits, truth: np.ndarray) -> pd.DataFrame:
+    """Images predicted wrong, the most confident first; ``given`` is the softmax of the image's own label."""
+    probabilities = softmax(logits.values, axis=1)
+    column = {label: index for index, label in enumerate(logits.classes)}
+    own = np.array([column[label] for label in truth], dtype=int)
+    table = pd.DataFrame(
+        {
+            "image_id": logits.image_id,
+            "true": truth,
+            "predicted": logits.predictions(),
+            "confidence": probabilities.max(axis=1),
+            "given": probabilities[np.arange(len(truth)), own],
+        }
+    )
+    wrong = table[table["true"] != table["predicted"]]
+    return wrong.sort_values(["confidence", "image_id"], ascending=[False, True], kind="stable")
+
+
+def label_errors(logits: Logits, truth: np.ndarray) -> pd.DataFrame:
+    """Images whose label is likely wrong, the likeliest first, as ``mistakes`` has them.
+
+    Confident learning, Northcutt et al. 2021, https://arxiv.org/abs/1911.00068, as cleanlab has it.
+    """
+    from cleanlab.filter import find_label_issues
+
+    column = {label: index for index, label in enumerate(logits.classes)}
+    labels = np.array([column[label] for label in truth], dtype=int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes with few images
+        ranked = find_label_issues(
+            labels, softmax(logits.values, axis=1), return_indices_ranked_by="self_confidence", n_jobs=1
+        )
+    return mistakes(logits, truth).set_index("image_id", drop=False).reindex(logits.image_id[ranked]).dropna()
+
+
+# --- confidence ------------------------------------------------------------------------------------------
+
+
+def confidence_of(logits: Logits) -> np.ndarray:
+    """Each image's largest softmax: (N,)."""
+    return softmax(logits.values, axis=1).max(axis=1)
+
+
+def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> pd.DataFrame:
+    """Images, mean confidence and accuracy of every bin of confidence that has images; the bins are equally wide."""
+    bin_of = np.clip((confidence * bins).astype(int), 0, bins - 1)
+    table = pd.DataFrame({"bin": bin_of, "confidence": confidence, "accuracy": right})
+    means = table.groupby("bin")[["confidence", "accuracy"]].mean()
+    return means.assign(images=table.groupby("bin").size()).reset_index(drop=True)
+
+
+def calibration_error(bins: pd.DataFrame) -> float:
+    """The expected calibration error: the mean over images of a bin's |accuracy - confidence|.
+
+    Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 3.
+    """
+    gaps = (bins["accuracy"] - bins["confidence"]).abs() * bins["images"]
+    return float(gaps.sum() / bins["images"].sum())
+
+
+# --- between folds ---------------------------------------------------------------------------------------
+
+
+def votes(members: Sequence[Logits]) -> pd.DataFrame:
+    """Each fold's prediction for each test image: a column a fold, images as the index."""
+    predictions = [pd.Series(each.predictions(), index=each.image_id) for each in members]
+    return pd.concat(predictions, axis=1)
+
+
+def agreement(votes: pd.DataFrame) -> np.ndarray:
+    """The share of images that two folds predict alike: (folds, folds)."""
+    values = votes.to_numpy()
+    return (values[:, :, None] == values[:, None, :]).mean(axis=0)
+
+
+def majority_sizes(votes: pd.DataFrame) -> pd.Series:
+    """By how many folds each image's most frequent prediction was given."""
+    return votes.apply(lambda row: max(Counter(row).values()), axis=1)
+
+
+def disputed(votes: pd.DataFrame, confidence: pd.Series) -> pd.DataFrame:
+    """Test images that the folds do not agree on, the smallest majority first, then the least confident average."""
+    sizes = majority_sizes(votes)
+    table = pd.DataFrame({"image_id": votes.index, "majority": sizes.to_numpy()})
+    table["votes"] = [
+        ", ".join(f"{label} {count}" for label, count in Counter(row).most_common()) for row in votes.to_numpy()
+    ]
+    table["confidence"] = table["image_id"].map(confidence)
+    split = table[table["majority"] < votes.shape[1]]
+    return split.sort_values(["majority", "confidence", "image_id"], kind="stable")

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from kfold_ens.config import TrainingRecipe
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.data.pixels import PixelStore
+from kfold_ens.devices import device_name
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import fingerprint, read_json, read_table, sha256_of, write_table
 from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format, save_model
@@ -39,6 +39,7 @@ from kfold_ens.training.loader import (
 from kfold_ens.training.losses import build_loss
 from kfold_ens.training.mixing import build_mixing
 from kfold_ens.training.optimizers import build_optimizer
+from kfold_ens.training.progress import Progress
 from kfold_ens.training.schedules import build_schedule
 from kfold_ens.training.state import Checkpoints, StateFile
 from kfold_ens.training.stopping import stops
@@ -169,6 +170,7 @@ class Training:
             "seconds": round(at.seconds + seconds, 2),
             "images_per_second": round(at.images / at.seconds, 1),
             "peak_memory_mb": round(_peak_memory_mb(self.compute.device)),
+            "device": device_name(self.compute.device),
         }
 
     def state(self) -> dict[str, Any]:
@@ -227,11 +229,13 @@ def train_fold(
     history_file: Path,
     model_file: Path,
     version: Any,
+    tensorboard: Path | None = None,
 ) -> None:
     """Train a fold, going on from its saved state where there is one, and save the chosen weights.
 
     ``history_file`` is written anew after every epoch. The saved state is good for the same recipe, split, images,
-    pretrained weights and ``version`` only, and is removed when the fold is done.
+    pretrained weights and ``version`` only, and is removed when the fold is done. ``tensorboard`` is a folder for
+    event files.
 
     Raises:
         KfoldError: where the loss is not finite, or the pretrained weights do not fit.
@@ -245,7 +249,8 @@ def train_fold(
         training.restore(state)
         at = training.position
         log.info("fold %d goes on at epoch %d, step %d", fold.number, at.epoch + 1, at.step)
-    fit(training, Checkpoints(file, checkpoint_minutes), history_file)
+    progress = Progress(training, state_folder / "progress.json", tensorboard)
+    fit(training, Checkpoints(file, checkpoint_minutes), progress, history_file)
     write_table(history_file, pd.DataFrame(training.history))  # also where the saved state was past the last epoch
     log.info("fold %d: kept the weights of epoch %d", fold.number, training.best.epoch)
     save_model(model_file, TrainedModel(recipe, fold.classes, owner, training.best.weights))
@@ -269,7 +274,7 @@ def _fingerprint(recipe: TrainingRecipe, fold: Fold, weights: Path | None, versi
     )
 
 
-def fit(training: Training, checkpoints: Checkpoints, history_file: Path) -> None:
+def fit(training: Training, checkpoints: Checkpoints, progress: Progress, history_file: Path) -> None:
     """Train to the last epoch: steps, then evaluation, then the epoch's row."""
     recipe, fold, compute, order = training.recipe, training.fold, training.compute, training.order
     augmentation = build_augmentation(recipe.augmentation, recipe.image.size)
@@ -285,20 +290,20 @@ def fit(training: Training, checkpoints: Checkpoints, history_file: Path) -> Non
         compute.pin,
         again=True,
     )
-    with _progress_bar(training) as bar:
+    with progress:
         while not training.over:
             remaining = order.steps_per_epoch - training.position.step
-            train_epoch(training, islice(batches, remaining), checkpoints, bar)
+            train_epoch(training, islice(batches, remaining), checkpoints, progress)
             started = time.perf_counter()
             scores = validate(training, validation)
             row = training.finish_epoch(scores, time.perf_counter() - started)
             write_table(history_file, pd.DataFrame(training.history))
-            log.info("%s", _epoch_line(training, row))
+            progress.after_epoch(row)
             checkpoints.after_step(training.state)
 
 
 def train_epoch(
-    training: Training, batches: Iterator[tuple[Tensor, Tensor]], checkpoints: Checkpoints, bar: tqdm
+    training: Training, batches: Iterator[tuple[Tensor, Tensor]], checkpoints: Checkpoints, progress: Progress
 ) -> None:
     """The rest of an epoch's steps."""
     training.network.train()
@@ -306,8 +311,7 @@ def train_epoch(
     for views, labels in batches:
         training.step(views, labels)
         training.position.seconds = before + time.perf_counter() - started
-        if bar.update():  # it was drawn: the one moment to ask the device for numbers
-            _show(training, bar)
+        progress.after_step()
         checkpoints.after_step(training.state)
     training.check_finite()
     training.position.seconds = before + time.perf_counter() - started
@@ -321,39 +325,3 @@ def validate(training: Training, batches: Any) -> dict[str, float]:
     target = training.fold.validation.target
     loss = training.criterion(torch.from_numpy(logits), torch.from_numpy(target), training.position.epoch)
     return {"val_loss": float(loss), "val_accuracy": float((logits.argmax(axis=1) == target).mean())}
-
-
-def _progress_bar(training: Training) -> tqdm:
-    steps = training.order.steps_per_epoch
-    done = training.position.epoch * steps + training.position.step
-    return tqdm(
-        desc=f"fold {training.fold.number}",
-        total=training.recipe.epochs * steps,
-        initial=done,
-        unit="step",
-        disable=None,
-        leave=False,
-        mininterval=0.5,
-        dynamic_ncols=True,
-        bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}",
-    )
-
-
-def _show(training: Training, bar: tqdm) -> None:
-    at = training.position
-    training.check_finite()
-    bar.set_postfix_str(
-        f"epoch {at.epoch + 1}/{training.recipe.epochs}, step {at.step}/{training.order.steps_per_epoch}, "
-        f"loss {float(at.loss) / at.images:.3f}, accuracy {float(at.correct) / at.images:.3f}, "
-        f"{at.images / at.seconds:.0f} images/s",
-        refresh=False,
-    )
-
-
-def _epoch_line(training: Training, row: dict[str, Any]) -> str:
-    return (
-        f"fold {training.fold.number}  epoch {row['epoch']}/{training.recipe.epochs}  lr {row['lr']:.2e}  "
-        f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}  "
-        f"validation loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}  "
-        f"{row['images_per_second']:.0f} images/s  {row['seconds']:.0f} s"
-    )

@@ -1,0 +1,80 @@
+"""``kfold-progress``: how far every fold is, from any terminal, without touching the run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kfold_ens.files import read_json
+
+STALE = 60  # seconds after which a fold that says nothing is no longer in training
+COLUMNS = ["recipe", "fold", "is", "epoch", "loss", "accuracy", "held-out", "images/s", "left"]
+
+
+def main() -> None:
+    """Print a row for every fold that has begun, below the folder that snakemake runs in."""
+    parser = argparse.ArgumentParser(prog="kfold-progress", description="How far the training of every fold is.")
+    parser.add_argument("folder", nargs="?", default=".", type=Path, help="where snakemake runs (here)")
+    rows = fold_rows(parser.parse_args().folder)
+    if rows:
+        print(pd.DataFrame(rows, columns=COLUMNS).to_string(index=False))
+    else:
+        print("No fold has begun: there is nothing below state/ and results/ here.")
+
+
+def fold_rows(folder: Path) -> list[dict[str, str]]:
+    """A row for every fold with a history or a saved progress, by recipe and fold."""
+    files = [*folder.glob("results/*/fold*/history.csv"), *folder.glob("state/*/fold*/progress.json")]
+    folds = {(file.parts[-3], int(file.parts[-2].removeprefix("fold"))) for file in files}
+    return [_row(folder, recipe, fold) for recipe, fold in sorted(folds)]
+
+
+def _row(folder: Path, recipe: str, fold: int) -> dict[str, str]:
+    place = f"{recipe}/fold{fold}"
+    history = _read(pd.read_csv, folder / "results" / place / "history.csv")
+    live = _read(read_json, folder / "state" / place / "progress.json")
+    row = {"recipe": recipe, "fold": str(fold), "is": _state(folder, place)} | (_live_cells(live) if live else {})
+    if history is not None:
+        last, best = history.iloc[-1], history["val_accuracy"].max()
+        row |= {"held-out": f"{last['val_accuracy']:.4f} (best {best:.4f})"}
+        if not live:
+            row |= {"epoch": str(last["epoch"]), "images/s": f"{last['images_per_second']:.0f}"}
+            row |= {"loss": f"{last['train_loss']:.3f}", "accuracy": f"{last['train_accuracy']:.3f}"}
+    return {name: row.get(name, "") for name in COLUMNS}
+
+
+def _read(reader: Any, path: Path) -> Any:
+    """The file's content, or None where it is not there, or no more: folds begin and end as one looks."""
+    try:
+        return reader(path)
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def _state(folder: Path, place: str) -> str:
+    if (folder / "results" / place / "model.safetensors").is_file():
+        return "finished"
+    progress = folder / "state" / place / "progress.json"
+    told = progress.stat().st_mtime if progress.is_file() else 0
+    return "training" if time.time() - told < STALE else "stopped"
+
+
+def _live_cells(live: dict[str, Any]) -> dict[str, str]:
+    share = live["epoch"] - 1 + live["step"] / live["steps"]
+    minutes, seconds = divmod(round(live["seconds_left"]), 60)
+    return {
+        "epoch": f"{share:.1f}/{live['epochs']}",
+        "loss": f"{live['loss']:.3f}",
+        "accuracy": f"{live['accuracy']:.3f}",
+        "images/s": f"{live['images_per_second']:.0f}",
+        "left": f"{minutes // 60}:{minutes % 60:02}:{seconds:02}",
+    }
+
+
+if __name__ == "__main__":
+    main()

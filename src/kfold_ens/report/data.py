@@ -1,0 +1,103 @@
+"""The report's chapter on the images: how many, of what size, what they look like, and which are there twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from kfold_ens.data.pixels import PixelStore
+from kfold_ens.report import figures, pages
+from kfold_ens.report.pages import Markup, Picture
+from kfold_ens.report.pictures import of_store, picture
+
+EXAMPLES = 400  # pictures on the sheet of examples, over all classes
+DUPLICATES = 50  # groups that are shown
+
+
+def write_data(
+    manifest: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str], store: PixelStore, outputs: Mapping[str, str]
+) -> None:
+    """The pages ``data`` and ``examples``."""
+    train = manifest[manifest["split"] == "train"]
+    pages.write_page(
+        outputs["data"],
+        "The images",
+        pages.definitions(facts(manifest, classes)),
+        pages.figure(
+            figures.class_counts(train, folds, classes), f"Training images of {len(classes)} classes, by fold"
+        ),
+        pages.figure(figures.image_sizes(manifest), "Widths and heights of the images"),
+        pages.heading("Byte-identical images"),
+        *_duplicates(manifest, store),
+    )
+    pages.write_page(outputs["examples"], "Examples of every class", *_examples(train, classes, store))
+
+
+def facts(manifest: pd.DataFrame, classes: Sequence[str]) -> dict[str, str]:
+    """What there is, in words."""
+    counts = manifest["split"].value_counts()
+    width, height = (_range(manifest[side]) for side in ("width", "height"))
+    return {
+        "training images": f"{counts.get('train', 0):,}",
+        "test images": f"{counts.get('test', 0):,}",
+        "classes": f"{len(classes):,}",
+        "width": f"{width} pixels",
+        "height": f"{height} pixels",
+    }
+
+
+def _range(values: pd.Series) -> str:
+    low, high = values.min(), values.max()
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _duplicates(manifest: pd.DataFrame, store: PixelStore) -> Iterator[Markup]:
+    sizes = manifest.groupby("duplicate_group")["image_id"].transform("size")
+    groups = list(manifest[sizes > 1].groupby("duplicate_group", sort=False))
+    if not groups:
+        yield pages.paragraph("There are none, neither among the training images nor between them and the test images.")
+        return
+    across = sum(images["split"].nunique() > 1 for _, images in groups)
+    yield pages.paragraph(
+        f"{len(groups):,} images are there more than once, {across:,} of them both for training and for testing. "
+        "Copies of one image are always in one fold."
+    )
+    rows = [
+        {
+            "picture": (of_store(store, images["image_id"].iloc[0]),),
+            "training": int((images["split"] == "train").sum()),
+            "test": int((images["split"] == "test").sum()),
+            "images": ", ".join(figures.cut(image_id, 60) for image_id in images["image_id"][:5]),
+        }
+        for _, images in groups[:DUPLICATES]
+    ]
+    yield pages.table(pd.DataFrame(rows), f"the first {len(rows)} of {len(groups):,}" if groups[DUPLICATES:] else "")
+
+
+def _examples(train: pd.DataFrame, classes: Sequence[str], store: PixelStore) -> Iterator[Markup]:
+    each = int(np.clip(EXAMPLES // len(classes), 3, 10))
+    by_class = dict(list(train.sort_values("image_id").groupby("label")))
+    for label in classes:
+        images = by_class[label]["image_id"]
+        some = images.sample(min(each, len(images)), random_state=0)
+        yield pages.heading(label)
+        yield pages.gallery(of_store(store, image_id, image_id) for image_id in sorted(some))
+
+
+def write_views(steps: Sequence, classes: Sequence[str], path: str) -> None:
+    """The page of the views of the first training steps, each with ``pixels`` (N, H, W, 3) and ``shares`` (N, K)."""
+    blocks = [pages.paragraph("The very images that the first steps of training saw, after augmentation and mixing.")]
+    for number, step in enumerate(steps, 1):
+        blocks += [
+            pages.heading(f"Step {number}"),
+            pages.gallery(_view(*view, classes) for view in zip(step.pixels, step.shares, strict=True)),
+        ]
+    pages.write_page(path, "Images as the network sees them", *blocks)
+
+
+def _view(pixels_hwc: np.ndarray, shares_k: np.ndarray, classes: Sequence[str]) -> Picture:
+    held = [index for index in np.argsort(-shares_k, kind="stable") if shares_k[index] > 0.005]
+    words = [f"{classes[index]} {shares_k[index]:.0%}" if len(held) > 1 else classes[index] for index in held]
+    return picture(pixels_hwc, f"a training view of {', '.join(words)}", *words)

@@ -1,0 +1,181 @@
+"""The report's chapters on the ensemble and on the submission."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from kfold_ens.data.pixels import PixelStore
+from kfold_ens.exchange import Logits, concatenated
+from kfold_ens.report import figures, pages, tables
+from kfold_ens.report.pages import Markup
+from kfold_ens.report.pictures import of_store
+
+DISPUTED = 48  # pictures in the gallery
+FIRST_ROWS = 10
+
+
+def write_ensemble(
+    metrics: Mapping[str, Any],
+    oof: Sequence[Logits],
+    test: Sequence[Logits],
+    combined: Mapping[str, Logits],
+    label_of: Mapping[str, str],
+    store: PixelStore,
+    outputs: Mapping[str, str],
+) -> None:
+    """The pages ``combinations``, ``agreement`` and ``calibration``."""
+    pages.write_page(outputs["combinations"], "Folds and their combinations", *_combinations(metrics))
+    pages.write_page(outputs["agreement"], "Do the folds agree?", *_agreement(test, combined["average"], store))
+    pages.write_page(
+        outputs["calibration"], "How sure, and how often right?", *_calibration(concatenated(oof), combined, label_of)
+    )
+
+
+def scores(metrics: Mapping[str, Any]) -> pd.DataFrame:
+    """Accuracy on the test images of each fold and combination: ``name, value, low, high, images``."""
+    entries = {f"fold {fold}": entry["test"] for fold, entry in metrics["folds"].items()}
+    entries |= {method: entry["test"] for method, entry in metrics["methods"].items()}
+    return _rows(entries)
+
+
+def out_of_fold(metrics: Mapping[str, Any]) -> pd.DataFrame:
+    """Accuracy out of fold, of each fold and of all of them, as ``scores`` has it."""
+    entries = {f"fold {fold}": entry["out_of_fold"] for fold, entry in metrics["folds"].items()}
+    return _rows(entries | {"all folds": metrics["out_of_fold"]})
+
+
+def _rows(entries: Mapping[str, Mapping[str, Any] | None]) -> pd.DataFrame:
+    rows = [
+        {
+            "name": name,
+            "value": entry["accuracy"],
+            "low": entry["low"],
+            "high": entry["high"],
+            "images": entry["images"],
+        }
+        for name, entry in entries.items()
+        if entry
+    ]
+    return pd.DataFrame(rows, columns=["name", "value", "low", "high", "images"])
+
+
+def gains(metrics: Mapping[str, Any]) -> pd.DataFrame:
+    """The differences between combinations, and to one fold, on the same test images: ``name, value, low, high``."""
+    rows = [
+        {"name": f"{each['of']} − {each['to']}", "value": each["difference"], "low": each["low"], "high": each["high"]}
+        for each in metrics["differences"]
+    ]
+    return pd.DataFrame(rows, columns=["name", "value", "low", "high"])
+
+
+def _combinations(metrics: Mapping[str, Any]) -> list[Markup]:
+    blocks = []
+    tested, held_out = scores(metrics), out_of_fold(metrics)
+    if tested.empty:
+        blocks.append(
+            pages.note("The labels of the test images are unknown, so only out-of-fold accuracy can be shown.")
+        )
+    else:
+        difference = gains(metrics)
+        blocks += [
+            pages.figure(
+                figures.intervals(tested, "Accuracy on the test images", "accuracy"),
+                "Accuracy on the test images of each fold and combination",
+            ),
+            pages.table(_named(tested), "accuracy on the test images, with Wilson's 95% interval"),
+            pages.figure(
+                figures.intervals(
+                    difference, "What combining gains on the test images", "difference in accuracy", zero=True
+                ),
+                "Differences in accuracy between combinations and one fold",
+            ),
+            pages.table(
+                _named(difference),
+                "difference in accuracy on the same test images, with a paired 95% interval (Agresti and Min 2005); "
+                "“one fold” is fold 0",
+            ),
+        ]
+    return [
+        *blocks,
+        pages.figure(
+            figures.intervals(held_out, "Accuracy out of fold", "accuracy"), "Accuracy out of fold of each fold"
+        ),
+        pages.table(
+            _named(held_out), "accuracy of each model on the images held out from it, with Wilson's 95% interval"
+        ),
+    ]
+
+
+def _named(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.rename(columns={"name": "", "value": "accuracy", "low": "95% from", "high": "to"})
+
+
+def _agreement(test: Sequence[Logits], average: Logits, store: PixelStore) -> list[Markup]:
+    votes = tables.votes(test)
+    sizes = tables.majority_sizes(votes)
+    disputed = tables.disputed(votes, pd.Series(tables.confidence_of(average), index=average.image_id))
+    pictures = [
+        of_store(store, row.image_id, row.votes, f"average {row.confidence:.0%} sure", row.image_id)
+        for row in disputed[:DISPUTED].itertuples()
+    ]
+    return [
+        pages.paragraph(
+            f"The {len(test)} folds predict {(sizes == len(test)).sum():,} of {len(votes):,} test images alike, and "
+            f"differ on {len(disputed):,}."
+        ),
+        pages.figure(figures.majorities(sizes, len(test)), "Test images by how many folds agree"),
+        pages.figure(figures.agreement(tables.agreement(votes)), "Share of test images that two folds predict alike"),
+        pages.heading("The most disputed test images"),
+        pages.gallery(pictures) if pictures else pages.paragraph("There is none."),
+    ]
+
+
+def _calibration(oof: Logits, combined: Mapping[str, Logits], label_of: Mapping[str, str]) -> list[Markup]:
+    sets = {"out of fold": oof} | {f"test images, {name}": combined[name] for name in ("average", "softmax")}
+    known = {name: tables.labelled(logits, label_of) for name, logits in sets.items()}
+    bins = {
+        name: tables.calibration(tables.confidence_of(logits), logits.predictions() == truth)
+        for name, (logits, truth) in known.items()
+        if len(truth)
+    }
+    errors = [{"": name, "expected calibration error": tables.calibration_error(each)} for name, each in bins.items()]
+    return [
+        pages.paragraph(
+            "Dots on the diagonal: of the images predicted with 80% confidence, 80% are right. The expected "
+            "calibration error is that of Guo et al. 2017, in 15 bins. A vote gives no confidence."
+        ),
+        pages.table(pd.DataFrame(errors)),
+        pages.grid(
+            *[
+                pages.figure(figures.reliability(each, f"{name[0].upper()}{name[1:]}"), f"Reliability diagram, {name}")
+                for name, each in bins.items()
+            ]
+        ),
+    ]
+
+
+def write_submission_page(
+    submission: pd.DataFrame, train_labels: pd.Series, classes: Sequence[str], checks: Sequence[str], path: str
+) -> None:
+    """What is handed in: the checks it passed, its first rows, and its classes beside those of training."""
+    predicted = submission.iloc[:, 1]
+    missing = [label for label in classes if label not in set(predicted)]
+    absent = (
+        f"{len(missing)} of {len(classes)} classes are never predicted: {', '.join(map(figures.cut, missing[:20]))}."
+    )
+    pages.write_page(
+        path,
+        "The submission",
+        pages.heading("Checks passed"),
+        *[pages.paragraph(f"✓ {check}") for check in checks],
+        *([pages.note(absent)] if missing else []),
+        pages.figure(
+            figures.predicted_counts(predicted, train_labels, classes),
+            "Share of each class among training images and predictions",
+        ),
+        pages.heading("First rows"),
+        pages.table(submission[:FIRST_ROWS]),
+    )

@@ -1,0 +1,148 @@
+"""The report's first and last chapter: what came out, and what it came from."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import pandas as pd
+import yaml
+from safetensors import safe_open
+
+from kfold_ens.config import Config, Recipe
+from kfold_ens.files import sha256_of
+from kfold_ens.report import data, pages
+from kfold_ens.report.pages import Markup
+
+PACKAGES = (
+    "kfold_ens",
+    "snakemake",
+    "torch",
+    "torchvision",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "pillow",
+    "safetensors",
+)
+
+
+def write_overview(
+    run: Config,
+    recipe: Recipe,
+    name: str,
+    metrics: Mapping[str, Any],
+    manifest: pd.DataFrame,
+    classes: Sequence[str],
+    histories: Mapping[int, pd.DataFrame],
+    outputs: Mapping[str, str],
+) -> None:
+    """The page ``overview``, and ``score``, which the report's own first page takes in."""
+    first = [*pages.unfinished(len(histories), run.num_folds), headline(metrics, run), score_table(metrics, run)]
+    everything = pd.concat(histories.values())
+    pages.write_page(
+        outputs["overview"],
+        f"{name}: {run.num_folds} folds on {len(classes)} classes",
+        *first,
+        pages.heading("Images"),
+        pages.definitions(data.facts(manifest, classes)),
+        pages.heading("Training"),
+        pages.definitions(
+            {
+                "recipe": name,
+                "network": f"{recipe.backbone.name}, weights: {recipe.backbone.weights}",
+                "images shown at": f"{recipe.image.size} x {recipe.image.size} pixels",
+                "epochs, batch": f"{recipe.epochs}, {recipe.batch_size} images",
+                "folds finished": f"{len(histories)} of {run.num_folds}",
+                "devices": ", ".join(everything["device"].unique()),
+                "time in epochs": f"{everything['seconds'].sum() / 3600:.2f} hours, all folds together",
+                "speed": f"{everything['images_per_second'].median():,.0f} training images a second (median of epochs)",
+                "peak memory": f"{everything['peak_memory_mb'].max() / 1024:.2f} GB",
+            }
+        ),
+    )
+    pages.write_fragment(outputs["score"], *first)
+
+
+def headline(metrics: Mapping[str, Any], run: Config) -> Markup:
+    """The one number: the chosen combination's on the test images, or out of fold where their labels are unknown."""
+    method = metrics["methods"].get(run.ensemble, {}).get("test")
+    entry, what = (method, f"on the test images, {run.ensemble}") if method else (metrics["out_of_fold"], "out of fold")
+    return Markup(
+        '<p class="score"><strong style="font-size: 2.6rem">{}</strong><br>'
+        "accuracy {}, 95% interval {} to {}, {} images</p>"
+    ).format(f"{entry['accuracy']:.4f}", what, f"{entry['low']:.4f}", f"{entry['high']:.4f}", f"{entry['images']:,}")
+
+
+def score_table(metrics: Mapping[str, Any], run: Config) -> Markup:
+    """Each fold and each combination, out of fold and on the test images."""
+    rows = [
+        {"": f"fold {fold}", "out of fold": _cell(entry["out_of_fold"]), "test": _cell(entry["test"])}
+        for fold, entry in metrics["folds"].items()
+    ]
+    rows.append({"": "all folds", "out of fold": _cell(metrics["out_of_fold"]), "test": ""})
+    for method, entry in metrics["methods"].items():
+        chosen = " (handed in)" if method == run.ensemble else ""
+        rows.append({"": f"{method}{chosen}", "out of fold": "", "test": _cell(entry["test"])})
+    return pages.table(pd.DataFrame(rows), "accuracy, with Wilson's 95% interval")
+
+
+def _cell(entry: Mapping[str, Any] | None) -> str:
+    return f"{entry['accuracy']:.4f} ({entry['low']:.4f} to {entry['high']:.4f})" if entry else "labels unknown"
+
+
+def write_provenance(
+    run: Config,
+    recipe: Recipe,
+    recipe_file: str,
+    commit: str,
+    data_files: Sequence[str],
+    models: Sequence[str],
+    path: str,
+) -> None:
+    """The page of all that the results follow from, and of the commands that make them again."""
+    packages = {name: version(name) for name in PACKAGES}
+    pages.write_page(
+        path,
+        "Where it comes from",
+        pages.heading("To make it again"),
+        pages.preformatted(commands(run, recipe_file, commit)),
+        pages.heading("config.yaml, defaults included"),
+        pages.preformatted(as_yaml(run)),
+        pages.heading(f"{recipe_file}, defaults included"),
+        pages.preformatted(as_yaml(recipe)),
+        pages.heading("Versions"),
+        pages.definitions({"commit": commit, "Python": platform.python_version(), **packages}),
+        pages.heading("Fingerprints"),
+        pages.definitions(
+            {file: sha256_of(file) for file in data_files} | {file: fingerprint_of(file) for file in models}
+        ),
+        pages.paragraph(
+            "SHA-256 of the files; for a model that of recipe, split, images, pretrained weights and code version."
+        ),
+    )
+
+
+def commands(run: Config, recipe_file: str, commit: str) -> str:
+    """What to type, from a clone of the repository to this report."""
+    return "\n".join(
+        [
+            f"git checkout {commit.split()[0]}",
+            "python3 -m venv .venv && .venv/bin/pip install -e . && source .venv/bin/activate",
+            "# config.yaml as below, the same images, then",
+            f"snakemake --cores 4 submission --config recipe={recipe_file} ensemble={run.ensemble}",
+            f"snakemake report --config recipe={recipe_file} ensemble={run.ensemble}",
+        ]
+    )
+
+
+def as_yaml(model: Config | Recipe) -> str:
+    return yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def fingerprint_of(model: str) -> str:
+    """What a model file says it was trained from."""
+    with safe_open(model, framework="np") as file:
+        return file.metadata()["fingerprint"]

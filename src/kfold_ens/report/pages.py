@@ -1,0 +1,133 @@
+"""Pages of the report: each is one file that needs no other, and shows every name as the text it is."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import altair
+import pandas as pd
+import vl_convert
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from kfold_ens.files import atomic
+
+TEMPLATES = Environment(loader=PackageLoader("kfold_ens.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+TEMPLATES.policies["json.dumps_kwargs"] = {"sort_keys": True}
+
+SHORT = 32  # characters that are kept in one line
+BROAD = 6  # inches; a broader figure is scrolled on a narrow screen, as its words would be too small
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that is part of the page; ``lines`` stand below it where it is in a gallery."""
+
+    uri: str
+    alt: str
+    lines: tuple[str, ...] = ()
+    tiny: bool = False  # to be enlarged pixel by pixel
+
+
+def write_page(path: str | Path, title: str, *blocks: Markup) -> None:
+    """Write a page, whole or not at all."""
+    text = TEMPLATES.get_template("page.html").render(title=title, blocks=blocks)
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_fragment(path: str | Path, *blocks: Markup) -> None:
+    """Write blocks that another page takes in."""
+    with atomic(path) as temporary:
+        temporary.write_text("\n".join(blocks), encoding="utf-8", errors="backslashreplace")
+
+
+def heading(text: str) -> Markup:
+    return Markup("<h2>{}</h2>").format(text)
+
+
+def paragraph(text: str) -> Markup:
+    return Markup("<p>{}</p>").format(text)
+
+
+def note(text: str) -> Markup:
+    """A sentence that must not be overlooked."""
+    return Markup('<p class="note">{}</p>').format(text)
+
+
+def preformatted(text: str) -> Markup:
+    return Markup("<pre>{}</pre>").format(text)
+
+
+def figure(drawn: Figure, alt: str) -> Markup:
+    """A figure as vector graphics, with words for those who cannot see it."""
+    buffer = io.StringIO()
+    broad = drawn.get_figwidth() > BROAD
+    drawn.savefig(buffer, format="svg", metadata={"Date": None})
+    plt.close(drawn)
+    svg = re.sub(r"^.*?<svg ", "<svg ", buffer.getvalue(), count=1, flags=re.DOTALL)
+    words = Markup('<figure role="img" aria-label="{}"{}>{}</figure>')
+    return words.format(alt, Markup(' class="broad"') if broad else "", Markup(svg))
+
+
+def grid(*blocks: Markup) -> Markup:
+    """Blocks side by side, as many as there is room for."""
+    return Markup('<div class="grid">{}</div>').format(Markup("").join(blocks))
+
+
+def gallery(pictures: Iterable[Picture]) -> Markup:
+    return _block("gallery", list(pictures))
+
+
+def table(frame: pd.DataFrame, caption: str = "") -> Markup:
+    """A table that a click on a column's head sorts; cells are text, numbers or sequences of pictures."""
+    numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in frame]
+    columns = [{"name": name, "number": number} for name, number in zip(frame, numeric, strict=True)]
+    rows = [
+        [_cell(value, number) for value, number in zip(row, numeric, strict=True)]
+        for row in frame.itertuples(index=False, name=None)
+    ]
+    return _block("table", columns, rows, caption)
+
+
+def _cell(value: Any, number: bool) -> dict[str, Any]:
+    if isinstance(value, tuple):
+        return {"pictures": value, "kind": "short"}
+    if not number:
+        return {"text": value, "kind": "short" if len(str(value)) <= SHORT else ""}
+    if pd.isna(value):
+        return {"kind": "number", "sort": -1, "text": ""}
+    text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+    return {"kind": "number", "sort": value, "text": text}
+
+
+def chart(drawn: altair.TopLevelMixin, name: str) -> Markup:
+    """A chart one can hover over."""
+    bundle = vl_convert.javascript_bundle(vl_version=altair.SCHEMA_VERSION.removeprefix("v").rpartition(".")[0])
+    spec = json.dumps(drawn.to_dict()).replace("<", "\\u003c")  # no name in it can end the script it stands in
+    return _block("chart", name, Markup(bundle), Markup(spec))
+
+
+def definitions(values: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Markup:
+    """Names and values, one pair a line."""
+    pairs = values.items() if isinstance(values, Mapping) else values
+    rows = Markup("").join(Markup("<tr><th scope=row>{}</th><td>{}</td></tr>").format(*pair) for pair in pairs)
+    return Markup('<div class="wide"><table class="facts"><tbody>{}</tbody></table></div>').format(rows)
+
+
+def _block(macro: str, *arguments: Any) -> Markup:
+    return getattr(TEMPLATES.get_template("blocks.html").module, macro)(*arguments)
+
+
+def unfinished(finished: int, folds: int) -> list[Markup]:
+    """A warning where not every fold is finished."""
+    words = f"Only {finished} of {folds} folds are finished: what stands here is of these folds alone."
+    return [note(words)] if finished < folds else []

@@ -1,0 +1,51 @@
+"""What the network is shown: the very batches of the first steps of training, as pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from kfold_ens.config import Image, TrainingRecipe
+from kfold_ens.randomness import derive_seed
+from kfold_ens.training.augmentation import IMAGENET_MEAN, IMAGENET_STD, build_augmentation, to_input
+from kfold_ens.training.fold import Fold
+from kfold_ens.training.loader import EpochOrder, TrainingViews, build_sampler
+from kfold_ens.training.mixing import build_mixing
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The images of one step after augmentation and mixing."""
+
+    pixels: np.ndarray  # (N, size, size, 3) uint8, before normalisation
+    shares: np.ndarray  # (N, K): how much of each class the target holds
+
+
+def first_steps(recipe: TrainingRecipe, fold: Fold, steps: int, most: int) -> list[Shown]:
+    """The first steps of the first epoch, at most ``most`` images of each; drawn from the seeds of training."""
+    draw = build_sampler(recipe.sampler, fold.train.target)
+    order = EpochOrder(len(fold.train), recipe.batch_size, fold.seed, fold.number, draw)
+    views = TrainingViews(
+        fold.train, build_augmentation(recipe.augmentation, recipe.image.size), fold.seed, fold.number
+    )
+    mixing = build_mixing(recipe.mixing, len(fold.classes))
+    shown = []
+    for step, positions in enumerate(order.batches(0)[:steps]):
+        images, labels = zip(*(views[0, int(position)] for position in positions), strict=True)
+        torch.manual_seed(derive_seed("step", fold.seed, fold.number, 0, step))
+        inputs = to_input(torch.stack(images), recipe.image, torch.device("cpu"), torch.contiguous_format)
+        mixed, targets = mixing(inputs, torch.tensor(labels))
+        if targets.ndim == 1:
+            targets = torch.nn.functional.one_hot(targets, len(fold.classes))
+        shown.append(Shown(as_pixels(mixed[:most], recipe.image), targets[:most].numpy().astype(float)))
+    return shown
+
+
+def as_pixels(inputs_nchw: torch.Tensor, image: Image) -> np.ndarray:
+    """The network's input as pixels again: (N, size, size, 3) uint8."""
+    pixels = inputs_nchw.permute(0, 2, 3, 1)
+    if image.normalize:
+        pixels = pixels * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)
+    return pixels.mul(255).round().clamp(0, 255).to(torch.uint8).numpy()

@@ -1,0 +1,116 @@
+"""Telling how a fold's training goes: to its terminal, to any other terminal, and to TensorBoard."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from kfold_ens.errors import KfoldError
+from kfold_ens.files import write_json
+
+if TYPE_CHECKING:
+    from kfold_ens.training.fold import Training
+
+log = logging.getLogger(__name__)
+
+SECONDS = 5  # between two looks at the device's numbers where there is no terminal to draw a bar on
+
+
+class Progress:
+    """A bar, a log line an epoch, a file for ``kfold-progress``, and event files where they are asked for."""
+
+    def __init__(self, training: Training, file: Path, tensorboard: Path | None) -> None:
+        self._training, self._file = training, file
+        self._told_at = -float("inf")
+        self._bar = _bar(training)
+        self._writer = _event_writer(tensorboard, training.position.epoch) if tensorboard else None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bar.close()
+        if self._writer:
+            self._writer.close()
+
+    def after_step(self) -> None:
+        """Count a step; now and then ask the device for the epoch's loss and accuracy so far."""
+        due = time.monotonic() - self._told_at >= SECONDS
+        if self._bar.update() or due:
+            self._training.check_finite()
+            numbers = _numbers(self._training)
+            self._bar.set_postfix_str(_words(numbers), refresh=False)
+        if due:
+            write_json(self._file, numbers)
+            self._told_at = time.monotonic()
+
+    def after_epoch(self, row: dict[str, Any]) -> None:
+        """Tell an epoch's row of the history."""
+        log.info("%s", _epoch_line(self._training, row))
+        if self._writer:
+            for name, value in row.items():
+                if isinstance(value, int | float):
+                    self._writer.add_scalar(name, value, row["epoch"])
+            self._writer.flush()
+
+
+def _bar(training: Training) -> tqdm:
+    steps = training.order.steps_per_epoch
+    return tqdm(
+        desc=f"fold {training.fold.number}",
+        total=training.recipe.epochs * steps,
+        initial=training.position.epoch * steps + training.position.step,
+        unit="step",
+        disable=None,
+        leave=False,
+        mininterval=0.5,
+        dynamic_ncols=True,
+        bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}",
+    )
+
+
+def _event_writer(folder: Path, epochs_done: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise KfoldError(
+            "tensorboard: true wants the package: pip install 'kfold_ens[tensorboard]'; or write false into config.yaml"
+        ) from None
+    return SummaryWriter(str(folder), purge_step=epochs_done + 1)
+
+
+def _numbers(training: Training) -> dict[str, Any]:
+    """Where training is; the seconds left are reckoned from the pace of this epoch and the epochs before."""
+    at, steps, epochs = training.position, training.order.steps_per_epoch, training.recipe.epochs
+    pace = at.seconds / at.step
+    whole = max([row["seconds"] for row in training.history[-3:]], default=pace * steps)
+    return {
+        "epoch": at.epoch + 1,
+        "epochs": epochs,
+        "step": at.step,
+        "steps": steps,
+        "loss": float(at.loss) / at.images,
+        "accuracy": float(at.correct) / at.images,
+        "images_per_second": at.images / at.seconds,
+        "seconds_left": pace * (steps - at.step) + whole * (epochs - at.epoch - 1),
+    }
+
+
+def _words(numbers: dict[str, Any]) -> str:
+    return (
+        f"epoch {numbers['epoch']}/{numbers['epochs']}, step {numbers['step']}/{numbers['steps']}, "
+        f"loss {numbers['loss']:.3f}, accuracy {numbers['accuracy']:.3f}, {numbers['images_per_second']:.0f} images/s"
+    )
+
+
+def _epoch_line(training: Training, row: dict[str, Any]) -> str:
+    return (
+        f"fold {training.fold.number}  epoch {row['epoch']}/{training.recipe.epochs}  lr {row['lr']:.2e}  "
+        f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}  "
+        f"validation loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}  "
+        f"{row['images_per_second']:.0f} images/s  {row['seconds']:.0f} s"
+    )

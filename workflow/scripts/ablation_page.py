@@ -1,0 +1,10 @@
+"""The report's page of recipes side by side."""
+
+import pandas as pd
+
+from kfold_ens.jobs import job
+from kfold_ens.report.ablation import write_ablation
+
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        write_ablation(pd.read_csv(snakemake.input[0]), snakemake.output[0])

@@ -1,0 +1,28 @@
+"""The report's pages of what combining gained, and of where the folds differ."""
+
+from kfold_ens.config import METHODS, Submission
+from kfold_ens.data.manifest import read_manifest
+from kfold_ens.data.pixels import PixelStore
+from kfold_ens.ensemble.metrics import known_labels
+from kfold_ens.exchange import read_logits
+from kfold_ens.files import read_json
+from kfold_ens.jobs import job
+from kfold_ens.report.ensemble import write_ensemble
+
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        files, params = snakemake.input, snakemake.params
+        write_ensemble(
+            metrics=read_json(files.metrics),
+            oof=list(map(read_logits, files.oof)),
+            test=list(map(read_logits, files.test)),
+            combined=dict(zip(METHODS, map(read_logits, files.methods), strict=True)),
+            label_of=known_labels(
+                read_manifest(files.manifest),
+                files.get("test_labels"),
+                Submission.model_validate_json(params.submission),
+                params.names,
+            ),
+            store=PixelStore(files.pixels, files.index),
+            outputs=dict(snakemake.output.items()),
+        )

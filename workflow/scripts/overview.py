@@ -1,0 +1,35 @@
+"""The report's first page, and its last."""
+
+import pandas as pd
+
+from kfold_ens.config import METHODS, Config, Recipe
+from kfold_ens.data.manifest import read_manifest
+from kfold_ens.ensemble.metrics import known_labels, summarize
+from kfold_ens.exchange import read_logits
+from kfold_ens.files import read_json
+from kfold_ens.jobs import job
+from kfold_ens.report.overview import write_overview, write_provenance
+
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        files, params, outputs = snakemake.input, snakemake.params, dict(snakemake.output.items())
+        run, recipe = Config.model_validate_json(params.run), Recipe.model_validate_json(params.recipe)
+        manifest = read_manifest(files.data[0])
+        label_of = known_labels(manifest, files.get("test_labels"), run.submission, run.submission_names)
+        metrics = summarize(
+            oof=dict(zip(params.folds, map(read_logits, files.oof), strict=True)),
+            test=dict(zip(params.folds, map(read_logits, files.test), strict=True)),
+            combined=dict(zip(METHODS, map(read_logits, files.methods), strict=False)),
+            label_of=label_of,
+        )
+        write_overview(
+            run=run,
+            recipe=recipe,
+            name=snakemake.wildcards.recipe,
+            metrics=metrics,
+            manifest=manifest,
+            classes=read_json(files.data[1]),
+            histories=dict(zip(params.folds, map(pd.read_csv, files.history), strict=True)),
+            outputs=outputs,
+        )
+        write_provenance(run, recipe, params.recipe_file, params.commit, files.data, files.model, outputs["provenance"])
