@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "training": SINGLE_FILES | {"data", "network"},
     "prediction": SINGLE_FILES | {"data", "network", "training"},
     "ensemble": SINGLE_FILES,
-    "report": SINGLE_FILES,
+    "report": SINGLE_FILES | {"data"},
 }
 WITHOUT_TORCH = ["config", "files", "exchange", "errors", "naming", "randomness", "jobs", "data", "ensemble", "report"]
 

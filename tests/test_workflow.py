@@ -7,79 +7,21 @@ import shutil
 import subprocess
 import sys
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import REPOSITORY, TINY_RECIPE, write_yaml
-from PIL import Image
+from conftest import REPOSITORY, write_yaml
+from projects import RECIPE, Project, new_project, write_colour
 from stages import smallest_sibling
 
 from kfold_ens.config import load_recipe
 
-WORKFLOW = ("Snakefile", "workflow", "profiles", "recipes", "environment.yml")
 LABELS = [str(number) for number in range(120)]  # as text they sort 0, 1, 10, 100, ...
 IMAGES_PER_CLASS = 6
 TEST_IMAGES = 150
-RECIPE = TINY_RECIPE | {
-    "augmentation": [{"kind": "resize"}],
-    "optimizer": {"kind": "adamw", "lr": 3e-3, "weight_decay": 0.01},
-    "epochs": 12,
-    "batch_size": 32,
-}
-
-
-@dataclass(frozen=True)
-class Project:
-    """A folder that a user runs snakemake in."""
-
-    folder: Path
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]  # a thread a training
-        return subprocess.run(command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-    def planned(self, *arguments: str) -> set[str]:
-        """The rules that a dry run would run."""
-        done = self.run("--dry-run", *arguments)
-        assert done.returncode == 0, done.stdout
-        return set(re.findall(r"^(\w+) +\d+$", done.stdout, re.MULTILINE)) - {"total"}
-
-    def edit(self, file: str, old: str, new: str) -> None:
-        path = self.folder / file
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new))
-
-    def configure(self, **values: object) -> None:
-        path = self.folder / "config.yaml"
-        write_yaml(path, yaml.safe_load(path.read_text()) | values)
-
-    def times(self, pattern: str) -> dict[str, int]:
-        return {str(path): path.stat().st_mtime_ns for path in sorted(self.folder.glob(pattern))}
-
-
-def new_project(folder: Path, recipe: dict, **config: object) -> Project:
-    for name in WORKFLOW:
-        copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy
-        copy(REPOSITORY / name, folder / name)
-    write_yaml(folder / "tiny.yaml", recipe)
-    write_yaml(folder / "config.yaml", {"recipe": "tiny.yaml", "num_folds": 2, "device": "cpu"} | config)
-    return Project(folder)
-
-
-def colour(label: str) -> np.ndarray:
-    """A colour of its own for each of 125 labels."""
-    number = int(label)
-    return np.array([number % 5, number // 5 % 5, number // 25]) * 60
-
-
-def write_colour(path: Path, label: str, random: np.random.Generator) -> None:
-    pixels = colour(label) + random.integers(0, 12, (16, 16, 3))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
 @pytest.fixture(scope="session")
@@ -163,6 +105,7 @@ def test_what_concerns_no_training_trains_nothing(project, arguments, expected):
         ("workflow/scripts/train.py", "from pathlib import Path", "# a comment\nfrom pathlib import Path"),
         ("workflow/rules/training.smk", "# Fine-tune", "# Fine-tune, as they say,"),
         ("workflow/report/workflow.rst", "Images split", "All images, split"),
+        ("workflow/rules/report.smk", "version=report_stage.VERSION", "version=report_stage.VERSION + 1"),
     ],
 )
 def test_comments_and_captions_train_nothing(project, file, old, new):
@@ -229,6 +172,17 @@ def test_the_report_follows_the_command_line(project):
     report = (project.folder / "results/report.html").read_text(encoding="utf-8")
     assert "<strong>vote</strong>" in report
     assert "<strong>average</strong>" not in report
+
+
+def test_a_report_of_one_fold_trains_nothing_and_says_so(project):
+    for path in project.folder.glob("results/tiny/fold1/*"):
+        path.unlink()
+    planned = project.planned("report")
+    assert {"overview", "report"} <= planned
+    assert planned.isdisjoint(TRAINING | {"ensemble_pages", "submission_page"})
+    done = project.run("report")
+    assert done.returncode == 0, done.stdout
+    assert "Only 1 of 2 folds are finished" in (project.folder / "results/report.html").read_text(encoding="utf-8")
 
 
 def test_other_recipes_keep_this_ones_results_and_use_the_same_folds(project):

@@ -4,51 +4,62 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kfold_ens.report import figures
-from kfold_ens.report.style import save
+from kfold_ens.report import figures, pages
 
 HOSTILE = ["<script>alert(1)</script>", "$x_", "a\nb", "é" * 200, '"quoted"']
 
 
 def history(epochs=3):
-    names = ("train_loss", "val_loss", "train_accuracy", "val_accuracy", "lr", "images_per_second")
+    names = [name for columns in figures.CURVES.values() for name in columns]
     return pd.DataFrame({"epoch": range(1, epochs + 1)} | {name: np.linspace(0.1, 0.9, epochs) for name in names})
 
 
-def many(classes):
+def counts_of(classes):
     train = pd.DataFrame({"image_id": range(2 * len(classes)), "label": [*classes] * 2})
     folds = pd.DataFrame({"image_id": range(2 * len(classes)), "fold": ["0", "1"] * len(classes)})
     return figures.class_counts(train, folds, classes)
 
 
+ROWS = pd.DataFrame({"name": HOSTILE, "value": 0.5, "low": 0.4, "high": [0.6, 0.5, 0.7, 0.6, 0.9]})
+BINS = pd.DataFrame({"confidence": [0.2, 0.9], "accuracy": [0.0, 1.0], "images": [1, 9]})
+SIZES = pd.DataFrame({"split": ["train", "train", "test"], "width": [8, 5000, 8], "height": [9, 1, 8]})
+HUNDRED = [str(each) for each in range(100)]
 FIGURES = {
-    "curves": lambda: figures.training_curves({0: history(), 4: history(1)}),
-    "counts": lambda: many(HOSTILE),
-    "counts of 100": lambda: many([str(each) for each in range(100)]),
-    "confusion": lambda: figures.confusion(np.diag([3, 0, 2, 1, 5]), HOSTILE),
-    "confusion of 100": lambda: figures.confusion(np.eye(100, dtype=int), [str(each) for each in range(100)]),
-    "reliability": lambda: figures.reliability(np.array([0.2, 0.9, 1.0]), np.array([False, True, True])),
+    "curves": lambda: figures.training_curves({0: history(), 4: history(1)}, {0: 2, 4: 1})["Accuracy"],
+    "counts": lambda: counts_of(HOSTILE),
+    "counts of 100": lambda: counts_of(HUNDRED),
+    "sizes": lambda: figures.image_sizes(SIZES),
+    "reliability": lambda: figures.reliability(BINS, "Out of fold"),
+    "intervals": lambda: figures.intervals(ROWS, "Accuracy", "accuracy", zero=True),
+    "agreement": lambda: figures.agreement(np.array([[1, 0.9], [0.9, 1]])),
+    "agreement of equals": lambda: figures.agreement(np.ones((3, 3))),
+    "majorities": lambda: figures.majorities(pd.Series([5, 5, 3]), 5),
+    "predictions": lambda: figures.predicted_counts(pd.Series(HOSTILE[:1]), pd.Series(HOSTILE), HOSTILE),
 }
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_is_vector_graphics_without_scripts_and_the_same_twice(name, tmp_path):
-    for copy in ("one.svg", "two.svg"):
-        save(FIGURES[name](), tmp_path / copy)
-    content = (tmp_path / "one.svg").read_bytes()
-    assert ElementTree.fromstring(content).tag.endswith("svg")
-    assert b"<script" not in content
-    assert content == (tmp_path / "two.svg").read_bytes()
+def test_a_figure_is_vector_graphics_with_words_and_the_same_twice(name):
+    one, two = (pages.figure(FIGURES[name](), 'the "words"') for _ in range(2))
+    assert one == two
+    shown = ElementTree.fromstring(one)
+    assert (shown.tag, shown.get("role"), shown.get("aria-label")) == ("figure", "img", 'the "words"')
+    assert shown[0].tag.endswith("svg")
+    assert "<script" not in one
 
 
-def test_the_best_epoch_is_marked():
-    accuracy = figures.training_curves({0: history().assign(val_accuracy=[0.5, 0.8, 0.7])}).axes[1]
-    assert [line.get_xydata().tolist() for line in accuracy.lines if line.get_marker() == "o"] == [[[2, 0.8]]]
+def test_the_chosen_epoch_is_marked_in_loss_and_accuracy():
+    drawn = figures.training_curves({0: history().assign(val_accuracy=[0.5, 0.8, 0.7])}, {0: 2})
+    for title, expected in {"Accuracy": [[2, 0.8]], "Loss": [[2, 0.5]], "Seconds an epoch": None}.items():
+        dots = [line.get_xydata().tolist() for line in drawn[title].axes[0].lines if line.get_marker() == "o"]
+        assert dots == ([expected] if expected else [])
 
 
-def test_the_calibration_error_is_the_mean_gap_of_its_bins():
-    confidence, right = np.array([0.95, 0.95, 0.65, 1.0]), np.array([True, False, True, True])
-    gaps = [2 * abs(0.5 - 0.95), abs(1 - 0.65), abs(1 - 1.0)]  # in 15 bins 0.95 lies in the last, as 1.0 does
-    last = abs((2 - 0.95 - 0.95 - 1.0) + 0)
-    assert figures.calibration_error(confidence, right) == pytest.approx((gaps[1] + last) / 4)
-    assert figures.calibration_error(np.array([0.5, 0.5]), np.array([True, False])) == 0
+@pytest.mark.parametrize("classes", [HOSTILE, HUNDRED])
+def test_a_confusion_matrix_holds_what_was_counted(classes):
+    counts = np.diag(np.arange(1, len(classes) + 1))
+    counts[0, 1] = 3
+    spec = figures.confusion(counts, classes).to_dict()
+    cells = {(cell["true"], cell["predicted"]): cell["images"] for cell in next(iter(spec["datasets"].values()))}
+    wanted = {(label, label): place + 1 for place, label in enumerate(classes)} | {(classes[0], classes[1]): 3}
+    assert cells == wanted

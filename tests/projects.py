@@ -1,0 +1,73 @@
+"""Projects as their users have them: a folder with the workflow, a configuration and images, to run Snakemake in."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from conftest import REPOSITORY, TINY_RECIPE, write_yaml
+from PIL import Image
+
+WORKFLOW = ("Snakefile", "workflow", "profiles", "recipes", "environment.yml")
+RECIPE = TINY_RECIPE | {
+    "augmentation": [{"kind": "resize"}],
+    "optimizer": {"kind": "adamw", "lr": 3e-3, "weight_decay": 0.01},
+    "epochs": 12,
+    "batch_size": 32,
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder that a user runs snakemake in."""
+
+    folder: Path
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]  # a thread a training
+        return subprocess.run(command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def planned(self, *arguments: str) -> set[str]:
+        """The rules that a dry run would run."""
+        done = self.run("--dry-run", *arguments)
+        assert done.returncode == 0, done.stdout
+        return set(re.findall(r"^(\w+) +\d+$", done.stdout, re.MULTILINE)) - {"total"}
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.folder / file
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    def configure(self, **values: object) -> None:
+        path = self.folder / "config.yaml"
+        write_yaml(path, yaml.safe_load(path.read_text()) | values)
+
+    def times(self, pattern: str) -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in sorted(self.folder.glob(pattern))}
+
+
+def new_project(folder: Path, recipe: dict, **config: object) -> Project:
+    for name in WORKFLOW:
+        copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy
+        copy(REPOSITORY / name, folder / name)
+    write_yaml(folder / "tiny.yaml", recipe)
+    write_yaml(folder / "config.yaml", {"recipe": "tiny.yaml", "num_folds": 2, "device": "cpu"} | config)
+    return Project(folder)
+
+
+def colour(label: str) -> np.ndarray:
+    """A colour of its own for each of 125 labels."""
+    number = int(label)
+    return np.array([number % 5, number // 5 % 5, number // 25]) * 60
+
+
+def write_colour(path: Path, label: str, random: np.random.Generator) -> None:
+    pixels = colour(label) + random.integers(0, 12, (16, 16, 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)

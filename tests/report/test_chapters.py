@@ -1,0 +1,185 @@
+"""The report's pages of made-up runs: they work for few and many, and their numbers are those of the logits."""
+
+from __future__ import annotations
+
+import io
+import os
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import softmax
+from scipy.stats import norm
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_score, recall_score
+from synthetic import make_run, write_pages
+
+HUNDRED = [f"class {number}" for number in range(100)]
+HOSTILE = ["<img src=x onerror=alert(1)>", "\"quoted\" & 'single'", "x" * 200, "$a_1", "{{ 7 * 7 }}", "a, b\nc"]
+RUNS = {
+    "two classes": lambda folder: make_run(folder, ["no", "yes"], ["no", "yes"] * 20, ["no", "yes"] * 5),
+    "a hundred": lambda folder: make_run(folder, HUNDRED, HUNDRED * 10, HUNDRED),
+    "hostile names": lambda folder: make_run(folder, HOSTILE, HOSTILE * 10, HOSTILE),
+    "one fold of five": lambda folder: make_run(folder, ["a", "b"], ["a", "b"] * 20, ["a"] * 5, finished=[2]),
+    "no test labels": lambda folder: make_run(folder, ["a", "b"], ["a", "b"] * 20, ["a"] * 5, labelled=False),
+    "one test image": lambda folder: make_run(folder, ["a", "b", "c"], ["a", "b", "c"] * 20, ["b"]),
+    "twenty folds": lambda folder: make_run(folder, ["a", "b"], ["a", "b"] * 40, ["a", "b"], num_folds=20),
+}
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def reported(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    run = RUNS[request.param](folder)
+    pages = write_pages(run, folder)
+    return run, {name: open(path, encoding="utf-8").read() for name, path in pages.items()}
+
+
+def table(page: str, number: int = 0) -> pd.DataFrame:
+    shown = pd.read_html(
+        io.StringIO(page), match=".+", flavor="lxml", keep_default_na=False, attrs={"class": "sortable"}
+    )[number]
+    return shown.rename(columns=lambda name: "" if name.startswith("Unnamed") else name)
+
+
+def numbers(column: pd.Series) -> np.ndarray:
+    return pd.to_numeric(column.astype(str).str.replace(",", "")).to_numpy(dtype=float)
+
+
+def out_of_fold(run):
+    ids = np.concatenate([logits.image_id for logits in run.oof.values()])
+    values = np.concatenate([logits.values for logits in run.oof.values()])
+    return [run.label_of[image_id] for image_id in ids], [run.classes[column] for column in values.argmax(axis=1)]
+
+
+def wilson(accuracy: float, images: int) -> tuple[float, float]:
+    """Wilson 1927, as Brown, Cai and DasGupta 2001 write it."""
+    z = norm.ppf(0.975)
+    centre = (accuracy + z**2 / (2 * images)) / (1 + z**2 / images)
+    half = z / (1 + z**2 / images) * np.sqrt(accuracy * (1 - accuracy) / images + z**2 / (4 * images**2))
+    return centre - half, centre + half
+
+
+def cell(truth, predicted) -> str:
+    accuracy = accuracy_score(truth, predicted)
+    low, high = wilson(accuracy, len(truth))
+    return f"{accuracy:.4f} ({low:.4f} to {high:.4f})"
+
+
+def test_every_page_is_there(reported):
+    run, pages = reported
+    always = {"overview", "score", "data", "examples", "views", "curves", "confusion", "classes", "pairs", "mistakes"}
+    whole = {"combinations", "agreement", "calibration", "submission"} if run.whole else set()
+    assert set(pages) == always | {"labels"} | whole | {f"fold{fold}" for fold in run.oof}
+
+
+def test_no_name_becomes_anything_but_text(reported):
+    _, pages = reported
+    assert not [name for name, page in pages.items() if "<img src=x" in page or ">49<" in page]
+
+
+def test_unfinished_folds_are_said(reported):
+    run, pages = reported
+    for name in ("overview", "score", "curves", "confusion", "classes", "pairs", "mistakes", "labels"):
+        assert (f"Only {len(run.oof)} of 5 folds" in pages[name]) == (not run.whole)
+
+
+def test_the_overview_is_accuracy_with_wilsons_interval(reported):
+    run, pages = reported
+    shown = table(pages["overview"]).set_index("")
+    truth, predicted = out_of_fold(run)
+    assert shown.loc["all folds", "out of fold"] == cell(truth, predicted)
+    tests = {f"fold {fold}": logits for fold, logits in run.test.items()}
+    tests |= {{"average": "average (handed in)"}.get(name, name): logits for name, logits in run.combined.items()}
+    for name, logits in tests.items():
+        labels = [run.label_of[image_id] for image_id in logits.image_id]
+        wanted = cell(labels, np.array(run.classes)[logits.values.argmax(axis=1)]) if all(labels) else "labels unknown"
+        assert shown.loc[name, "test"] == wanted
+    for fold, logits in run.oof.items():
+        labels = [run.label_of[image_id] for image_id in logits.image_id]
+        assert shown.loc[f"fold {fold}", "out of fold"] == cell(labels, logits.predictions())
+    headline = shown.loc["average (handed in)", "test"] if run.whole else "labels unknown"
+    headline = shown.loc["all folds", "out of fold"] if headline == "labels unknown" else headline
+    assert f">{headline.split()[0]}</strong>" in pages["score"]
+
+
+def test_classes_are_scored_as_scikit_learn_does(reported):
+    run, pages = reported
+    truth, predicted = out_of_fold(run)
+    shown = table(pages["classes"])
+    names = [" ".join(name.split()) for name in run.classes]
+    rows = [names.index(name) for name in shown["class"].astype(str)]
+    options = {"labels": list(run.classes), "average": None, "zero_division": np.nan}
+    for column, score in {"recall": recall_score, "precision": precision_score}.items():
+        wanted = score(truth, predicted, **options)[rows]
+        assert numbers(shown[column]) == pytest.approx(wanted, abs=5e-5, nan_ok=True)
+    assert numbers(shown["recall"]).tolist() == sorted(numbers(shown["recall"]))
+
+
+def test_confused_pairs_are_those_of_the_confusion_matrix(reported):
+    run, pages = reported
+    truth, predicted = out_of_fold(run)
+    counts = confusion_matrix(truth, predicted, labels=list(run.classes))
+    wrong = np.sort((counts - np.diag(np.diag(counts))).ravel())[::-1]
+    shown = table(pages["pairs"])
+    assert numbers(shown["images"]).tolist() == wrong[wrong > 0][:30].tolist()
+    assert f"{np.trace(counts):,} of {counts.sum():,} images are predicted right" in pages["confusion"]
+
+
+def test_gains_are_paired(reported):
+    run, pages = reported
+    if not run.whole or not all(run.label_of.values()):
+        assert "combinations" not in pages or "labels of the test images are unknown" in pages["combinations"]
+        return
+    members = {"one fold": run.test[0], **run.combined}
+    labels = [run.label_of[image_id] for image_id in run.test[0].image_id]
+    right = {name: np.array(run.classes)[each.values.argmax(axis=1)] == labels for name, each in members.items()}
+    shown = table(pages["combinations"], 1).set_index("")
+    for other, some in combinations(right, 2):
+        b, c, n = (right[some] & ~right[other]).sum(), (right[other] & ~right[some]).sum(), len(labels)
+        row = numbers(shown.loc[f"{some} − {other}"])
+        assert row[0] == pytest.approx((b - c) / n, abs=5e-5)
+        middle, half = (b - c) / (n + 2), 1.959964 * np.sqrt(b + c + 1 - (b - c) ** 2 / (n + 2)) / (n + 2)
+        assert row[1:] == pytest.approx([middle - half, middle + half], abs=1e-4)
+
+
+def test_calibration_is_recomputed(reported):
+    run, pages = reported
+    if not run.whole:
+        return
+    shown = table(pages["calibration"]).set_index("")["expected calibration error"]
+    sets = {"out of fold": list(run.oof.values()), "test images, average": [run.combined["average"]]}
+    for name, parts in sets.items():
+        probabilities = np.concatenate([softmax(part.values, axis=1) for part in parts])
+        ids = np.concatenate([part.image_id for part in parts])
+        right = np.array([run.label_of[each] for each in ids]) == np.array(run.classes)[probabilities.argmax(axis=1)]
+        if all(run.label_of[each] for each in ids):
+            bins = np.minimum((probabilities.max(axis=1) * 15).astype(int), 14)
+            gaps = [abs((right[bins == each] - probabilities.max(axis=1)[bins == each]).sum()) for each in range(15)]
+            assert float(shown[name]) == pytest.approx(sum(gaps) / len(ids), abs=5e-5)
+        else:
+            assert name not in shown
+
+
+def test_agreement_is_counted(reported):
+    run, pages = reported
+    if run.whole:
+        predicted = np.stack([logits.values.argmax(axis=1) for logits in run.test.values()])
+        alike = (predicted == predicted[0]).all(axis=0)
+        assert f"folds predict {alike.sum():,} of {len(alike):,} test images alike" in pages["agreement"]
+
+
+def test_the_intervals_cover_as_often_as_they_say():
+    random = np.random.default_rng(0)
+    for accuracy, images in ((0.95, 360), (0.8, 50)):
+        seen = random.binomial(images, accuracy, 20_000) / images
+        low, high = wilson(seen, images)
+        assert 0.93 < ((low <= accuracy) & (accuracy <= high)).mean() < 0.975
+
+
+@pytest.mark.slow
+def test_a_hundred_classes_of_21000_images_fit_into_15_megabytes(tmp_path):
+    train = HUNDRED * 187
+    run = make_run(tmp_path, HUNDRED, train, HUNDRED * 23, side=224)  # of noise, which compresses worse than any photo
+    size = sum(os.path.getsize(path) for path in write_pages(run, tmp_path).values())
+    assert size * 4 / 3 + 3e6 < 15e6  # in base64, and Snakemake's own part
