@@ -43,7 +43,7 @@ def _row(folder: Path, recipe: str, fold: int) -> dict[str, str]:
         last, best = history.iloc[-1], history["val_accuracy"].max()
         row |= {"held-out": f"{last['val_accuracy']:.4f} (best {best:.4f})"}
         if not live:
-            row |= {"epoch": str(last["epoch"]), "images/s": f"{last['images_per_second']:.0f}"}
+            row |= {"epoch": str(int(last["epoch"])), "images/s": f"{last['images_per_second']:.0f}"}
             row |= {"loss": f"{last['train_loss']:.3f}", "accuracy": f"{last['train_accuracy']:.3f}"}
     return {name: row.get(name, "") for name in COLUMNS}
 

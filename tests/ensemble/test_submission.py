@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kfold_ens.config import Submission
-from kfold_ens.ensemble.submission import build_submission
+from kfold_ens.ensemble.submission import build_submission, check_submission
 from kfold_ens.errors import KfoldError
 from kfold_ens.exchange import Logits
 from kfold_ens.files import read_table, write_table
@@ -85,3 +85,33 @@ def test_logits_of_other_images_are_refused(others):
     different = "\n".join(f"  test/{name}" for name in sorted({"a.png", "b.png"} ^ set(others)))
     with pytest.raises(KfoldError, match=f"predict again:\n{different}$"):
         build_submission(logits, table_of(["a.png", "b.png"]), Submission(), "path")
+
+
+# --- checked once more -----------------------------------------------------------------------------------
+
+NAMES = ["a", "b", "c"]
+RIGHT = "image_name,pred_label\na,1\nb,2\nc,1\n"
+
+
+def checked(tmp_path, text):
+    (tmp_path / "submission.csv").write_text(text)
+    return check_submission(str(tmp_path / "submission.csv"), table_of(NAMES), ("1", "2"), Submission(), "path")
+
+
+def test_what_was_found_right_is_said(tmp_path):
+    assert "there are 3 rows, one for each test image" in checked(tmp_path, RIGHT)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "finding"),
+    [
+        ("image_name", "name", "the header is image_name,pred_label"),
+        ("c,1\n", "", "there are 3 rows"),
+        ("c,1", "d,1", "no image is missing, and none is foreign"),
+        ("c,1", "a,1", "no image is there twice"),
+        ("b,2", "b,3", "every label is one of the 2 training classes"),
+    ],
+)
+def test_a_submission_that_does_not_fit_is_refused(old, new, finding, tmp_path):
+    with pytest.raises(KfoldError, match=finding):
+        checked(tmp_path, RIGHT.replace(old, new))

@@ -1,0 +1,66 @@
+"""``kfold-progress`` reads what folds leave behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from kfold_ens import progress
+from kfold_ens.files import write_json, write_table
+
+LIVE = {"epoch": 2, "epochs": 4, "step": 5, "steps": 10, "loss": 0.5, "accuracy": 0.75}
+LIVE |= {"images_per_second": 99.6, "seconds_left": 3725}
+EPOCHS = [
+    {"epoch": 1, "train_loss": 2.0, "train_accuracy": 0.5, "val_accuracy": 0.9, "images_per_second": 80.0},
+    {"epoch": 2, "train_loss": 1.0, "train_accuracy": 0.6, "val_accuracy": 0.8, "images_per_second": 90.0},
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for fold in (0, 2):
+        write_table(tmp_path / f"results/tiny/fold{fold}/history.csv", pd.DataFrame(EPOCHS))
+    (tmp_path / "results/tiny/fold0/model.safetensors").touch()
+    for fold in (2, 10):
+        write_json(tmp_path / f"state/tiny/fold{fold}/progress.json", LIVE)
+    past = time.time() - 2 * progress.STALE
+    os.utime(tmp_path / "state/tiny/fold10/progress.json", (past, past))
+    return tmp_path
+
+
+def test_a_row_for_every_fold_that_has_begun(folder):
+    rows = {row["fold"]: row for row in progress.fold_rows(folder)}
+    assert list(rows) == ["0", "2", "10"]
+    assert [row["is"] for row in rows.values()] == ["finished", "training", "stopped"]
+    assert rows["0"] | {"recipe": ""} == {
+        "recipe": "",
+        "fold": "0",
+        "is": "finished",
+        "epoch": "2",
+        "loss": "1.000",
+        "accuracy": "0.600",
+        "held-out": "0.8000 (best 0.9000)",
+        "images/s": "90",
+        "left": "",
+    }
+    live = {"epoch": "1.5/4", "loss": "0.500", "accuracy": "0.750", "images/s": "100", "left": "1:02:05"}
+    assert {name: rows["2"][name] for name in live} == live
+    assert rows["10"]["held-out"] == ""
+
+
+def test_a_file_that_vanishes_or_is_no_json_is_no_fault(folder):
+    (folder / "state/tiny/fold2/progress.json").write_text("{")
+    assert len(progress.fold_rows(folder)) == 3
+
+
+def test_the_command_prints_a_table_or_says_why_there_is_none(folder, tmp_path_factory, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["kfold-progress", str(folder)])
+    progress.main()
+    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[1:]][1] == ["tiny", "2", "training"]
+    monkeypatch.setattr(sys, "argv", ["kfold-progress", str(tmp_path_factory.mktemp("empty"))])
+    progress.main()
+    assert "No fold has begun" in capsys.readouterr().out

@@ -1,0 +1,67 @@
+"""What training tells while it goes on."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from stages import make_stage, signals_kept, training_recipe
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from kfold_ens.errors import KfoldError
+from kfold_ens.files import read_json
+from kfold_ens.progress import fold_rows
+from kfold_ens.training import fold as training_of_a_fold
+from kfold_ens.training import progress
+from kfold_ens.training.evaluation import Compute
+from kfold_ens.training.fold import train_fold
+
+RECIPE = training_recipe(epochs=3)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    return make_stage(tmp_path_factory.mktemp("stage"), {"dark": 12, "light": 12})
+
+
+def train(stage, folder, **keywords):
+    results, state = folder / "results/tiny/fold1", folder / "state/tiny/fold1"
+    files = {"history_file": results / "history.csv", "model_file": results / "model.safetensors"}
+    compute = Compute(torch.device("cpu"), None, 0)
+    with signals_kept():
+        train_fold(RECIPE, stage.fold(), None, compute, 60, state, **files, version=1, **keywords)
+    return files
+
+
+def test_it_can_be_followed_from_outside(stage, tmp_path, monkeypatch):
+    seen = []
+    after_step = progress.Progress.after_step
+
+    def watched(self):
+        after_step(self)
+        seen.append((read_json(tmp_path / "state/tiny/fold1/progress.json"), *fold_rows(tmp_path)))
+
+    monkeypatch.setattr(progress, "SECONDS", 0)
+    monkeypatch.setattr(training_of_a_fold.Progress, "after_step", watched)
+    train(stage, tmp_path)
+    assert [(told["epoch"], told["step"]) for told, _ in seen] == [
+        (epoch, step) for epoch in (1, 2, 3) for step in (1, 2)
+    ]
+    assert all(row["is"] == "training" and row["left"] for _, row in seen)
+    assert [told["seconds_left"] for told, _ in seen][-1] == 0
+    assert [row["is"] for row in fold_rows(tmp_path)] == ["finished"]
+
+
+def test_tensorboard_is_told_the_history(stage, tmp_path):
+    train(stage, tmp_path, tensorboard=tmp_path / "events")
+    events = EventAccumulator(str(tmp_path / "events")).Reload()
+    assert {"train_loss", "val_accuracy", "lr"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("val_accuracy")] == [1, 2, 3]
+
+
+def test_without_tensorboard_it_is_refused_before_training(stage, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(KfoldError, match="pip install"):
+        train(stage, tmp_path, tensorboard=tmp_path / "events")
+    assert not list(tmp_path.rglob("history.csv"))
