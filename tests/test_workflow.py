@@ -166,6 +166,7 @@ def test_test_labels_are_checked_before_training_and_change_only_the_scores(proj
     assert "train_fold" not in re.sub(r"^train_fold\d +\d$", "", done.stdout, flags=re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_report_follows_the_command_line(project):
     done = project.run("report", "--config", "ensemble=vote")
     assert done.returncode == 0, done.stdout
@@ -174,6 +175,7 @@ def test_the_report_follows_the_command_line(project):
     assert "<strong>average</strong>" not in report
 
 
+@pytest.mark.slow
 def test_a_report_of_one_fold_trains_nothing_and_says_so(project):
     for path in project.folder.glob("results/tiny/fold1/*"):
         path.unlink()

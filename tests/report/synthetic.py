@@ -134,8 +134,7 @@ def write_pages(run: Run, folder: Path) -> dict[str, str]:
     shown = Shown(np.zeros((2, 8, 8, 3), np.uint8), np.full((2, len(run.classes)), 1 / len(run.classes)))
     write_views([shown], run.classes, outputs["views"])
     write_curves(histories, run.recipe, run.config.num_folds, outputs["curves"])
-    for fold in run.oof:
-        write_fold(fold, history(), run.recipe, outputs[f"fold{fold}"])
+    write_fold(next(iter(run.oof)), history(), run.recipe, outputs["fold"])
     write_errors(list(run.oof.values()), run.label_of, run.config.num_folds, run.store, outputs)
     if run.whole:
         oof, test = list(run.oof.values()), list(run.test.values())
