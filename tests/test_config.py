@@ -186,6 +186,12 @@ def test_a_recipe_that_is_no_yaml_is_refused(tmp_path, content):
         load_recipe(tmp_path / "mine.yaml")
 
 
+def test_a_key_that_is_there_twice_is_refused(tmp_path):
+    (tmp_path / "mine.yaml").write_text("head: {kind: linear}\nepochs: 1\nhead: {kind: linear, dropout: 0.5}\n")
+    with pytest.raises(ConfigError, match="head is there twice"):
+        load_recipe(tmp_path / "mine.yaml")
+
+
 def test_a_recipe_is_found_by_name_or_path(in_folder):
     known = write_yaml(in_folder / "recipes" / "known.yaml", TINY_RECIPE)
     mine = write_yaml(in_folder / "my recipes" / "mine.yml", TINY_RECIPE)

@@ -114,3 +114,13 @@ def test_the_networks_input_is_between_0_and_1_or_normalised(normalize):
         expected = (expected - mean) / std
     torch.testing.assert_close(inputs, expected.float())
     assert inputs.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_of_a_very_long_image_only_the_middle_is_enlarged():
+    image = torch.zeros(3, 2, 5000, dtype=torch.uint8)
+    image[:, :, 2490:2510] = 200
+    view = build_evaluation_view(image_slot("center_crop", size=10, resize=20))
+    enlarged = []
+    view.transforms[1].register_forward_pre_hook(lambda _, arguments: enlarged.append(tuple(arguments[0].shape)))
+    shown = view(image)
+    assert (tuple(shown.shape), shown.unique().tolist(), enlarged) == ((3, 10, 10), [200], [(3, 2, 8)])

@@ -65,7 +65,7 @@ def class_counts(train: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str
     """Training images of every class, stacked by fold."""
     labels = train.merge(folds, on="image_id")
     counts = labels.groupby(["label", "fold"]).size().unstack(fill_value=0).reindex(classes)
-    figure, axis = plt.subplots(figsize=(10, 4))
+    figure, axis = plt.subplots(figsize=(_width(classes), 4))
     bottom = np.zeros(len(classes))
     for place, fold in enumerate(counts):
         colour = style.COLOURS[place % len(style.COLOURS)]
@@ -93,6 +93,11 @@ def image_sizes(manifest: pd.DataFrame) -> Figure:
     axis.set_ylim(bottom=0)
     axis.legend(loc="lower right", markerscale=0.7)
     return figure
+
+
+def _width(classes: Sequence[str]) -> float:
+    """Inches for so many classes along an axis."""
+    return min(10, max(5.8, 2 + 0.3 * len(classes)))
 
 
 def _name_classes(axis: Axes, classes: Sequence[str]) -> None:
@@ -190,7 +195,7 @@ def intervals(rows: pd.DataFrame, title: str, unit: str, zero: bool = False) -> 
     """A dot and its 95% interval for each row of ``name, value, low, high``, the first on top; rows without a value
     are left out."""
     rows = rows.dropna(subset=["value"])
-    figure, axis = plt.subplots(figsize=(8, 1 + 0.34 * len(rows)))
+    figure, axis = plt.subplots(figsize=(5.8, 1 + 0.34 * len(rows)))
     places = np.arange(len(rows))[::-1]
     reach = np.array([rows["value"] - rows["low"], rows["high"] - rows["value"]], dtype=float).clip(0)
     axis.errorbar(rows["value"], places, xerr=reach, fmt="o", capsize=3)
@@ -248,7 +253,7 @@ def majorities(sizes: pd.Series, folds: int) -> Figure:
 
 def predicted_counts(predicted: pd.Series, train: pd.Series, classes: Sequence[str]) -> Figure:
     """The share of each class among the predictions, beside its share of the training images."""
-    figure, axis = plt.subplots(figsize=(10, 4))
+    figure, axis = plt.subplots(figsize=(_width(classes), 4))
     for place, (name, labels) in enumerate({"training images": train, "predictions": predicted}.items()):
         shares = labels.value_counts(normalize=True).reindex(classes, fill_value=0)
         axis.bar(np.arange(len(classes)) + 0.4 * place - 0.2, shares, 0.4, color=style.COLOURS[place], label=name)

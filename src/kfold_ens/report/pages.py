@@ -100,7 +100,7 @@ def table(frame: pd.DataFrame, caption: str = "") -> Markup:
 
 def _cell(value: Any, number: bool) -> dict[str, Any]:
     if isinstance(value, tuple):
-        return {"pictures": value, "kind": "short"}
+        return {"pictures": value, "kind": "pictures"}
     if not number:
         return {"text": value, "kind": "short" if len(str(value)) <= SHORT else ""}
     if pd.isna(value):

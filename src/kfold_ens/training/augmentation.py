@@ -15,6 +15,7 @@ from kfold_ens import config
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LONGEST = 4  # times its short side: what is kept of an image before its middle is cut out
 
 
 def _resize(step: config.Resize, size: int) -> v2.Transform:
@@ -102,7 +103,13 @@ def _squash(image: config.Squash) -> v2.Transform:
 
 
 def _center_crop(image: config.CenterCrop) -> v2.Transform:
-    return v2.Compose([v2.Resize(image.resize, antialias=True), v2.CenterCrop(image.size)])
+    return v2.Compose([v2.Lambda(_middle), v2.Resize(image.resize, antialias=True), v2.CenterCrop(image.size)])
+
+
+def _middle(image_chw: Tensor) -> Tensor:
+    """The middle of a very long image, of which the crop takes a part: enlarged as a whole it would fill the memory."""
+    height, width = image_chw.shape[-2:]
+    return v2.functional.center_crop(image_chw, [min(height, LONGEST * width), min(width, LONGEST * height)])
 
 
 EVALUATION_VIEWS: dict[str, Callable[..., v2.Transform]] = {"squash": _squash, "center_crop": _center_crop}
