@@ -31,6 +31,7 @@ localrules:
     ensemble_pages,
     submission_page,
     overview,
+    provenance,
     ablation_page,
     report,
 

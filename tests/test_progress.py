@@ -35,7 +35,7 @@ def folder(tmp_path):
 def test_a_row_for_every_fold_that_has_begun(folder):
     rows = {row["fold"]: row for row in progress.fold_rows(folder)}
     assert list(rows) == ["0", "2", "10"]
-    assert [row["is"] for row in rows.values()] == ["finished", "training", "stopped"]
+    assert [row["is"] for row in rows.values()] == ["finished", "training", "silent for 2 min"]
     assert rows["0"] | {"recipe": ""} == {
         "recipe": "",
         "fold": "0",

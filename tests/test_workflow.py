@@ -177,8 +177,7 @@ def test_the_report_follows_the_command_line(project):
 
 @pytest.mark.slow
 def test_a_report_of_one_fold_trains_nothing_and_says_so(project):
-    for path in project.folder.glob("results/tiny/fold1/*"):
-        path.unlink()
+    (project.folder / "results/tiny/fold1/model.safetensors").unlink()  # as where fold 1 was stopped on its second time
     planned = project.planned("report")
     assert {"overview", "report"} <= planned
     assert planned.isdisjoint(TRAINING | {"ensemble_pages", "submission_page"})

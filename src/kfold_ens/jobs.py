@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -69,7 +70,17 @@ def snakemake_report(snakefile: str, config: dict[str, Any], targets: list[str],
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
         yaml.safe_dump(config, file)
         file.flush()
-        options = ["--snakefile", snakefile, "--configfile", file.name, "--report", path]
+        style = Path(snakefile).parent / "workflow" / "report" / "style.css"
+        options = [
+            "--snakefile",
+            snakefile,
+            "--configfile",
+            file.name,
+            "--report",
+            path,
+            "--report-stylesheet",
+            str(style),
+        ]
         command = [sys.executable, "-m", "snakemake", *targets, *options]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:

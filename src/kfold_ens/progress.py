@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ import pandas as pd
 
 from kfold_ens.files import read_json
 
-STALE = 60  # seconds after which a fold that says nothing is no longer in training
+STALE = 60  # seconds: a fold in training says something every five, but while it evaluates
+DAY = 24 * 3600
 COLUMNS = ["recipe", "fold", "is", "epoch", "loss", "accuracy", "held-out", "images/s", "left"]
 
 
@@ -30,8 +33,11 @@ def main() -> None:
 def fold_rows(folder: Path) -> list[dict[str, str]]:
     """A row for every fold with a history or a saved progress, by recipe and fold."""
     files = [*folder.glob("results/*/fold*/history.csv"), *folder.glob("state/*/fold*/progress.json")]
-    folds = {(file.parts[-3], int(file.parts[-2].removeprefix("fold"))) for file in files}
-    return [_row(folder, recipe, fold) for recipe, fold in sorted(folds)]
+    folds = {(file.parts[-3], re.fullmatch(r"fold(\d+)", file.parts[-2])) for file in files}
+    return [
+        _row(folder, recipe, fold)
+        for recipe, fold in sorted({(recipe, int(name[1])) for recipe, name in folds if name})
+    ]
 
 
 def _row(folder: Path, recipe: str, fold: int) -> dict[str, str]:
@@ -59,9 +65,10 @@ def _read(reader: Any, path: Path) -> Any:
 def _state(folder: Path, place: str) -> str:
     if (folder / "results" / place / "model.safetensors").is_file():
         return "finished"
-    progress = folder / "state" / place / "progress.json"
-    told = progress.stat().st_mtime if progress.is_file() else 0
-    return "training" if time.time() - told < STALE else "stopped"
+    silent = time.time() - (_read(os.path.getmtime, folder / "state" / place / "progress.json") or 0)
+    if silent < STALE:
+        return "training"
+    return f"silent for {silent / 60:.0f} min" if silent < DAY else "stopped"
 
 
 def _live_cells(live: dict[str, Any]) -> dict[str, str]:

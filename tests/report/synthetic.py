@@ -132,7 +132,7 @@ def write_pages(run: Run, folder: Path) -> dict[str, str]:
     write_overview(run.config, run.recipe, "tiny", run.metrics, run.manifest, run.classes, histories, outputs)
     write_data(run.manifest, run.folds, run.classes, run.store, outputs)
     shown = Shown(np.zeros((2, 8, 8, 3), np.uint8), np.full((2, len(run.classes)), 1 / len(run.classes)))
-    write_views([shown], run.classes, outputs["views"])
+    write_views([shown], 0, run.classes, outputs["views"])
     write_curves(histories, run.recipe, run.config.num_folds, outputs["curves"])
     write_fold(next(iter(run.oof)), history(), run.recipe, outputs["fold"])
     write_errors(list(run.oof.values()), run.label_of, run.config.num_folds, run.store, outputs)

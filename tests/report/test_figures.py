@@ -3,8 +3,16 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 
 from kfold_ens.report import figures, pages
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
 
 HOSTILE = ["<script>alert(1)</script>", "$x_", "a\nb", "é" * 200, '"quoted"']
 
@@ -28,6 +36,15 @@ FIGURES = {
     "curves": lambda: figures.training_curves({0: history(), 4: history(1)}, {0: 2, 4: 1})["Accuracy"],
     "counts": lambda: counts_of(HOSTILE),
     "counts of 100": lambda: counts_of(HUNDRED),
+    "counts in 20 folds": lambda: figures.class_counts(
+        pd.DataFrame({"image_id": range(40), "label": ["a", "b"] * 20}),
+        pd.DataFrame({"image_id": range(40), "fold": [str(index // 2) for index in range(40)]}),
+        ["a", "b"],
+    ),
+    "curves of 20 folds": lambda: figures.training_curves(
+        {fold: history() for fold in range(20)}, dict.fromkeys(range(20), 1)
+    )["Accuracy"],
+    "chinese": lambda: counts_of(["猫", "犬"]),
     "sizes": lambda: figures.image_sizes(SIZES),
     "reliability": lambda: figures.reliability(BINS, "Out of fold"),
     "intervals": lambda: figures.intervals(ROWS, "Accuracy", "accuracy", zero=True),
@@ -63,3 +80,25 @@ def test_a_confusion_matrix_holds_what_was_counted(classes):
     cells = {(cell["true"], cell["predicted"]): cell["images"] for cell in next(iter(spec["datasets"].values()))}
     wanted = {(label, label): place + 1 for place, label in enumerate(classes)} | {(classes[0], classes[1]): 3}
     assert cells == wanted
+
+
+def test_a_confusion_matrix_may_be_full():
+    cells = figures.confusion(np.ones((100, 100), dtype=int), HUNDRED).to_dict()["datasets"]
+    assert len(next(iter(cells.values()))) == 10_000
+
+
+@pytest.mark.filterwarnings("error:constrained_layout")
+@pytest.mark.parametrize("name", ["counts in 20 folds", "curves of 20 folds", "chinese"])
+def test_a_figure_fits_into_its_frame(name):
+    drawn = FIGURES[name]()
+    drawn.canvas.draw()
+    inside = drawn.get_tightbbox()
+    assert inside.x0 >= -0.05
+    assert inside.x1 <= drawn.get_figwidth() + 0.05
+    assert inside.y0 >= -0.05
+    assert all(axis.get_position().height > 0.3 for axis in drawn.axes)
+
+
+def test_folds_are_in_their_order():
+    legend = FIGURES["counts in 20 folds"]().legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == [f"fold {fold}" for fold in range(20)]

@@ -23,7 +23,9 @@ BLOCKS = {
     "definitions": lambda: pages.definitions({HOSTILE: HOSTILE}),
     "table": lambda: pages.table(pd.DataFrame({HOSTILE: [HOSTILE]}), HOSTILE),
     "gallery": lambda: pages.gallery([pictures.picture(np.zeros((2, 3, 3), np.uint8), HOSTILE, HOSTILE)]),
-    "chart": lambda: pages.chart(altair.Chart(pd.DataFrame({"x": [HOSTILE]})).mark_point().encode(x="x"), "it"),
+    "chart": lambda: pages.chart(
+        altair.Chart(pd.DataFrame({"x": [HOSTILE]})).mark_point().encode(x="x"), "it", HOSTILE
+    ),
 }
 
 
@@ -47,7 +49,7 @@ def test_numbers_sort_as_numbers_and_pictures_stand_in_cells():
     assert re.findall(r'data-sort="([^"]*)">([^<]*)<', table) == [
         ("0.25", "0.2500"),
         ("12345", "12,345"),
-        ("-1", ""),
+        ("", ""),
         ("1", "1"),
     ]
     assert table.count("<img") == 1

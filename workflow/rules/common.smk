@@ -97,15 +97,25 @@ def rule_name(stage, recipe, fold):
     return f"{stage}_fold{fold}" if recipe == RECIPE else f"{stage}_{recipe}_fold{fold}"
 
 
+def is_finished(recipe, fold):
+    """Whether a fold has come to its end."""
+    files = ("model.safetensors", "history.csv", "oof_logits.npz", "test_logits.npz")
+    return all(Path(f"results/{recipe}/fold{fold}/{file}").is_file() for file in files)
+
+
 def finished_folds(recipe):
     """The folds that a report shows: those that are finished, or all of them, trained first, where none is."""
-    logits = [Path(f"results/{recipe}/fold{fold}/test_logits.npz") for fold in FOLDS]
-    return [fold for fold, file in zip(FOLDS, logits) if file.is_file()] or list(FOLDS)
+    return [fold for fold in FOLDS if is_finished(recipe, fold)] or list(FOLDS)
 
 
 def folds_param(wildcards):
     """The numbers of these folds."""
     return finished_folds(wildcards.recipe)
+
+
+def first_finished_fold(wildcards):
+    """The first of them."""
+    return finished_folds(wildcards.recipe)[0]
 
 
 def of_finished_folds(file):
@@ -140,13 +150,31 @@ def recipe_path(wildcards):
     return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
 
+def git(*arguments):
+    """What git says of this workflow's folder; nothing where there is no git, or no repository."""
+    try:
+        command = ["git", "-C", workflow.basedir, *arguments]
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
+
+
 def commit(wildcards):
-    """The commit that is checked out, and whether files differ from it."""
-    git = ["git", "-C", workflow.basedir]
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
-    name = head.stdout.strip() if head.returncode == 0 else "unknown (no git repository)"
-    return f"{name} and uncommitted changes" if changed.stdout else name
+    """The commit that is checked out, and whether files differ from it; None where that is unknown."""
+    head, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
+    return f"{head} and uncommitted changes" if head and changes else head or None
+
+
+def reported_recipes():
+    """The configured recipe, and those of the ablation of which a fold is finished."""
+    return [recipe for recipe in RECIPES if recipe == RECIPE or any(is_finished(recipe, fold) for fold in FOLDS)]
+
+
+def reported():
+    """Every page of the report; the ablation's where all that it compares is finished."""
+    compared = [is_finished(recipe, fold) for recipe in ABLATION for fold in FOLDS]
+    pages = [page for recipe in reported_recipes() for page in pages_of(recipe)]
+    return pages + ["results/ablation.html"] * (any(compared) and all(compared))
 
 
 def pages_of(recipe):
@@ -186,8 +214,7 @@ RECIPE = recipe_file(RUN.recipe).stem
 ABLATION = list(dict.fromkeys(recipe_file(name).stem for name in RUN.ablation))
 WEIGHTS = {weights_name(slots.backbone): slots.backbone for slots in RECIPES.values()}
 FOLDS = range(RUN.num_folds)
-REPORTED = [page for recipe in RECIPES for page in pages_of(recipe)]
-REPORTED += ["results/ablation.html"] * bool(ABLATION)
+REPORTED = reported()
 MAKES_REPORT = any(each.split("=")[0] == "--report" for each in sys.argv)  # then `submission` means all of it
 config.update(RUN.model_dump(mode="json"))  # captions read it, defaults included
 

@@ -48,6 +48,7 @@ rule views_page:
         "../../environment.yml"
     params:
         recipe=recipe_param,
+        fold=first_finished_fold,
         seed=RUN.seed,
         version=[data.VERSION, training.VERSION, report_stage.VERSION],
     script:
@@ -207,7 +208,6 @@ rule overview:
         history=of_finished_folds("history.csv"),
         oof=of_finished_folds("oof_logits.npz"),
         test=of_finished_folds("test_logits.npz"),
-        model=of_finished_folds("model.safetensors"),
         methods=methods_if_finished,
     output:
         overview=report(
@@ -215,12 +215,6 @@ rule overview:
             caption="../report/overview.rst",
             category="1. Overview",
             labels={"page": "overview", "recipe": "{recipe}"},
-        ),
-        provenance=report(
-            "results/{recipe}/report/provenance.html",
-            caption="../report/provenance.rst",
-            category="7. Provenance",
-            labels={"page": "provenance", "recipe": "{recipe}"},
         ),
         score="results/{recipe}/report/score.html",
     log:
@@ -230,12 +224,36 @@ rule overview:
     params:
         run=as_param(RUN),
         recipe=recipe_param,
-        recipe_file=recipe_path,
         folds=folds_param,
-        commit=commit,
         version=[ensemble.VERSION, report_stage.VERSION],
     script:
         "../scripts/overview.py"
+
+
+# All that the results follow from, and how to make them again.
+rule provenance:
+    input:
+        data=[MANIFEST, CLASSES, SPLIT],
+        model=of_finished_folds("model.safetensors"),
+    output:
+        report(
+            "results/{recipe}/report/provenance.html",
+            caption="../report/provenance.rst",
+            category="7. Provenance",
+            labels={"page": "provenance", "recipe": "{recipe}"},
+        ),
+    log:
+        "logs/{recipe}/report/provenance.log",
+    conda:
+        "../../environment.yml"
+    params:
+        run=as_param(RUN),
+        recipe=recipe_param,
+        recipe_file=recipe_path,
+        commit=commit,
+        version=report_stage.VERSION,
+    script:
+        "../scripts/provenance.py"
 
 
 # The recipes of `ablation:` side by side.
@@ -262,7 +280,8 @@ rule ablation_page:
 # What happened, in one HTML file.
 rule report:
     input:
-        REPORTED,
+        pages=REPORTED,
+        captions=sorted(map(str, Path(workflow.basedir, "workflow/report").iterdir())),
     output:
         "results/report.html",
     log:

@@ -7,4 +7,5 @@ from kfold_ens.report.ablation import write_ablation
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
-        write_ablation(pd.read_csv(snakemake.input[0]), snakemake.output[0])
+        text = {"dtype": {"recipe": str}, "keep_default_na": False, "na_values": [""]}
+        write_ablation(pd.read_csv(snakemake.input[0], **text), snakemake.output[0])

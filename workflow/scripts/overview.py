@@ -1,4 +1,4 @@
-"""The report's first page, and its last."""
+"""The report's first page."""
 
 import pandas as pd
 
@@ -8,7 +8,7 @@ from kfold_ens.ensemble.metrics import known_labels, summarize
 from kfold_ens.exchange import read_logits
 from kfold_ens.files import read_json
 from kfold_ens.jobs import job
-from kfold_ens.report.overview import write_overview, write_provenance
+from kfold_ens.report.overview import write_overview
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
@@ -32,4 +32,3 @@ if __name__ == "__main__":
             histories=dict(zip(params.folds, map(pd.read_csv, files.history), strict=True)),
             outputs=outputs,
         )
-        write_provenance(run, recipe, params.recipe_file, params.commit, files.data, files.model, outputs["provenance"])

@@ -4,4 +4,4 @@ from kfold_ens.jobs import job, snakemake_report
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
-        snakemake_report(snakemake.params.snakefile, snakemake.config, list(snakemake.input), snakemake.output[0])
+        snakemake_report(snakemake.params.snakefile, snakemake.config, list(snakemake.input.pages), snakemake.output[0])

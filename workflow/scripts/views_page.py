@@ -12,6 +12,6 @@ if __name__ == "__main__":
 
         files, params = snakemake.input, snakemake.params
         store = PixelStore(files.pixels, files.index)
-        fold = read_fold(0, params.seed, files.manifest, files.folds, files.classes, store)
+        fold = read_fold(params.fold, params.seed, files.manifest, files.folds, files.classes, store)
         steps = first_steps(Recipe.model_validate_json(params.recipe), fold, steps=6, most=8)
-        write_views(steps, fold.classes, snakemake.output[0])
+        write_views(steps, fold.number, fold.classes, snakemake.output[0])

@@ -17,6 +17,7 @@ from kfold_ens.errors import KfoldError
 from kfold_ens.files import atomic, canonical
 from kfold_ens.network.backbones import build_backbone
 from kfold_ens.network.heads import build_head
+from kfold_ens.versions import versions
 
 
 class Classifier(nn.Module):
@@ -61,11 +62,12 @@ class TrainedModel:
 
 
 def save_model(path: str | Path, model: TrainedModel) -> None:
-    """Write a model whole or not at all; class list, recipe and fingerprint go into the file's header."""
+    """Write a model whole or not at all; class list, recipe, fingerprint and versions go into its header."""
     header = {
         "recipe": canonical(model.recipe.model_dump(mode="json")),
         "classes": canonical(list(model.classes)),
         "fingerprint": model.fingerprint,
+        "versions": canonical(versions()),
     }
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.weights.items()}
     with atomic(path) as temporary:

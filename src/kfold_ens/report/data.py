@@ -86,9 +86,10 @@ def _examples(train: pd.DataFrame, classes: Sequence[str], store: PixelStore) ->
         yield pages.gallery(of_store(store, image_id, image_id) for image_id in sorted(some))
 
 
-def write_views(steps: Sequence, classes: Sequence[str], path: str) -> None:
-    """The page of the views of the first training steps, each with ``pixels`` (N, H, W, 3) and ``shares`` (N, K)."""
-    blocks = [pages.paragraph("The very images that the first steps of training saw, after augmentation and mixing.")]
+def write_views(steps: Sequence, fold: int, classes: Sequence[str], path: str) -> None:
+    """The page of the views of a fold's first steps, each with ``pixels`` (N, H, W, 3) and ``shares`` (N, K)."""
+    words = f"The very images that the first steps of fold {fold} saw, after augmentation and mixing."
+    blocks = [pages.paragraph(words)]
     for number, step in enumerate(steps, 1):
         blocks += [
             pages.heading(f"Step {number}"),

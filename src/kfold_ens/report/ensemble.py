@@ -157,6 +157,12 @@ def _calibration(oof: Logits, combined: Mapping[str, Logits], label_of: Mapping[
     ]
 
 
+def _class_counts(predicted: pd.Series, train_labels: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
+    counts = {"training": train_labels.value_counts(), "predicted": predicted.value_counts()}
+    columns = {name: each.reindex(classes, fill_value=0).to_numpy() for name, each in counts.items()}
+    return pd.DataFrame({"class": classes, **columns})
+
+
 def write_submission_page(
     submission: pd.DataFrame, train_labels: pd.Series, classes: Sequence[str], checks: Sequence[str], path: str
 ) -> None:
@@ -176,6 +182,7 @@ def write_submission_page(
             figures.predicted_counts(predicted, train_labels, classes),
             "Share of each class among training images and predictions",
         ),
+        pages.table(_class_counts(predicted, train_labels, classes), "images of each class"),
         pages.heading("First rows"),
         pages.table(submission[:FIRST_ROWS]),
     )

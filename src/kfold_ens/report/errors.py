@@ -31,7 +31,11 @@ def write_errors(
         "Confusion matrix, out of fold",
         *notes,
         pages.paragraph(f"{right} Hover over a cell for its numbers; empty cells are left blank."),
-        pages.chart(figures.confusion(counts, logits.classes), "confusion"),
+        pages.chart(
+            figures.confusion(counts, logits.classes),
+            "confusion",
+            "Confusion matrix; the pages of classes and of confused pairs hold its numbers as tables",
+        ),
     )
     pages.write_page(
         outputs["classes"],

@@ -45,13 +45,27 @@ def _curves(
     if len(columns) == 1:
         axis.set_ylim(bottom=0)
     if title == "Accuracy":
-        axis.legend(loc="lower right", fontsize=8)
+        _legend(figure, axis, len(histories))
     return figure
+
+
+def _legend(figure: Figure, axis: Axes, folds: int) -> None:
+    """Inside where there is room for so many folds, otherwise below."""
+    if folds <= len(style.COLOURS):
+        axis.legend(loc="lower right", fontsize=8)
+    else:
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside lower left", ncols=5, fontsize=7)
+
+
+def _look(fold: int) -> dict:
+    """Colour and line of a fold; past the last colour they begin anew with another line."""
+    turn, place = divmod(fold, len(style.COLOURS))
+    return {"color": style.COLOURS[place], "linestyle": ("-", "-.", ":")[turn % 3]}
 
 
 def _curve(axis: Axes, history: pd.DataFrame, column: str, fold: int, chosen: int) -> None:
     values = history[column] / 1024 if column == "peak_memory_mb" else history[column]
-    look: dict = {"color": style.COLOURS[fold % len(style.COLOURS)], "label": f"fold {fold}"}
+    look = _look(fold) | {"label": f"fold {fold}"}
     if column.startswith("train_"):
         look |= {"linestyle": "--", "alpha": 0.5, "label": None}
     if len(history) == 1:
@@ -63,18 +77,20 @@ def _curve(axis: Axes, history: pd.DataFrame, column: str, fold: int, chosen: in
 
 def class_counts(train: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str]) -> Figure:
     """Training images of every class, stacked by fold."""
-    labels = train.merge(folds, on="image_id")
+    labels = train.merge(folds.astype({"fold": int}), on="image_id")
     counts = labels.groupby(["label", "fold"]).size().unstack(fill_value=0).reindex(classes)
     figure, axis = plt.subplots(figsize=(_width(classes), 4))
     bottom = np.zeros(len(classes))
-    for place, fold in enumerate(counts):
-        colour = style.COLOURS[place % len(style.COLOURS)]
-        axis.bar(range(len(classes)), counts[fold], bottom=bottom, color=colour, label=f"fold {fold}")
+    for fold in counts:
+        colour = _look(fold)["color"]
+        axis.bar(
+            range(len(classes)), counts[fold], bottom=bottom, color=colour, edgecolor="white", label=f"fold {fold}"
+        )
         bottom += counts[fold].to_numpy()
     axis.set_title("Training images a class")
     axis.set_ylabel("images")
     axis.grid(axis="x", visible=False)
-    figure.legend(*axis.get_legend_handles_labels(), ncols=len(counts.columns), loc="outside lower left")
+    figure.legend(*axis.get_legend_handles_labels(), ncols=5, loc="outside lower left")
     _name_classes(axis, classes)
     return figure
 
@@ -120,51 +136,40 @@ def cut(name: str, most: int = 24) -> str:
 
 def confusion(counts_kk: np.ndarray, classes: Sequence[str]) -> altair.TopLevelMixin:
     """Out-of-fold images by true class (rows) and predicted class (columns); colours are shares of a row."""
-    rows, columns = np.nonzero(counts_kk)
-    shares = counts_kk / counts_kk.sum(axis=1, keepdims=True).clip(min=1)
-    cells = pd.DataFrame(
-        {
-            "row": rows,
-            "column": columns,
-            "true": [classes[row] for row in rows],
-            "predicted": [classes[column] for column in columns],
-            "images": counts_kk[rows, columns],
-            "share": shares[rows, columns],
-        }
-    )
-    side = max(9, min(44, 900 // len(classes)))
-    names = _names(classes)
-
-    def axis(title: str) -> dict:
-        return {"title": title, "labelExpr": f"{names}[datum.value]", "labelOverlap": side < 9, "labelLimit": 160}
-
-    domain = list(range(len(classes)))
-    base = altair.Chart(cells).encode(
-        x=altair.X(
-            "column:O", scale=altair.Scale(domain=domain), axis=altair.Axis(**axis("predicted"), labelAngle=-90)
-        ),
-        y=altair.Y("row:O", scale=altair.Scale(domain=domain), axis=altair.Axis(**axis("true"))),
+    side = int(np.clip(900 // len(classes), 9, 44))
+    base = altair.Chart(_cells(counts_kk, classes)).encode(
+        x=altair.X("column:O", scale=_scale(classes), axis=_axis("predicted", classes, labelAngle=-90)),
+        y=altair.Y("row:O", scale=_scale(classes), axis=_axis("true", classes)),
         tooltip=["true:N", "predicted:N", "images:Q", altair.Tooltip("share:Q", format=".1%", title="share of true")],
     )
-    chart = base.mark_rect(stroke="#e4e7eb", strokeWidth=0.5).encode(
-        color=altair.Color(
-            "share:Q",
-            scale=altair.Scale(scheme="blues", domain=[0, 1]),
-            legend=altair.Legend(title="share of the true class", orient="top", format=".0%", gradientLength=200),
-        )
-    )
+    legend = altair.Legend(title="share of the true class", orient="top", format=".0%", gradientLength=200)
+    colour = altair.Color("share:Q", scale=altair.Scale(scheme="blues", domain=[0, 1]), legend=legend)
+    chart = base.mark_rect(stroke="#e4e7eb", strokeWidth=0.5).encode(color=colour)
     if len(classes) <= READABLE:
-        chart += base.mark_text(fontSize=max(8, side // 4)).encode(
-            text="images:Q", color=altair.condition("datum.share > 0.5", altair.value("white"), altair.value("black"))
-        )
+        ink = altair.condition("datum.share > 0.5", altair.value("white"), altair.value("black"))
+        chart += base.mark_text(fontSize=max(8, side // 4)).encode(text="images:Q", color=ink)
     return chart.properties(width=altair.Step(side), height=altair.Step(side)).configure_axis(
-        labelFontSize=min(12, max(8, side - 2)), titleFontSize=13, grid=False, domain=False, ticks=False
+        labelFontSize=int(np.clip(side - 2, 8, 12)), titleFontSize=13, grid=False, domain=False, ticks=False
     )
 
 
-def _names(classes: Sequence[str]) -> str:
-    """The classes' names as a Vega expression, cut to what fits beside an axis."""
-    return json.dumps([cut(name) for name in classes])
+def _cells(counts_kk: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """The cells that hold images."""
+    rows, columns = np.nonzero(counts_kk)
+    names = np.array(classes, dtype=object)
+    shares = counts_kk / counts_kk.sum(axis=1, keepdims=True).clip(min=1)
+    cells = {"row": rows, "column": columns, "true": names[rows], "predicted": names[columns]}
+    return pd.DataFrame(cells | {"images": counts_kk[rows, columns], "share": shares[rows, columns]})
+
+
+def _scale(classes: Sequence[str]) -> altair.Scale:
+    return altair.Scale(domain=list(range(len(classes))))
+
+
+def _axis(title: str, classes: Sequence[str], **options: int) -> altair.Axis:
+    """An axis of class indices that shows their names, cut to what fits beside it."""
+    names = json.dumps([cut(name) for name in classes])
+    return altair.Axis(title=title, labelExpr=f"{names}[datum.value]", labelOverlap=False, labelLimit=160, **options)
 
 
 def reliability(bins: pd.DataFrame, title: str) -> Figure:

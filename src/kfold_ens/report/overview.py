@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import platform
+import json
+import shlex
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
@@ -15,18 +15,7 @@ from kfold_ens.config import Config, Recipe
 from kfold_ens.files import sha256_of
 from kfold_ens.report import data, pages
 from kfold_ens.report.pages import Markup
-
-PACKAGES = (
-    "kfold_ens",
-    "snakemake",
-    "torch",
-    "torchvision",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "pillow",
-    "safetensors",
-)
+from kfold_ens.versions import versions
 
 
 def write_overview(
@@ -40,7 +29,7 @@ def write_overview(
     outputs: Mapping[str, str],
 ) -> None:
     """The page ``overview``, and ``score``, which the report's own first page takes in."""
-    first = [*pages.unfinished(len(histories), run.num_folds), headline(metrics, run), score_table(metrics, run)]
+    first = [*pages.unfinished(len(histories), run.num_folds), headline(name, metrics, run), score_table(metrics, run)]
     everything = pd.concat(histories.values())
     pages.write_page(
         outputs["overview"],
@@ -66,14 +55,15 @@ def write_overview(
     pages.write_fragment(outputs["score"], *first)
 
 
-def headline(metrics: Mapping[str, Any], run: Config) -> Markup:
+def headline(name: str, metrics: Mapping[str, Any], run: Config) -> Markup:
     """The one number: the chosen combination's on the test images, or out of fold where their labels are unknown."""
     method = metrics["methods"].get(run.ensemble, {}).get("test")
     entry, what = (method, f"on the test images, {run.ensemble}") if method else (metrics["out_of_fold"], "out of fold")
+    accuracy, low, high = (f"{entry[key]:.4f}" for key in ("accuracy", "low", "high"))
     return Markup(
         '<p class="score"><strong style="font-size: 2.6rem">{}</strong><br>'
-        "accuracy {}, 95% interval {} to {}, {} images</p>"
-    ).format(f"{entry['accuracy']:.4f}", what, f"{entry['low']:.4f}", f"{entry['high']:.4f}", f"{entry['images']:,}")
+        "accuracy of {} {}, 95% interval {} to {}, {} images</p>"
+    ).format(accuracy, name, what, low, high, f"{entry['images']:,}")
 
 
 def score_table(metrics: Mapping[str, Any], run: Config) -> Markup:
@@ -97,52 +87,63 @@ def write_provenance(
     run: Config,
     recipe: Recipe,
     recipe_file: str,
-    commit: str,
+    commit: str | None,
     data_files: Sequence[str],
     models: Sequence[str],
     path: str,
 ) -> None:
     """The page of all that the results follow from, and of the commands that make them again."""
-    packages = {name: version(name) for name in PACKAGES}
+    headers = {file: header_of(file) for file in models}
     pages.write_page(
         path,
         "Where it comes from",
         pages.heading("To make it again"),
-        pages.preformatted(commands(run, recipe_file, commit)),
+        pages.preformatted(commands(run, recipe, recipe_file, commit)),
         pages.heading("config.yaml, defaults included"),
         pages.preformatted(as_yaml(run)),
         pages.heading(f"{recipe_file}, defaults included"),
         pages.preformatted(as_yaml(recipe)),
         pages.heading("Versions"),
-        pages.definitions({"commit": commit, "Python": platform.python_version(), **packages}),
+        pages.table(versions_table(headers, commit)),
         pages.heading("Fingerprints"),
         pages.definitions(
-            {file: sha256_of(file) for file in data_files} | {file: fingerprint_of(file) for file in models}
+            {file: sha256_of(file) for file in data_files}
+            | {file: header["fingerprint"] for file, header in headers.items()}
         ),
-        pages.paragraph(
-            "SHA-256 of the files; for a model that of recipe, split, images, pretrained weights and code version."
-        ),
+        pages.paragraph("SHA-256 of the files; of a model: of recipe, split, images, pretrained weights and code."),
     )
 
 
-def commands(run: Config, recipe_file: str, commit: str) -> str:
+def versions_table(headers: Mapping[str, Mapping[str, str]], commit: str | None) -> pd.DataFrame:
+    """The versions with which each model was trained, and with which this page was made."""
+    columns = {file: json.loads(header["versions"]) for file, header in headers.items()}
+    columns["this report"] = versions() | {"commit": commit or "unknown"}
+    table = pd.DataFrame(columns).rename_axis("").reset_index()
+    return table.fillna("")
+
+
+def commands(run: Config, recipe: Recipe, recipe_file: str, commit: str | None) -> str:
     """What to type, from a clone of the repository to this report."""
-    return "\n".join(
-        [
-            f"git checkout {commit.split()[0]}",
-            "python3 -m venv .venv && .venv/bin/pip install -e . && source .venv/bin/activate",
-            "# config.yaml as below, the same images, then",
-            f"snakemake --cores 4 submission --config recipe={recipe_file} ensemble={run.ensemble}",
-            f"snakemake report --config recipe={recipe_file} ensemble={run.ensemble}",
-        ]
-    )
+    extra = "'.[timm]'" if recipe.backbone.kind == "timm" else "."
+    options = shlex.join(["--config", f"recipe={recipe_file}", f"ensemble={run.ensemble}"])
+    name, _, changes = (commit or "").partition(" ")
+    lines = [
+        f"git checkout {name}" if name else "# a clone of the repository: of which commit is unknown",
+        f"# there were {changes}" if changes else "",
+        f"python3 -m venv .venv && .venv/bin/pip install -e {extra} && source .venv/bin/activate",
+        "# config.yaml as below, the same images, then",
+        f"snakemake --cores 4 submission {options}",
+        f"snakemake --cores 4 ablation {options}" if run.ablation else "",
+        f"snakemake report {options}",
+    ]
+    return "\n".join(filter(None, lines))
 
 
 def as_yaml(model: Config | Recipe) -> str:
     return yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def fingerprint_of(model: str) -> str:
-    """What a model file says it was trained from."""
+def header_of(model: str) -> dict[str, str]:
+    """What a model file says it was trained from, and with."""
     with safe_open(model, framework="np") as file:
-        return file.metadata()["fingerprint"]
+        return file.metadata()

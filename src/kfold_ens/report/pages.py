@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from kfold_ens.files import atomic
 
 TEMPLATES = Environment(loader=PackageLoader("kfold_ens.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-TEMPLATES.policies["json.dumps_kwargs"] = {"sort_keys": True}
 
 SHORT = 32  # characters that are kept in one line
 BROAD = 6  # inches; a broader figure is scrolled on a narrow screen, as its words would be too small
@@ -104,16 +103,16 @@ def _cell(value: Any, number: bool) -> dict[str, Any]:
     if not number:
         return {"text": value, "kind": "short" if len(str(value)) <= SHORT else ""}
     if pd.isna(value):
-        return {"kind": "number", "sort": -1, "text": ""}
+        return {"kind": "number", "sort": "", "text": ""}
     text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
     return {"kind": "number", "sort": value, "text": text}
 
 
-def chart(drawn: altair.TopLevelMixin, name: str) -> Markup:
-    """A chart one can hover over."""
+def chart(drawn: altair.TopLevelMixin, name: str, alt: str) -> Markup:
+    """A chart one can hover over, with words for those who cannot see it."""
     bundle = vl_convert.javascript_bundle(vl_version=altair.SCHEMA_VERSION.removeprefix("v").rpartition(".")[0])
     spec = json.dumps(drawn.to_dict()).replace("<", "\\u003c")  # no name in it can end the script it stands in
-    return _block("chart", name, Markup(bundle), Markup(spec))
+    return _block("chart", name, alt, Markup(bundle), Markup(spec))
 
 
 def definitions(values: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Markup:
