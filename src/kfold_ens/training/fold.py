@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from kfold_ens.config import TrainingRecipe
 from kfold_ens.data.manifest import read_manifest
@@ -81,6 +82,7 @@ class Position:
     correct: float = 0
     loss: float = 0  # summed over images
     seconds: float = 0
+    broken: float = 0  # the first step, counted from 1, whose loss or gradient was not finite; 0 for none
 
 
 @dataclass
@@ -109,6 +111,7 @@ class Training:
         self.mixing = build_mixing(recipe.mixing, len(fold.classes))
         self.position = Position()
         self.best = Best()
+        self.at_a_time = recipe.batch_size  # images in one pass of the network: as many as memory holds
         self.history: list[dict[str, Any]] = []
 
     def step(self, views: Tensor, labels: Tensor) -> None:
@@ -119,15 +122,61 @@ class Training:
         inputs, targets = self.mixing(
             self.compute.input(views, self.recipe.image), labels.to(self.compute.device, non_blocking=True)
         )
-        with self.compute.autocast():
-            logits = self.network(inputs)
-        loss = self.criterion(logits.float(), targets, self.position.epoch)
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        loss, logits = self._gradients(inputs, targets)
+        self._update(loss)
         self.schedule.after_step()
         self.ema.after_step(self.network, self.position.epoch)
-        self._count(loss.detach(), logits.detach(), targets)
+        self._count(loss, logits, targets)
+
+    def _gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch's loss and logits; its gradient is left in the parameters.
+
+        Where memory does not suffice, the batch goes through the network in halves, quarters, ..., whose gradients add
+        up to that of the whole; only batch normalisation then sees fewer images at a time.
+
+        Raises:
+            KfoldError: where it does not suffice for two images.
+        """
+        while True:
+            try:
+                return self._in_parts(inputs, targets)
+            except torch.OutOfMemoryError as error:
+                if self.at_a_time < 4:
+                    raise KfoldError(
+                        f"fold {self.fold.number}: out of memory with {self.at_a_time} images at a time; "
+                        f"lower image.size in the recipe, or take a smaller backbone.\n  {error}"
+                    ) from None
+            self.at_a_time //= 2
+            log.warning(
+                "fold %d: out of memory; goes on with %d images at a time, and still %d a step",
+                *(self.fold.number, self.at_a_time, len(inputs)),
+            )
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.compute.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _in_parts(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        parts = -(-len(inputs) // self.at_a_time)
+        parts -= parts > len(inputs) // 2  # batch normalisation cannot train on a single image
+        loss, logits = torch.zeros((), device=inputs.device), []
+        for some, wanted in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
+            with self.compute.autocast():
+                logits.append(self.network(some))
+            share = self.criterion(logits[-1].float(), wanted, self.position.epoch) * (len(some) / len(inputs))
+            share.backward()
+            logits[-1] = logits[-1].detach()
+            loss = loss + share.detach()
+        return loss, torch.cat(logits)
+
+    def _update(self, loss: Tensor) -> None:
+        """One step of the optimizer, or none where loss or gradient is not finite; the device is not waited for."""
+        gradients = [each.grad for each in self.network.parameters() if each.grad is not None]
+        broken = ~(get_total_norm(gradients).isfinite() & loss.isfinite())
+        self.optimizer.found_inf = broken.float()  # fused optimizers then leave everything as it is
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        step = (self.position.step + 1) * broken.float()
+        self.position.broken = self.position.broken + step * (self.position.broken == 0)
 
     def _count(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add a batch to the epoch's sums; they stay on the device, so nothing waits for it."""
@@ -176,7 +225,8 @@ class Training:
     def state(self) -> dict[str, Any]:
         """All of it, as tensors and plain values."""
         self.check_finite()
-        position = asdict(self.position) | {"loss": float(self.position.loss), "correct": float(self.position.correct)}
+        sums = {name: float(getattr(self.position, name)) for name in ("loss", "correct", "broken")}
+        position = asdict(self.position) | sums
         return {
             "network": self.network.state_dict(),
             "ema": self.ema.averaged.state_dict() if self.ema.averaged else None,
@@ -199,16 +249,17 @@ class Training:
         self.history = list(state["history"])
 
     def check_finite(self) -> None:
-        """Stop where the loss is no number any more.
+        """Stop where a loss or a gradient was not finite; the weights are those before it.
 
         Raises:
-            KfoldError: naming fold, epoch and learning rate.
+            KfoldError: naming fold, epoch, step and learning rate.
         """
-        if not np.isfinite(float(self.position.loss)):
+        if float(self.position.broken):
             rate = max(group["lr"] for group in self.optimizer.param_groups)
             raise KfoldError(
-                f"fold {self.fold.number}: the loss is not finite in epoch {self.position.epoch + 1}, by step "
-                f"{self.position.step}, at learning rate {rate:.3g}. Lower optimizer.lr in the recipe and run again."
+                f"fold {self.fold.number}: loss or gradient is not finite in epoch {self.position.epoch + 1}, step "
+                f"{self.position.broken:.0f}, at learning rate {rate:.3g}; the last saved state is kept. "
+                "Lower optimizer.lr in the recipe and run again."
             )
 
 
@@ -310,6 +361,8 @@ def train_epoch(
     before, started = training.position.seconds, time.perf_counter()
     for views, labels in batches:
         training.step(views, labels)
+        if training.compute.device.type == "cpu":  # elsewhere one would wait for the device
+            training.check_finite()
         training.position.seconds = before + time.perf_counter() - started
         progress.after_step()
         checkpoints.after_step(training.state)
