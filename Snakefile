@@ -22,6 +22,7 @@ localrules:
     weights,
     combine,
     write_submission,
+    zip_submission,
     metrics,
     ablation,
     data_pages,
@@ -42,6 +43,7 @@ rule submission:
     input:
         "results/submission.csv",
         f"results/{RECIPE}/metrics.json",
+        ["results/submission.zip"] if RUN.submission.zip_member else [],
         REPORTED if MAKES_REPORT else [],
 
 

@@ -166,6 +166,22 @@ def test_test_labels_are_checked_before_training_and_change_only_the_scores(proj
     assert "train_fold" not in re.sub(r"^train_fold\d +\d$", "", done.stdout, flags=re.MULTILINE)
 
 
+def test_a_sample_sets_the_order_and_a_zip_is_made_where_it_is_wanted(project):
+    table = pd.read_csv(project.folder / "results/submission.csv", dtype=str)
+    backwards = table[::-1].assign(pred_label="0")
+    backwards.to_csv(project.folder / "sample.csv", index=False)
+    project.configure(submission={"sample": "sample.csv", "zip_member": "prediction.csv"})
+    assert project.planned("submission") == {"write_submission", "zip_submission", "metrics", "submission"}
+    done = project.run("submission")
+    assert done.returncode == 0, done.stdout
+    assert pd.read_csv(project.folder / "results/submission.csv", dtype=str).equals(table[::-1].reset_index(drop=True))
+    assert pd.read_csv(project.folder / "results/submission.zip", dtype=str).equals(table[::-1].reset_index(drop=True))
+    backwards[1:].to_csv(project.folder / "sample.csv", index=False)
+    done = project.run("-R", "manifest", "submission")
+    assert "a test image, but not in the sample" in done.stdout
+    assert "train_fold" not in re.sub(r"^train_fold\d +\d$", "", done.stdout, flags=re.MULTILINE)
+
+
 @pytest.mark.slow
 def test_the_report_follows_the_command_line(project):
     done = project.run("report", "--config", "ensemble=vote")

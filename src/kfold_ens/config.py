@@ -112,11 +112,17 @@ METHODS: tuple[Method, ...] = ("average", "softmax", "vote")
 
 
 class Submission(Slot):
-    """The submission's header, and how it names the images."""
+    """The submission's header, and how it names the images.
+
+    ``sample`` is a table that the submission must equal in columns and ids, and whose order it takes; ``zip_member`` is
+    what the submission is called inside of ``results/submission.zip``, which is then made too.
+    """
 
     id_column: Name = "image_name"
     label_column: Name = "pred_label"
     names: Literal["stem", "file", "path"] | None = None
+    sample: Name | None = None
+    zip_member: Name | None = None
 
     @model_validator(mode="after")
     def _columns_differ(self):

@@ -1,4 +1,5 @@
 import csv
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -7,8 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kfold_ens.config import Submission
-from kfold_ens.ensemble.submission import build_submission, check_submission
-from kfold_ens.errors import KfoldError
+from kfold_ens.ensemble.submission import (
+    build_submission,
+    check_submission,
+    in_order_of,
+    sample_ids,
+    write_zip,
+)
+from kfold_ens.errors import DataError, KfoldError
 from kfold_ens.exchange import Logits
 from kfold_ens.files import read_table, write_table
 
@@ -115,3 +122,41 @@ def test_what_was_found_right_is_said(tmp_path):
 def test_a_submission_that_does_not_fit_is_refused(old, new, finding, tmp_path):
     with pytest.raises(KfoldError, match=finding):
         checked(tmp_path, RIGHT.replace(old, new))
+
+
+# --- a sample submission, and a zip ----------------------------------------------------------------------
+
+
+def sampled(tmp_path, text):
+    (tmp_path / "sample.csv").write_text(text)
+    return sample_ids(str(tmp_path / "sample.csv"), NAMES, Submission())
+
+
+def test_the_order_is_the_samples(tmp_path):
+    ids = sampled(tmp_path, "image_name,pred_label\nc,0\na,0\nb,0\n")
+    table = in_order_of(pd.DataFrame({"image_name": NAMES, "pred_label": ["1", "2", "3"]}), ids)
+    assert table.to_dict("list") == {"image_name": ["c", "a", "b"], "pred_label": ["3", "1", "2"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("id,pred_label\na,0\nb,0\nc,0\n", "has the columns"),
+        ("image_name,pred_label\na,0\nb,0\n", "c: a test image, but not in the sample"),
+        ("image_name,pred_label\na,0\nb,0\nc,0\nd,0\n", "d: no test image is called so"),
+        ("image_name,pred_label\na,0\nb,0\nc,0\nc,0\n", "c: there 2 times"),
+    ],
+)
+def test_a_sample_of_something_else_is_refused(text, finding, tmp_path):
+    with pytest.raises(DataError, match=finding):
+        sampled(tmp_path, text)
+
+
+def test_the_zip_holds_the_submission_under_the_wanted_name_and_is_the_same_twice(tmp_path):
+    (tmp_path / "submission.csv").write_text(RIGHT)
+    for name in ("one.zip", "two.zip"):
+        write_zip(str(tmp_path / name), str(tmp_path / "submission.csv"), "prediction.csv")
+    with ZipFile(tmp_path / "one.zip") as archive:
+        assert archive.namelist() == ["prediction.csv"]
+        assert archive.read("prediction.csv").decode() == RIGHT
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()

@@ -42,9 +42,9 @@ def source_folders(wildcards):
     return images_fingerprint([*source.train, source.test]) if source.source == "imagefolder" else ""
 
 
-def test_labels(source):
-    """The labels that test images are scored against, where the user has them."""
-    return {"test_labels": source.test_labels} if source.test_labels else {}
+def optional(**files):
+    """The inputs among these that the user has."""
+    return {name: file for name, file in files.items() if file}
 
 
 def recipe_file(name):

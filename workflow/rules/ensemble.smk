@@ -17,6 +17,7 @@ rule combine:
 # The configured recipe's and method's predictions, in the user's columns and file names.
 rule write_submission:
     input:
+        **optional(sample=RUN.submission.sample),
         logits=f"results/{RECIPE}/{RUN.ensemble}/test_logits.npz",
         manifest=MANIFEST,
     output:
@@ -33,10 +34,27 @@ rule write_submission:
         "../scripts/submission.py"
 
 
+# The same in a zip, under the name that whoever scores it wants.
+rule zip_submission:
+    input:
+        "results/submission.csv",
+    output:
+        "results/submission.zip",
+    log:
+        "logs/submission_zip.log",
+    conda:
+        "../../environment.yml"
+    params:
+        member=RUN.submission.zip_member,
+        version=ensemble.VERSION,
+    script:
+        "../scripts/zip_submission.py"
+
+
 # Out-of-fold accuracy, and test accuracy of each fold and method where labels are known.
 rule metrics:
     input:
-        **test_labels(RUN.data),
+        **optional(test_labels=RUN.data.test_labels),
         oof=collect("results/{{recipe}}/fold{fold}/oof_logits.npz", fold=FOLDS),
         test=collect("results/{{recipe}}/fold{fold}/test_logits.npz", fold=FOLDS),
         methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),

@@ -138,7 +138,7 @@ rule training_and_error_pages:
 rule ensemble_pages:
     input:
         unpack(pixels_of_recipe),
-        **test_labels(RUN.data),
+        **optional(test_labels=RUN.data.test_labels),
         metrics="results/{recipe}/metrics.json",
         oof=collect("results/{{recipe}}/fold{fold}/oof_logits.npz", fold=FOLDS),
         test=collect("results/{{recipe}}/fold{fold}/test_logits.npz", fold=FOLDS),
@@ -203,7 +203,7 @@ rule submission_page:
 # The score, and what it came from.
 rule overview:
     input:
-        **test_labels(RUN.data),
+        **optional(test_labels=RUN.data.test_labels),
         data=[MANIFEST, CLASSES, SPLIT],
         history=of_finished_folds("history.csv"),
         oof=of_finished_folds("oof_logits.npz"),

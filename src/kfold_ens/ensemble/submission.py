@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import pandas as pd
 
 from kfold_ens.config import Submission
-from kfold_ens.errors import KfoldError, listing
+from kfold_ens.errors import DataError, KfoldError, listing
 from kfold_ens.exchange import Logits
-from kfold_ens.files import read_table
+from kfold_ens.files import atomic, read_table
 from kfold_ens.naming import submission_names
 
 
@@ -29,6 +32,41 @@ def build_submission(logits: Logits, test: pd.DataFrame, columns: Submission, na
             columns.label_column: [predicted[image_id] for image_id in test["image_id"]],
         }
     )
+
+
+def sample_ids(path: str, wanted: Sequence[str], columns: Submission) -> list[str]:
+    """The ids of a sample submission, in its order, where it is one for exactly the wanted ids.
+
+    Raises:
+        DataError: listing in which columns or ids it differs.
+    """
+    header = [columns.id_column, columns.label_column]
+    sample = read_table(path)
+    if list(sample) != header:
+        raise DataError(f"submission.sample: {path} has the columns {list(sample)}, config.yaml has {header}")
+    ids = sample[columns.id_column].tolist()
+    findings = [f"{name}: there {times} times" for name, times in Counter(ids).items() if times > 1]
+    findings += [f"{name}: no test image is called so" for name in sorted(set(ids) - set(wanted))]
+    findings += [f"{name}: a test image, but not in the sample" for name in sorted(set(wanted) - set(ids))]
+    if findings:
+        raise DataError(
+            f"submission.sample: {path} and the test images differ (see submission.names too):\n{listing(findings)}"
+        )
+    return ids
+
+
+def in_order_of(table: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
+    """A submission's rows in the order of these ids."""
+    name = table.columns[0]
+    return table.set_index(name).loc[list(ids)].reset_index()
+
+
+def write_zip(path: str, submission: str, member: str) -> None:
+    """A zip that holds a submission under a name of the user's; the same bytes for the same submission."""
+    entry = ZipInfo(member, date_time=(1980, 1, 1, 0, 0, 0))
+    entry.compress_type, entry.external_attr = ZIP_DEFLATED, 0o644 << 16
+    with atomic(path) as temporary, ZipFile(temporary, "w") as archive:
+        archive.writestr(entry, Path(submission).read_bytes())
 
 
 def check_submission(
