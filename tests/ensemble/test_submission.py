@@ -11,7 +11,6 @@ from kfold_ens.config import Submission
 from kfold_ens.ensemble.submission import (
     build_submission,
     check_submission,
-    in_order_of,
     sample_ids,
     write_zip,
 )
@@ -133,8 +132,9 @@ def sampled(tmp_path, text):
 
 
 def test_the_order_is_the_samples(tmp_path):
-    ids = sampled(tmp_path, "image_name,pred_label\nc,0\na,0\nb,0\n")
-    table = in_order_of(pd.DataFrame({"image_name": NAMES, "pred_label": ["1", "2", "3"]}), ids)
+    (tmp_path / "sample.csv").write_text("image_name,pred_label\nc,0\na,0\nb,0\n")
+    columns = Submission(sample=str(tmp_path / "sample.csv"))
+    table = build_submission(predicting(["1", "2", "3"], NAMES), table_of(NAMES), columns, "path")
     assert table.to_dict("list") == {"image_name": ["c", "a", "b"], "pred_label": ["3", "1", "2"]}
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 from kfold_ens.config import load_config
 from kfold_ens.data.manifest import write_manifest
 from kfold_ens.ensemble.metrics import known_labels
-from kfold_ens.ensemble.submission import sample_ids
+from kfold_ens.ensemble.submission import ids_in_order
 from kfold_ens.jobs import job, usable_threads
-from kfold_ens.naming import submission_names
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
@@ -21,6 +20,4 @@ if __name__ == "__main__":
         )
         # what the submission and its scores will want is refused before training
         known_labels(manifest, run.data.test_labels, run.submission, run.submission_names)
-        if run.submission.sample:
-            names = submission_names(manifest[manifest["split"] == "test"], run.submission_names)
-            sample_ids(run.submission.sample, names, run.submission)
+        ids_in_order(manifest[manifest["split"] == "test"], run.submission, run.submission_names)

@@ -17,21 +17,33 @@ from kfold_ens.naming import submission_names
 
 
 def build_submission(logits: Logits, test: pd.DataFrame, columns: Submission, names: str) -> pd.DataFrame:
-    """The submission's table: the prediction for every test image of the manifest, in the manifest's order.
+    """The submission's table: the prediction for every test image, in the order of the sample, or of the manifest.
 
     Raises:
-        KfoldError: where the logits are not those of exactly these images.
+        KfoldError: where the logits, or the sample, are not those of exactly these images.
     """
     predicted = dict(zip(logits.image_id, logits.predictions(), strict=True))
     differing = sorted(set(predicted) ^ set(test["image_id"]))
     if differing:
         raise KfoldError(f"logits and manifest differ in these test images; predict again:\n{listing(differing)}")
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             columns.id_column: submission_names(test, names),
             columns.label_column: [predicted[image_id] for image_id in test["image_id"]],
         }
     )
+    ids = ids_in_order(test, columns, names)
+    return table.set_index(columns.id_column).loc[ids].reset_index()
+
+
+def ids_in_order(test: pd.DataFrame, columns: Submission, names: str) -> list[str]:
+    """What the submission calls the test images, in the order of the sample where there is one.
+
+    Raises:
+        DataError: where the sample is not one for exactly these images.
+    """
+    wanted = submission_names(test, names)
+    return sample_ids(columns.sample, wanted, columns) if columns.sample else wanted
 
 
 def sample_ids(path: str, wanted: Sequence[str], columns: Submission) -> list[str]:
@@ -53,12 +65,6 @@ def sample_ids(path: str, wanted: Sequence[str], columns: Submission) -> list[st
             f"submission.sample: {path} and the test images differ (see submission.names too):\n{listing(findings)}"
         )
     return ids
-
-
-def in_order_of(table: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
-    """A submission's rows in the order of these ids."""
-    name = table.columns[0]
-    return table.set_index(name).loc[list(ids)].reset_index()
 
 
 def write_zip(path: str, submission: str, member: str) -> None:

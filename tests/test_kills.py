@@ -1,0 +1,100 @@
+"""A real run, killed again and again at random moments, ends as one that nobody touched.
+
+Twenty kills in CI; a longer soak: KFOLD_KILLS=100 python -m pytest -n 0 -m slow tests/test_kills.py
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TINY_RECIPE
+from projects import Project, new_project
+from safetensors.numpy import load_file
+
+pytestmark = pytest.mark.slow
+
+KILLS = int(os.environ.get("KFOLD_KILLS", "20"))
+RECIPE = TINY_RECIPE | {
+    "augmentation": [{"kind": "random_resized_crop"}, {"kind": "horizontal_flip"}],
+    "mixing": {"kind": "mixup_or_cutmix", "alpha": 1.0, "probability": 0.5},
+    "ema": {"kind": "ema", "decay": 0.9, "start_epoch": 2},
+    "sampler": {"kind": "balanced"},
+    "epochs": 40,
+}
+TIMINGS = ["seconds", "images_per_second", "peak_memory_mb"]
+
+
+def make_project(folder: Path) -> Project:
+    folder.mkdir()
+    data = {"source": "digits", "limit_per_class": 6}
+    return new_project(folder, RECIPE, data=data, checkpoint_minutes=0.01)
+
+
+def run_and_kill(project: Project, moment: random.Random) -> bool:
+    """Start a run and kill all of its processes; False where it came to its end before."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--rerun-incomplete", "submission"]
+    output = open(project.folder / "output.txt", "a")  # noqa: SIM115 (the run writes to it)
+    started = subprocess.Popen(
+        command, cwd=project.folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    in_training = moment.random() < 0.8
+    while in_training and started.poll() is None and not recent(project.folder.glob("state/tiny/fold*/progress.json")):
+        time.sleep(0.05)
+    with suppress(subprocess.TimeoutExpired):
+        started.wait(moment.uniform(0, 3))
+    ended = started.poll() is not None
+    if not ended:
+        os.killpg(started.pid, signal.SIGKILL)  # a job and its loader workers are in it too
+        started.wait()
+    output.close()
+    return not ended
+
+
+def recent(files) -> bool:
+    return any(time.time() - file.stat().st_mtime < 5 for file in files)
+
+
+def test_killed_at_any_moment_it_ends_as_if_it_never_was(tmp_path):
+    undisturbed, killed = (make_project(tmp_path / name) for name in ("undisturbed", "killed"))
+    done = undisturbed.run("submission")
+    assert done.returncode == 0, done.stdout
+    moment, kills = random.Random(time.time_ns()), 0
+    while kills < KILLS:
+        if run_and_kill(killed, moment):
+            kills += 1
+            done = killed.run("--unlock")
+            assert done.returncode == 0, done.stdout
+        else:
+            assert "Traceback" not in (killed.folder / "output.txt").read_text()
+            shutil.rmtree(killed.folder / f"results/tiny/fold{moment.randrange(2)}")  # there are kills left: once more
+    done = killed.run("--rerun-incomplete", "submission")
+    assert done.returncode == 0, done.stdout
+    assert "goes on at epoch" in (killed.folder / "output.txt").read_text() + done.stdout
+    compare(undisturbed.folder, killed.folder)
+    assert not list(killed.folder.glob("state/*/*/*"))
+
+
+def compare(one: Path, other: Path) -> None:
+    """Weights, histories, logits and submission, bit for bit."""
+    for fold in range(2):
+        folders = [folder / f"results/tiny/fold{fold}" for folder in (one, other)]
+        weights = [load_file(folder / "model.safetensors") for folder in folders]
+        assert weights[0].keys() == weights[1].keys()
+        assert all(np.array_equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+        histories = [pd.read_csv(folder / "history.csv").drop(columns=TIMINGS) for folder in folders]
+        assert histories[0].equals(histories[1])
+        for name in ("oof_logits.npz", "test_logits.npz"):
+            logits = [np.load(folder / name) for folder in folders]
+            assert all(np.array_equal(logits[0][key], logits[1][key]) for key in logits[0].files)
+    assert (one / "results/submission.csv").read_bytes() == (other / "results/submission.csv").read_bytes()
