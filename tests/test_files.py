@@ -133,3 +133,11 @@ def test_the_hash_is_that_of_the_bytes(tmp_path):
     assert sha256_of(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     np.arange(300_000, dtype=np.uint8).tofile(tmp_path / "large")
     assert sha256_of(tmp_path / "large") != sha256_of(tmp_path / "file")
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
+    (tmp_path / ".table.csv.abc123.tmp").write_text("half")
+    (tmp_path / ".other.csv.abc123.tmp").write_text("of another file")
+    with atomic(tmp_path / "table.csv") as temporary:
+        temporary.write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.csv.abc123.tmp", "table.csv"]

@@ -83,6 +83,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_never_was(tmp_path):
     assert "goes on at epoch" in (killed.folder / "output.txt").read_text() + done.stdout
     compare(undisturbed.folder, killed.folder)
     assert not list(killed.folder.glob("state/*/*/*"))
+    assert not list((killed.folder / "results").rglob("*.tmp"))
 
 
 def compare(one: Path, other: Path) -> None:

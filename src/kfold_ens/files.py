@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import json
 import os
@@ -19,9 +20,14 @@ from kfold_ens.errors import DataError
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; put it in place at the end, or remove it after an error."""
+    """Yield a temporary path beside ``path``; put it in place at the end, or remove it after an error.
+
+    One process at a time writes a file (Snakemake sees to that), so whatever lies there temporarily is of a killed one.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        left.unlink(missing_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
     temporary = Path(name)
