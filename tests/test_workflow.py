@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -180,6 +181,38 @@ def test_a_sample_sets_the_order_and_a_zip_is_made_where_it_is_wanted(project):
     done = project.run("-R", "manifest", "submission")
     assert "a test image, but not in the sample" in done.stdout
     assert "train_fold" not in re.sub(r"^train_fold\d +\d$", "", done.stdout, flags=re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_where_a_fold_fails_the_others_finish_and_it_alone_is_trained_again(project):
+    for fold in range(2):
+        shutil.rmtree(project.folder / f"results/tiny/fold{fold}")
+    obstacle = project.folder / "state/tiny/fold0"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.write_text("where the fold's state should go")
+    done = project.run("submission")
+    assert done.returncode != 0
+    assert "ERROR" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert (project.folder / "results/tiny/fold1/test_logits.npz").is_file()
+    obstacle.unlink()
+    assert project.planned("submission") == COMBINING | {"train_fold0", "predict_fold0"}
+
+
+@pytest.mark.slow
+def test_a_second_run_in_the_same_folder_is_refused(project):
+    shutil.rmtree(project.folder / "results/tiny/fold0")
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "submission"]
+    first = subprocess.Popen(command, cwd=project.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not list(project.folder.glob("state/tiny/fold0/progress.json")):
+            assert first.poll() is None
+            time.sleep(0.1)
+        second = project.run("submission")
+        assert second.returncode != 0
+        assert "lock" in second.stdout
+    finally:
+        assert first.wait() == 0
 
 
 @pytest.mark.slow
