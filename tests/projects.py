@@ -18,7 +18,7 @@ WORKFLOW = ("Snakefile", "workflow", "profiles", "recipes", "environment.yml")
 RECIPE = TINY_RECIPE | {
     "augmentation": [{"kind": "resize"}],
     "optimizer": {"kind": "adamw", "lr": 3e-3, "weight_decay": 0.01},
-    "epochs": 12,
+    "epochs": 8,
     "batch_size": 32,
 }
 
