@@ -208,10 +208,11 @@ def show_metrics(submission, metrics):
 
 STARTED = time.time()
 RUN = checked(load_config, config)
-FILES = {file.stem: file for file in map(recipe_file, [RUN.recipe, *RUN.ablation])}
-RECIPES = read_recipes(map(recipe_file, [RUN.recipe, *RUN.ablation]))
-RECIPE = recipe_file(RUN.recipe).stem
-ABLATION = list(dict.fromkeys(recipe_file(name).stem for name in RUN.ablation))
+CONFIGURED, *COMPARED = map(recipe_file, [RUN.recipe, *RUN.ablation])
+RECIPES = read_recipes([CONFIGURED, *COMPARED])
+FILES = {file.stem: file for file in [CONFIGURED, *COMPARED]}
+RECIPE = CONFIGURED.stem
+ABLATION = list(dict.fromkeys(file.stem for file in COMPARED))
 WEIGHTS = {weights_name(slots.backbone): slots.backbone for slots in RECIPES.values()}
 FOLDS = range(RUN.num_folds)
 REPORTED = reported()

@@ -87,12 +87,7 @@ def class_counts(train: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str
             range(len(classes)), counts[fold], bottom=bottom, color=colour, edgecolor="white", label=f"fold {fold}"
         )
         bottom += counts[fold].to_numpy()
-    axis.set_title("Training images a class")
-    axis.set_ylabel("images")
-    axis.grid(axis="x", visible=False)
-    figure.legend(*axis.get_legend_handles_labels(), ncols=5, loc="outside lower left")
-    _name_classes(axis, classes)
-    return figure
+    return _class_bars(figure, axis, classes, "Training images a class", "images")
 
 
 def image_sizes(manifest: pd.DataFrame) -> Figure:
@@ -114,6 +109,16 @@ def image_sizes(manifest: pd.DataFrame) -> Figure:
 def _width(classes: Sequence[str]) -> float:
     """Inches for so many classes along an axis."""
     return min(10, max(5.8, 2 + 0.3 * len(classes)))
+
+
+def _class_bars(figure: Figure, axis: Axes, classes: Sequence[str], title: str, unit: str) -> Figure:
+    """What stands around bars of classes."""
+    axis.set_title(title)
+    axis.set_ylabel(unit)
+    axis.grid(axis="x", visible=False)
+    figure.legend(*axis.get_legend_handles_labels(), ncols=5, loc="outside lower left")
+    _name_classes(axis, classes)
+    return figure
 
 
 def _name_classes(axis: Axes, classes: Sequence[str]) -> None:
@@ -262,9 +267,4 @@ def predicted_counts(predicted: pd.Series, train: pd.Series, classes: Sequence[s
     for place, (name, labels) in enumerate({"training images": train, "predictions": predicted}.items()):
         shares = labels.value_counts(normalize=True).reindex(classes, fill_value=0)
         axis.bar(np.arange(len(classes)) + 0.4 * place - 0.2, shares, 0.4, color=style.COLOURS[place], label=name)
-    axis.set_title("Share of each class")
-    axis.set_ylabel("share")
-    axis.grid(axis="x", visible=False)
-    figure.legend(*axis.get_legend_handles_labels(), ncols=2, loc="outside lower left")
-    _name_classes(axis, classes)
-    return figure
+    return _class_bars(figure, axis, classes, "Share of each class", "share")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,11 +115,11 @@ def chart(drawn: altair.TopLevelMixin, name: str, alt: str) -> Markup:
     return _block("chart", name, alt, Markup(bundle), Markup(spec))
 
 
-def definitions(values: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Markup:
+def definitions(values: Mapping[str, Any]) -> Markup:
     """Names and values, one pair a line."""
-    pairs = values.items() if isinstance(values, Mapping) else values
-    rows = Markup("").join(Markup("<tr><th scope=row>{}</th><td>{}</td></tr>").format(*pair) for pair in pairs)
-    return Markup('<div class="wide"><table class="facts"><tbody>{}</tbody></table></div>').format(rows)
+    pair = Markup("<tr><th scope=row>{}</th><td>{}</td></tr>")
+    rows = Markup("").join(pair.format(name, value) for name, value in values.items())
+    return Markup('<div class="wide"><table><tbody>{}</tbody></table></div>').format(rows)
 
 
 def _block(macro: str, *arguments: Any) -> Markup:

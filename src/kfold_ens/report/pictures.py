@@ -15,10 +15,10 @@ SIDE = 96  # pixels: what a gallery shows, and some 2 kB
 TINY = 64  # an image this small is kept as it is, without loss, and enlarged pixel by pixel
 
 
-def picture(pixels_hwc: np.ndarray, alt: str, *lines: str, side: int = SIDE) -> Picture:
+def picture(pixels_hwc: np.ndarray, alt: str, *lines: str) -> Picture:
     """A picture of an image (H, W, 3) uint8."""
     image = Image.fromarray(pixels_hwc)
-    image.thumbnail((side, side))
+    image.thumbnail((SIDE, SIDE))
     tiny = max(image.size) <= TINY
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", lossless=tiny, quality=75)

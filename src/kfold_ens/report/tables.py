@@ -54,11 +54,16 @@ def most_confused(counts_kk: np.ndarray, classes: Sequence[str], most: int) -> p
     return table[table["images"] > 0]
 
 
+def _class_indices(logits: Logits, truth: np.ndarray) -> np.ndarray:
+    """The columns of these labels: (N,) int."""
+    column = {label: index for index, label in enumerate(logits.classes)}
+    return np.array([column[label] for label in truth], dtype=int)
+
+
 def mistakes(logits: Logits, truth: np.ndarray) -> pd.DataFrame:
     """Images predicted wrong, the most confident first; ``given`` is the softmax of the image's own label."""
     probabilities = softmax(logits.values, axis=1)
-    column = {label: index for index, label in enumerate(logits.classes)}
-    own = np.array([column[label] for label in truth], dtype=int)
+    own = _class_indices(logits, truth)
     table = pd.DataFrame(
         {
             "image_id": logits.image_id,
@@ -79,12 +84,13 @@ def label_errors(logits: Logits, truth: np.ndarray) -> pd.DataFrame:
     """
     from cleanlab.filter import find_label_issues
 
-    column = {label: index for index, label in enumerate(logits.classes)}
-    labels = np.array([column[label] for label in truth], dtype=int)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes with few images
         ranked = find_label_issues(
-            labels, softmax(logits.values, axis=1), return_indices_ranked_by="self_confidence", n_jobs=1
+            _class_indices(logits, truth),
+            softmax(logits.values, axis=1),
+            return_indices_ranked_by="self_confidence",
+            n_jobs=1,
         )
     return mistakes(logits, truth).set_index("image_id", drop=False).reindex(logits.image_id[ranked]).dropna()
 

@@ -72,6 +72,22 @@ def read_fold(number: int, seed: int, manifest: str, folds: str, classes: str, s
     return Fold(number, seed, train, validation, labels)
 
 
+def training_order(recipe: TrainingRecipe, fold: Fold) -> EpochOrder:
+    """The batches of a fold's epochs."""
+    draw = build_sampler(recipe.sampler, fold.train.target)
+    return EpochOrder(len(fold.train), recipe.batch_size, fold.seed, fold.number, draw)
+
+
+def training_views(recipe: TrainingRecipe, fold: Fold) -> TrainingViews:
+    """A fold's augmented images."""
+    return TrainingViews(fold.train, build_augmentation(recipe.augmentation, recipe.image.size), fold.seed, fold.number)
+
+
+def seed_step(fold: Fold, epoch: int, step: int) -> None:
+    """What a step draws, mixing first, follows from where it is."""
+    torch.manual_seed(derive_seed("step", fold.seed, fold.number, epoch, step))
+
+
 @dataclass
 class Position:
     """Where in the run training is, and what this epoch has added up to so far."""
@@ -102,8 +118,7 @@ class Training:
         self.recipe, self.fold, self.compute = recipe, fold, compute
         self.network = Classifier(recipe, len(fold.classes), weights)
         self.network.to(compute.device, memory_format=memory_format(compute.device))
-        draw = build_sampler(recipe.sampler, fold.train.target)
-        self.order = EpochOrder(len(fold.train), recipe.batch_size, fold.seed, fold.number, draw)
+        self.order = training_order(recipe, fold)
         self.optimizer = build_optimizer(recipe.optimizer, self.network)
         self.schedule = build_schedule(recipe.schedule, self.optimizer, recipe.epochs * self.order.steps_per_epoch)
         self.criterion = build_loss(recipe.loss, np.bincount(fold.train.target, minlength=len(fold.classes)))
@@ -116,9 +131,7 @@ class Training:
 
     def step(self, views: Tensor, labels: Tensor) -> None:
         """One batch: views (B, 3, size, size) uint8 and class indices (B,)."""
-        torch.manual_seed(
-            derive_seed("step", self.fold.seed, self.fold.number, self.position.epoch, self.position.step)
-        )
+        seed_step(self.fold, self.position.epoch, self.position.step)
         inputs, targets = self.mixing(
             self.compute.input(views, self.recipe.image), labels.to(self.compute.device, non_blocking=True)
         )
@@ -328,8 +341,7 @@ def _fingerprint(recipe: TrainingRecipe, fold: Fold, weights: Path | None, versi
 def fit(training: Training, checkpoints: Checkpoints, progress: Progress, history_file: Path) -> None:
     """Train to the last epoch: steps, then evaluation, then the epoch's row."""
     recipe, fold, compute, order = training.recipe, training.fold, training.compute, training.order
-    augmentation = build_augmentation(recipe.augmentation, recipe.image.size)
-    views = TrainingViews(fold.train, augmentation, fold.seed, fold.number)
+    views = training_views(recipe, fold)
     start = (training.position.epoch, training.position.step)
     batches = training_batches(views, order, start, recipe.epochs, compute.workers, compute.pin)
     validation = evaluation_batches(

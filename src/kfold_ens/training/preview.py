@@ -8,10 +8,8 @@ import numpy as np
 import torch
 
 from kfold_ens.config import Image, TrainingRecipe
-from kfold_ens.randomness import derive_seed
-from kfold_ens.training.augmentation import IMAGENET_MEAN, IMAGENET_STD, build_augmentation, to_input
-from kfold_ens.training.fold import Fold
-from kfold_ens.training.loader import EpochOrder, TrainingViews, build_sampler
+from kfold_ens.training.augmentation import IMAGENET_MEAN, IMAGENET_STD, to_input
+from kfold_ens.training.fold import Fold, seed_step, training_order, training_views
 from kfold_ens.training.mixing import build_mixing
 
 
@@ -25,16 +23,12 @@ class Shown:
 
 def first_steps(recipe: TrainingRecipe, fold: Fold, steps: int, most: int) -> list[Shown]:
     """The first steps of the first epoch, at most ``most`` images of each; drawn from the seeds of training."""
-    draw = build_sampler(recipe.sampler, fold.train.target)
-    order = EpochOrder(len(fold.train), recipe.batch_size, fold.seed, fold.number, draw)
-    views = TrainingViews(
-        fold.train, build_augmentation(recipe.augmentation, recipe.image.size), fold.seed, fold.number
-    )
+    order, views = training_order(recipe, fold), training_views(recipe, fold)
     mixing = build_mixing(recipe.mixing, len(fold.classes))
     shown = []
     for step, positions in enumerate(order.batches(0)[:steps]):
         images, labels = zip(*(views[0, int(position)] for position in positions), strict=True)
-        torch.manual_seed(derive_seed("step", fold.seed, fold.number, 0, step))
+        seed_step(fold, 0, step)
         inputs = to_input(torch.stack(images), recipe.image, torch.device("cpu"), torch.contiguous_format)
         mixed, targets = mixing(inputs, torch.tensor(labels))
         if targets.ndim == 1:
