@@ -73,6 +73,7 @@ def make_run(
         {"image_id": ids, "name": ids, "split": splits, "label": known, "width": side, "height": side}
     )
     manifest["duplicate_group"] = [ids[0] if index < 3 else image_id for index, image_id in enumerate(ids)]
+    manifest["perceptual_hash"] = [f"{index // 2:x}" if 4 <= index < 8 else "" for index in range(len(ids))]
     fold_of = np.arange(len(train)) % num_folds
     folds = pd.DataFrame({"image_id": ids[: len(train)], "fold": fold_of.astype(str)})
 

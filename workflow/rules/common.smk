@@ -23,7 +23,7 @@ def checked(read, *arguments):
     try:
         return read(*arguments)
     except ConfigError as error:
-        raise WorkflowError(str(error))
+        sys.exit(f"ERROR: {error}")
 
 
 def as_param(model, **selection):

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from kfold_ens.data.look_alikes import SMALLEST, perceptual_hash
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_PIXELS = 100_000_000  # 300 MB as RGB; larger ones are refused before they are decoded
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
@@ -25,11 +27,12 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the manifest keeps of an image: its hash, and its size in pixels when the right way up."""
+    """What the manifest keeps of an image: its hashes, and its size in pixels when the right way up."""
 
     sha256: str
     width: int
     height: int
+    perceptual_hash: str
 
 
 def inspect(path: str | Path) -> Inspection:
@@ -41,9 +44,10 @@ def inspect(path: str | Path) -> Inspection:
     content = _read(path)
     with _opened(content) as image:
         width, height = image.size[::-1] if _on_its_side(image) else image.size
-        image.draft(None, (1, 1))  # JPEG: an eighth of the size still reads every byte
+        image.draft(None, (SMALLEST, SMALLEST))  # JPEG: down to an eighth of its size still reads every byte
         image.load()
-    return Inspection(hashlib.sha256(content).hexdigest(), width, height)
+        looks = perceptual_hash(_rgb(ImageOps.exif_transpose(image)))
+    return Inspection(hashlib.sha256(content).hexdigest(), width, height, looks)
 
 
 def read_rgb(path: str | Path, sha256: str) -> Image.Image:
@@ -108,7 +112,9 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image).astype(np.int32)
     if values.min() < 0 or values.max() > 65535:
         raise ImageError("more than 16 bits a pixel")
-    return Image.fromarray((values / 257).round().astype(np.uint8)).convert("RGB")
+    values += 128  # to the nearest
+    values //= 257
+    return Image.fromarray(values.astype(np.uint8)).convert("RGB")

@@ -6,6 +6,8 @@ import logging
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,13 +15,17 @@ import pandas as pd
 from tqdm import tqdm
 
 from kfold_ens.config import Config
-from kfold_ens.data.images import ImageError, inspect
+from kfold_ens.data.images import ImageError, Inspection, inspect
+from kfold_ens.data.look_alikes import look_alikes
 from kfold_ens.data.sources import list_images
 from kfold_ens.errors import DataError, listing
 from kfold_ens.files import read_table, write_json, write_table
 from kfold_ens.naming import submission_names
 
 log = logging.getLogger(__name__)
+
+INSPECTED = [field.name for field in fields(Inspection)]
+CHUNK = 2048  # images in the threads' queue at a time
 
 Result = TypeVar("Result")
 
@@ -40,21 +46,18 @@ def write_manifest(run: Config, export: Path, threads: int, manifest_file: str, 
 
 
 def build_manifest(images: pd.DataFrame, threads: int) -> pd.DataFrame:
-    """Inspect every image of a listing and add ``sha256, width, height, duplicate_group``.
+    """Inspect every image of a listing and add ``sha256, width, height, perceptual_hash, duplicate_group``.
 
     Raises:
         DataError: naming all unreadable files, or all equal images with different labels, at once.
     """
     inspections = for_each_image(inspect, images["path"], threads, "Inspecting")
-    manifest = images.assign(
-        sha256=[each.sha256 for each in inspections],
-        width=[each.width for each in inspections],
-        height=[each.height for each in inspections],
-    )
+    manifest = images.assign(**{name: [getattr(each, name) for each in inspections] for name in INSPECTED})
     first_of_its_kind = manifest.groupby("sha256", sort=False)["image_id"].transform("min")
     manifest = manifest.assign(duplicate_group=first_of_its_kind)
     _refuse_contradictions(manifest)
     _report_duplicates(manifest)
+    _warn_of_look_alikes(manifest)
     return manifest
 
 
@@ -91,15 +94,19 @@ def for_each_image(
         DataError: listing every image for which ``work`` raised ImageError.
     """
     paths = list(paths)
+    tasks, results = zip(paths, *more, strict=True), []
 
-    def attempt(path: str, *rest: Any) -> Result | ImageError:
+    def attempt(task: tuple) -> Result | ImageError:
         try:
-            return work(path, *rest)
+            return work(*task)
         except ImageError as error:
             return error
 
-    with ThreadPoolExecutor(threads) as pool:
-        results = list(tqdm(pool.map(attempt, paths, *more), doing, len(paths), unit="img", disable=None, leave=False))
+    with ThreadPoolExecutor(threads) as pool, tqdm(None, doing, len(paths), unit="img", disable=None, leave=False) as bar:
+        while some := list(islice(tasks, CHUNK)):  # all at once, the queue would outgrow the results
+            for result in pool.map(attempt, some):
+                results.append(result)
+                bar.update()
     faults = [f"{path}: {it}" for path, it in zip(paths, results, strict=True) if isinstance(it, ImageError)]
     if faults:
         raise DataError(f"{len(faults)} files cannot be used; mend or remove them:\n{listing(faults, most=100)}")
@@ -125,3 +132,11 @@ def _report_duplicates(manifest: pd.DataFrame) -> None:
         len(test),
         test["sha256"].isin(train["sha256"]).sum(),
     )
+
+
+def _warn_of_look_alikes(manifest: pd.DataFrame) -> None:
+    """What looks alike may still differ, so it is for people to judge."""
+    groups = [images["image_id"].tolist() for images in look_alikes(manifest)]
+    if groups:
+        some = listing((" ~ ".join(image_ids[:4]) for image_ids in groups), most=10)
+        log.warning("images that look alike: %d groups; the report shows them, in its chapter on the images\n%s", len(groups), some)

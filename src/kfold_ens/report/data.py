@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from kfold_ens.data.look_alikes import SMALLEST, look_alikes
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.report import figures, pages
 from kfold_ens.report.pages import Markup, Picture
 from kfold_ens.report.pictures import of_store, picture
 
 EXAMPLES = 400  # pictures on the sheet of examples, over all classes
-DUPLICATES = 50  # groups that are shown
+GROUPS = 50  # of equal images, or of such that look alike, that are shown
 
 
 def write_data(
@@ -31,6 +32,8 @@ def write_data(
         pages.figure(figures.image_sizes(manifest), "Widths and heights of the images"),
         pages.heading("Byte-identical images"),
         *_duplicates(manifest, store),
+        pages.heading("Images that look alike"),
+        *_look_alikes(manifest, store),
     )
     pages.write_page(outputs["examples"], "Examples of every class", *_examples(train, classes, store))
 
@@ -55,25 +58,45 @@ def _range(values: pd.Series) -> str:
 
 def _duplicates(manifest: pd.DataFrame, store: PixelStore) -> Iterator[Markup]:
     sizes = manifest.groupby("duplicate_group")["image_id"].transform("size")
-    groups = list(manifest[sizes > 1].groupby("duplicate_group", sort=False))
+    groups = [images for _, images in manifest[sizes > 1].groupby("duplicate_group", sort=False)]
     if not groups:
         yield pages.paragraph("There are none, neither among the training images nor between them and the test images.")
         return
-    across = sum(images["split"].nunique() > 1 for _, images in groups)
+    across = sum(images["split"].nunique() > 1 for images in groups)
     yield pages.paragraph(
         f"{len(groups):,} images are there more than once, {across:,} of them both for training and for testing. "
         "Copies of one image are always in one fold."
     )
+    yield _groups(groups, store, pictures=1)
+
+
+def _look_alikes(manifest: pd.DataFrame, store: PixelStore) -> Iterator[Markup]:
+    groups = look_alikes(manifest)
+    if not groups:
+        yield pages.paragraph(f"None were found; images smaller than {SMALLEST} pixels were not compared.")
+        return
+    labels = sum(images.loc[images["label"] != "", "label"].nunique() > 1 for images in groups)
+    across = sum(images["split"].nunique() > 1 for images in groups)
+    yield pages.paragraph(
+        f"{len(groups):,} groups by perceptual hash, {labels:,} of them under different labels and {across:,} both for "
+        "training and for testing. A copy in another fold makes the out-of-fold accuracy look too good: "
+        "remove what is one image, and leave what only looks like one."
+    )
+    yield _groups(sorted(groups, key=lambda images: -images["label"].nunique()), store, pictures=4)
+
+
+def _groups(groups: Sequence[pd.DataFrame], store: PixelStore, pictures: int) -> Markup:
     rows = [
         {
-            "picture": (of_store(store, images["image_id"].iloc[0]),),
+            "picture": tuple(of_store(store, image_id) for image_id in images["image_id"][:pictures]),
             "training": int((images["split"] == "train").sum()),
             "test": int((images["split"] == "test").sum()),
+            "labels": ", ".join(figures.cut(label, 30) for label in images["label"].unique()[:5] if label),
             "images": ", ".join(figures.cut(image_id, 60) for image_id in images["image_id"][:5]),
         }
-        for _, images in groups[:DUPLICATES]
+        for images in groups[:GROUPS]
     ]
-    yield pages.table(pd.DataFrame(rows), f"the first {len(rows)} of {len(groups):,}" if groups[DUPLICATES:] else "")
+    return pages.table(pd.DataFrame(rows), f"the first {len(rows)} of {len(groups):,}" if groups[GROUPS:] else "")
 
 
 def _examples(train: pd.DataFrame, classes: Sequence[str], store: PixelStore) -> Iterator[Markup]:

@@ -1,0 +1,93 @@
+import io
+import itertools
+import logging
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from test_manifest import data, manifest  # noqa: F401 (a fixture)
+
+from kfold_ens.data.look_alikes import APART, look_alikes, perceptual_hash
+
+
+def picture(seed, size=(160, 120)):
+    """Blots of colour, as photographs have them, with a camera's noise."""
+    random = np.random.default_rng(seed)
+    blots = Image.fromarray(random.integers(0, 255, (9, 12, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    noisy = np.asarray(blots) + random.normal(0, 8, (size[1], size[0], 3))
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+def saved_again(image):
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=40)
+    return Image.open(file)
+
+
+def listing(hashes, groups=None):
+    ids = [f"{index}" for index in range(len(hashes))]
+    return pd.DataFrame({"image_id": ids, "perceptual_hash": hashes, "duplicate_group": groups or ids})
+
+
+def found(table):
+    return {frozenset(images["image_id"]) for images in look_alikes(table)}
+
+
+@pytest.mark.parametrize("change", [saved_again, lambda image: image.resize((80, 60)), lambda image: image.resize((99, 99))])
+def test_pictures_saved_again_or_resized_look_alike_and_others_do_not(change):
+    pictures = [picture(seed) for seed in range(20)]
+    hashes = list(map(perceptual_hash, [*pictures, *map(change, pictures)]))
+    assert found(listing(hashes)) == {frozenset({f"{one}", f"{one + 20}"}) for one in range(20)}
+
+
+def test_small_images_are_not_compared():
+    assert perceptual_hash(picture(0, (31, 500))) == ""
+    assert found(listing(["", "", ""])) == set()
+
+
+hashes = st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 40), st.integers(0, 40).map(lambda low: low << 58))
+
+
+@given(st.lists(hashes, max_size=40))
+def test_groups_are_what_all_pairs_would_give(values):
+    """Against the definition: groups are closed under being at most APART bits apart."""
+    group = list(range(len(values)))
+    for one, other in itertools.combinations(range(len(values)), 2):
+        if (values[one] ^ values[other]).bit_count() <= APART:
+            group = [group[one] if each == group[other] else each for each in group]
+    expected = {frozenset(f"{i}" for i, each in enumerate(group) if each == name) for name in group}
+    assert found(listing([f"{value:016x}" for value in values])) == {each for each in expected if len(each) > 1}
+
+
+def test_a_thousand_equal_hashes_are_one_group():
+    assert found(listing(["ff"] * 3000)) == {frozenset(map(str, range(3000)))}
+
+
+def test_byte_identical_images_alone_are_no_group():
+    assert found(listing(["ff", "ff"], ["0", "0"])) == set()
+    assert found(listing(["ff", "ff", "fe"], ["0", "0", "2"])) == {frozenset({"0", "2"})}
+
+
+def test_a_manifest_warns_of_look_alikes(data, caplog):  # noqa: F811
+    shutil.rmtree("train/cat")
+    for place in ("train/cat/1.png", "train/dog/same.jpg", "test/same.webp"):
+        (data / place).parent.mkdir(exist_ok=True)
+        picture(1).save(place)
+    with caplog.at_level(logging.WARNING):
+        manifest()
+    assert "images that look alike: 1 groups" in caplog.text
+    assert "train/cat/1.png ~ train/dog/same.jpg ~ test/same.webp" in caplog.text
+
+
+def test_a_turned_photograph_is_compared_the_right_way_up(data, caplog):  # noqa: F811
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(2).save("train/dog/upright.jpg")
+    picture(2).transpose(Image.Transpose.ROTATE_90).save("test/turned.jpg", exif=exif)
+    with caplog.at_level(logging.WARNING):
+        manifest()
+    assert "train/dog/upright.jpg ~ test/turned.jpg" in caplog.text
