@@ -5,6 +5,7 @@ Snakemake reads this module each time it reads the Snakefile, so it never import
 
 from __future__ import annotations
 
+import reprlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -52,6 +53,8 @@ Fraction = Annotated[Real, Field(ge=0, le=1)]
 Count = Annotated[int, Field(strict=True, gt=0)]
 Odd = Annotated[Count, AfterValidator(_odd)]
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
+Share = Annotated[Real, Field(gt=0, le=1)]
+Shares = Annotated[tuple[Share, Share], AfterValidator(_rising)]
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -204,7 +207,7 @@ class Resize(Slot):
 
 class RandomResizedCrop(Slot):
     kind: Literal["random_resized_crop"]
-    scale: Range = (0.08, 1.0)
+    scale: Shares = (0.08, 1.0)
     ratio: Range = (3 / 4, 4 / 3)
 
 
@@ -266,7 +269,7 @@ class RandomErasing(Slot):
 
     kind: Literal["random_erasing"]
     probability: Fraction = 0.5
-    scale: Range = (0.02, 0.33)
+    scale: Shares = (0.02, 0.33)
     ratio: Range = (0.3, 3.3)
     fill: Literal["black", "mean"] = "black"
 
@@ -655,11 +658,15 @@ class TrainingRecipe(Slot):
 
     @model_validator(mode="after")
     def _augmentation_gives_one_size(self):
-        if not any(step.kind in ("resize", "random_resized_crop") for step in self.augmentation):
+        sized = [step.kind in ("resize", "random_resized_crop") for step in self.augmentation]
+        if not any(sized):
             raise ValueError(
                 "augmentation brings images of different shapes to no common size: "
                 "add {kind: resize} or {kind: random_resized_crop}"
             )
+        if any(step.kind == "gaussian_blur" for step in self.augmentation[: sized.index(True)]):
+            raise ValueError("augmentation: gaussian_blur comes after the resize or crop, as its kernel may not fit before")
+        _refuse_large_kernels(self.augmentation, self.image.size)
         return self
 
     @model_validator(mode="after")
@@ -674,10 +681,22 @@ class TrainingRecipe(Slot):
         return self
 
 
+def _refuse_large_kernels(steps: list[Any], size: int) -> None:
+    kernels = [step.kernel_size for step in steps if step.kind == "gaussian_blur"]
+    if any(kernel // 2 >= size for kernel in kernels):
+        raise ValueError(f"gaussian_blur: a kernel_size of {max(kernels)} is too large for images of {size} pixels")
+
+
 class Recipe(TrainingRecipe):
     """One complete way to train and predict: every slot is written out, so a recipe file can be read alone."""
 
     tta: Tta
+
+    @model_validator(mode="after")
+    def _views_can_be_made(self):
+        for view in getattr(self.tta, "views", []):
+            _refuse_large_kernels(view.steps, self.image.size)
+        return self
 
 
 # --- reading ---------------------------------------------------------------------------------------------
@@ -755,4 +774,4 @@ def _finding(item: dict) -> str:
     if item["type"] == "union_tag_not_found":
         return f"{item['ctx']['discriminator']} is missing"
     message = item["msg"].removeprefix("Value error, ")
-    return message if item["type"] == "value_error" else f"{message} (got {item['input']!r})"
+    return message if item["type"] == "value_error" else f"{message} (got {reprlib.repr(item['input'])})"

@@ -1,0 +1,158 @@
+"""Two thousand mutated configurations and recipes: each is clean, or refused in a message that names its key or file."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import REPOSITORY
+from snakemake.common.configfile import load_configfile
+from snakemake.exceptions import WorkflowError
+from stages import make_stage, smallest_sibling
+
+from kfold_ens.config import Recipe, load_config, load_recipe
+from kfold_ens.errors import ConfigError, KfoldError
+from kfold_ens.prediction.tta import build_views
+from kfold_ens.training.evaluation import Compute
+from kfold_ens.training.fold import Training, training_order, training_views
+
+MUTANTS = 1_000  # of config.yaml, and as many recipes
+JUNK = [None, True, False, 0, 1, -1, 2, 3, 5, 0.5, 1.5, -0.1, 1e-12, float("nan"), float("inf"), "", "3e-4", "none"]
+JUNK += ["1e999", "nan", "\x00", "ä\n", [], {}, [1], ["layer1"], [None], {"kind": "none"}, {1: 2}, "2026-11-25", 2**70]
+
+CONFIGS = [
+    yaml.safe_load((REPOSITORY / "config.yaml").read_text()),
+    {
+        "data": {"source": "imagefolder", "train": ["a", "b"], "test": "c", "limit_per_class": 5, "test_labels": "d.csv"},
+        "ablation": ["digits", "kfold_mix"],
+        "checkpoint_minutes": 0.5,
+    },
+    {"data": {"source": "csv", "train": "a", "test": "b", "images": "c", "id_column": "d", "label_column": "e"}},
+    {"data": {"source": "torchvision", "name": "FashionMNIST", "root": "data", "download": False}, "device": "cpu"},
+]
+RECIPES = [smallest_sibling(load_recipe(path)) | {"epochs": 2} for path in sorted(REPOSITORY.glob("recipes/*.yaml"))]
+
+
+def places(values: Any, path: tuple = ()) -> Iterator[tuple]:
+    """The paths of everything inside a tree of mappings and lists."""
+    items = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def mutated(values: dict, others: list[dict], chance: random.Random) -> dict:
+    """One or two values replaced by junk, by what stands elsewhere, or by another number; removed; under another name."""
+    values = yaml.safe_load(yaml.safe_dump(values))
+    for _ in range(chance.randint(1, 2)):
+        spots = list(places(values))
+        if not spots:
+            break
+        *parents, last = chance.choice(spots)
+        parent = values
+        for key in parents:
+            parent = parent[key]
+        match chance.randrange(6):
+            case 0 if isinstance(parent[last], int | float):
+                parent[last] = type(parent[last])(parent[last] * chance.choice([0.3, 0.5, 2, 3, 10]))
+            case 1:
+                parent[last] = chance.choice(JUNK)
+            case 2:
+                other = chance.choice(others)
+                *path, key = chance.choice(list(places(other)))
+                for each in path:
+                    other = other[each]
+                parent[last] = other[key]
+            case 3 | 5:
+                del parent[last]
+            case 4 if isinstance(parent, dict):
+                parent[chance.choice(["kind", "name", "weights", "extra", 3])] = parent.pop(last)
+    return values
+
+
+def scrambled(text: str, chance: random.Random) -> bytes:
+    """The same with one to five characters or lines wrong."""
+    content = bytearray(text.encode())
+    for _ in range(chance.randint(1, 5)):
+        place = chance.randrange(len(content))
+        match chance.randrange(4):
+            case 0:
+                content[place] = chance.randrange(256)
+            case 1:
+                del content[place : place + chance.randint(1, 40)]
+            case 2:
+                content[place:place] = chance.choice([b"\t", b": ", b"- ", b"{", b"&a ", b"*a", b"!!python/name:os.system ", b"\n"])
+            case 3:
+                content[place:place] = content[place : place + chance.randint(1, 200)]
+    return bytes(content)
+
+
+def written(values: list[dict], folder: Path, seed: int) -> Iterator[Path]:
+    chance, path = random.Random(seed), folder / "mutant.yaml"
+    for number in range(MUTANTS):
+        original = values[number % len(values)]
+        if number % 2:
+            path.write_bytes(scrambled(yaml.safe_dump(original, allow_unicode=True), chance))
+        else:
+            path.write_text(yaml.safe_dump(mutated(original, values, chance)))
+        yield path
+
+
+def test_a_mutated_configuration_is_clean_or_refused(tmp_path):
+    outcomes: Counter[str] = Counter()
+    for path in written(CONFIGS, tmp_path, seed=0):
+        try:
+            values = load_configfile(str(path))
+        except (WorkflowError, UnicodeDecodeError):
+            outcomes["refused by Snakemake"] += 1
+            continue
+        try:
+            load_config(values)
+        except ConfigError as refusal:
+            assert len(str(refusal)) < 5000
+            outcomes["refused"] += 1
+        else:
+            outcomes["accepted"] += 1
+    assert min(outcomes[each] for each in ("refused by Snakemake", "refused", "accepted")) > MUTANTS / 50, outcomes
+
+
+@pytest.mark.slow
+def test_a_mutated_recipe_trains_and_predicts_or_is_refused(tmp_path):
+    fold = make_stage(tmp_path, {"cat": 9, "dog": 9}).fold()
+    outcomes: Counter[str] = Counter()
+    for path in written(RECIPES, tmp_path, seed=1):
+        try:
+            recipe = load_recipe(path)
+        except ConfigError as refusal:
+            assert str(path) in str(refusal)
+            assert len(str(refusal)) < 5000
+            outcomes["refused"] += 1
+            continue
+        if recipe.image.size > 64 or recipe.batch_size > 64:
+            continue  # right, and too large for a test
+        try:
+            train_and_view(recipe, fold)
+        except KfoldError:
+            outcomes["refused later"] += 1
+        else:
+            outcomes["trained"] += 1
+    assert min(outcomes["refused"], outcomes["trained"]) > MUTANTS / 50, outcomes
+    print(outcomes)
+
+
+def train_and_view(recipe: Recipe, fold) -> None:
+    """One step of training, the end of an epoch, and every view of an image."""
+    training = Training(recipe, fold, None, Compute(torch.device("cpu"), None, 0))
+    views, order = training_views(recipe, fold), training_order(recipe, fold)
+    images, labels = zip(*(views[0, int(position)] for position in order.batches(0)[0]), strict=True)
+    training.step(torch.stack(images), torch.tensor(labels))
+    training.position.seconds = 1
+    training.finish_epoch({"val_loss": 1.0, "val_accuracy": 0.5}, 1.0)
+    for view in build_views(recipe.tta, recipe.image).values():
+        assert view(images[0]).shape == (3, recipe.image.size, recipe.image.size)
