@@ -114,6 +114,11 @@ def test_a_wrong_value_of_a_run_is_refused_by_its_key(changes, key, finding):
         ({"schedule": {"kind": "one_cycle", "pct_start": 1}}, "schedule.pct_start", "less than 1"),
         ({"augmentation": {"kind": "resize"}}, "augmentation", "valid list"),
         ({"augmentation.0": {"kind": "flip"}}, "augmentation.0", "flip"),
+        (
+            {"augmentation.0": {"kind": "random_erasing", "scale": [0.5, 2]}},
+            "augmentation.0.scale.1",
+            "less than or equal to 1",
+        ),
         ({"augmentation.0": "horizontal_flip"}, "augmentation.0", "got 'horizontal_flip'"),
         ({"augmentation.0.probability": 1.5}, "augmentation.0.probability", "less than or equal to 1"),
         ({"augmentation.0": {"kind": "affine", "scale": [1, nan]}}, "augmentation.0.scale.1", "finite"),
@@ -254,3 +259,22 @@ def test_a_configuration_never_changes():
 def test_reading_it_imports_nothing_large():
     code = "import sys, kfold_ens.config; print(sorted({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+BLUR = {"kind": "gaussian_blur", "kernel_size": 33, "sigma": [0.1, 1]}
+
+
+@pytest.mark.parametrize(
+    ("slots", "finding"),
+    [
+        ({"augmentation": [BLUR, {"kind": "resize"}]}, "gaussian_blur comes after the resize or crop"),
+        ({"augmentation": [{"kind": "resize"}, BLUR]}, "a kernel_size of 33 is too large for images of 16 pixels"),
+        (
+            {"tta": {"kind": "views", "average": "logits", "views": [{"name": "blurred", "steps": [BLUR]}]}},
+            "a kernel_size of 33 is too large",
+        ),
+    ],
+)
+def test_a_kernel_that_may_not_fit_is_refused(slots, finding, tmp_path):
+    with pytest.raises(ConfigError, match=finding):
+        load_recipe(write_yaml(tmp_path / "mine.yaml", TINY_RECIPE | slots))

@@ -665,7 +665,9 @@ class TrainingRecipe(Slot):
                 "add {kind: resize} or {kind: random_resized_crop}"
             )
         if any(step.kind == "gaussian_blur" for step in self.augmentation[: sized.index(True)]):
-            raise ValueError("augmentation: gaussian_blur comes after the resize or crop, as its kernel may not fit before")
+            raise ValueError(
+                "augmentation: gaussian_blur comes after the resize or crop, as its kernel may not fit before"
+            )
         _refuse_large_kernels(self.augmentation, self.image.size)
         return self
 

@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from kfold_ens.errors import DataError
+from kfold_ens.errors import DataError, KfoldError
 
 
 @contextmanager
@@ -53,6 +54,21 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def require_space(folder: Path, needed: int, doing: str) -> None:
+    """Refuse to begin what the disk has no room for; ``needed`` is in bytes.
+
+    Raises:
+        KfoldError: naming the folder, what is needed and what is free.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise KfoldError(
+            f"{doing} needs {needed / 1e9:.2f} GB below {folder.absolute()}, where {free / 1e9:.2f} GB are free; "
+            "make room there, or move the project to a larger disk"
+        )
 
 
 def sha256_of(path: str | Path) -> str:

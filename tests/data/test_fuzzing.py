@@ -49,7 +49,10 @@ def seeds() -> Iterator[bytes]:
         (rgb, "BMP", {}),
         (palette, "BMP", {}),
         (palette, "GIF", {"save_all": True, "append_images": [palette.rotate(90)], "transparency": 1}),
-        *((rgb, "TIFF", {"compression": each}) for each in ("raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")),
+        *(
+            (rgb, "TIFF", {"compression": each})
+            for each in ("raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")
+        ),
         (grey16, "TIFF", {"exif": exif}),
         (rgb.convert("1"), "TIFF", {"compression": "group4"}),
         (rgb, "PPM", {}),
@@ -71,7 +74,9 @@ def mutated(content: bytes, random: np.random.Generator) -> bytes:
             case 0:  # other bytes
                 changed[start : start + length] = random.bytes(length)
             case 1:  # one bit
-                changed[start : start + 1] = bytes(byte ^ 1 << random.integers(8) for byte in changed[start : start + 1])
+                changed[start : start + 1] = bytes(
+                    byte ^ 1 << random.integers(8) for byte in changed[start : start + 1]
+                )
             case 2:  # extreme numbers
                 changed[start : start + length] = bytes([int(random.choice([0, 127, 128, 255]))]) * length
             case 3:  # a piece less

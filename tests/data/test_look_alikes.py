@@ -37,7 +37,9 @@ def found(table):
     return {frozenset(images["image_id"]) for images in look_alikes(table)}
 
 
-@pytest.mark.parametrize("change", [saved_again, lambda image: image.resize((80, 60)), lambda image: image.resize((99, 99))])
+@pytest.mark.parametrize(
+    "change", [saved_again, lambda image: image.resize((80, 60)), lambda image: image.resize((99, 99))]
+)
 def test_pictures_saved_again_or_resized_look_alike_and_others_do_not(change):
     pictures = [picture(seed) for seed in range(20)]
     hashes = list(map(perceptual_hash, [*pictures, *map(change, pictures)]))

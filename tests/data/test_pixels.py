@@ -15,7 +15,7 @@ from PIL import Image
 
 from kfold_ens.data.images import inspect
 from kfold_ens.data.pixels import PixelStore, stored_shape, write_pixels
-from kfold_ens.errors import DataError
+from kfold_ens.errors import DataError, KfoldError
 from kfold_ens.files import sha256_of
 
 SIZES = [(12, 10), (40, 30), (30, 40), (16, 16), (17, 90), (300, 16), (1, 1), (3, 200), (64, 64)]
@@ -54,6 +54,13 @@ def test_pixels_are_those_of_decoding_and_resizing(manifest, threads):
         pixels = store[store.rows([image_id])[0]]
         assert pixels.dtype == np.uint8
         np.testing.assert_array_equal(pixels, expected)
+
+
+def test_without_room_on_the_disk_nothing_is_decoded(manifest, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 10))
+    with pytest.raises(KfoldError, match="decoding 10 images needs .* GB below .*; make room there"):
+        stored(manifest)
+    assert not Path("pixels").exists()
 
 
 def test_small_images_stay_as_they_are(manifest):
@@ -134,8 +141,9 @@ mount -t tmpfs -o size=16k none "$1" || exit 77
 cd "$1" && "$2" - <<END
 import pandas as pd
 from pathlib import Path
-from kfold_ens.data.pixels import write_pixels
-write_pixels(pd.read_pickle("../manifest"), 64, Path("pixels"), Path("index"), 2)
+from kfold_ens.data import pixels
+pixels.require_space = lambda *arguments: None  # as if something else filled the disk meanwhile
+pixels.write_pixels(pd.read_pickle("../manifest"), 64, Path("pixels"), Path("index"), 2)
 END
 echo $? in the end: * .[a-z]*
 """

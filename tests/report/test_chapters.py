@@ -190,6 +190,14 @@ def test_the_intervals_cover_as_often_as_they_say():
 
 
 @pytest.mark.slow
+def test_images_that_look_alike_are_shown(reported):
+    run, pages = reported
+    shown = table(pages["data"], 1)
+    alike = run.manifest[run.manifest["perceptual_hash"] != ""]
+    assert len(shown) == 1
+    assert shown["images"].tolist() == [", ".join(alike["image_id"])]
+
+
 def test_a_hundred_classes_of_21000_images_fit_into_15_megabytes(tmp_path):
     train = HUNDRED * 187
     run = make_run(tmp_path, HUNDRED, train, HUNDRED * 23, side=224)  # of noise, which compresses worse than any photo

@@ -101,6 +101,25 @@ def test_interrupted_anywhere_a_fold_ends_as_if_it_never_was(moment, stage, whol
     assert sorted(os.listdir(tmp_path)) == ["history.csv"]
 
 
+def test_without_room_on_the_disk_nothing_is_trained(stage, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**12, 10**12, 10**6))
+    with pytest.raises(KfoldError, match=r"training fold 1 needs 0\.\d+ GB below .*state, where 0\.00 GB are free"):
+        train(stage, tmp_path)
+    assert not (tmp_path / "history.csv").exists()
+
+
+def test_what_a_fold_writes_has_room_in_what_was_asked_for(stage, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("kfold_ens.training.fold.require_space", lambda folder, needed, doing: asked.append(needed))
+    train_until(4, stage, tmp_path, MEMORIES, minutes=0)
+    states = [path.stat().st_size for path in (tmp_path / "state").glob("*.pt")]
+    model = sum(each.nbytes for each in Classifier(MEMORIES, 3).state_dict().values())
+    assert len(states) == 2
+    assert 0.5 * asked[0] < max(states) * 3 + model < asked[0] * 1.02
+    train_until(2, stage, tmp_path, MEMORIES, minutes=0)
+    assert asked[1] == asked[0] - sum(states)  # what lies there already is no further need
+
+
 MEMORIES = training_recipe(  # the parts that remember more than the network does
     backbone={
         "kind": "torchvision",

@@ -18,12 +18,17 @@ except ModuleNotFoundError as error:
     raise WorkflowError(f"{error}. Install the project first: pip install -e {workflow.basedir}")
 
 
+def refuse(message):
+    """End with a message to the user, and without the lines of this file that Snakemake would put below it."""
+    sys.exit(f"ERROR: {message}")
+
+
 def checked(read, *arguments):
     """Call a reader of the configuration; what it finds wrong is all that the user sees."""
     try:
         return read(*arguments)
     except ConfigError as error:
-        sys.exit(f"ERROR: {error}")
+        refuse(error)
 
 
 def as_param(model, **selection):
@@ -57,7 +62,7 @@ def read_recipes(files):
     of_stem = {}
     for file in files:
         if of_stem.setdefault(file.stem, file) != file:
-            raise WorkflowError(f"{of_stem[file.stem]} and {file} would share results/{file.stem}; rename one")
+            refuse(f"{of_stem[file.stem]} and {file} would share results/{file.stem}; rename one")
     return {stem: checked(load_recipe, file) for stem, file in of_stem.items()}
 
 

@@ -102,7 +102,10 @@ def for_each_image(
         except ImageError as error:
             return error
 
-    with ThreadPoolExecutor(threads) as pool, tqdm(None, doing, len(paths), unit="img", disable=None, leave=False) as bar:
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        tqdm(None, doing, len(paths), unit="img", disable=None, leave=False) as bar,
+    ):
         while some := list(islice(tasks, CHUNK)):  # all at once, the queue would outgrow the results
             for result in pool.map(attempt, some):
                 results.append(result)
@@ -139,4 +142,8 @@ def _warn_of_look_alikes(manifest: pd.DataFrame) -> None:
     groups = [images["image_id"].tolist() for images in look_alikes(manifest)]
     if groups:
         some = listing((" ~ ".join(image_ids[:4]) for image_ids in groups), most=10)
-        log.warning("images that look alike: %d groups; the report shows them, in its chapter on the images\n%s", len(groups), some)
+        log.warning(
+            "images that look alike: %d groups; the report shows them, in its chapter on the images\n%s",
+            len(groups),
+            some,
+        )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from kfold_ens.data.images import read_rgb
 from kfold_ens.data.manifest import for_each_image
-from kfold_ens.files import atomic
+from kfold_ens.files import atomic, require_space
 
 
 class PixelStore:
@@ -49,11 +49,13 @@ def write_pixels(manifest: pd.DataFrame, short_side: int, pixels: Path, index: P
 
     Raises:
         DataError: listing the images that are gone, or are no longer those of the manifest.
+        KfoldError: where the disk has no room for them.
     """
     shapes = [stored_shape(*size, short_side) for size in zip(manifest["height"], manifest["width"], strict=True)]
     heights, widths = np.array(shapes, dtype=np.int64).T
     ends = np.cumsum(heights * widths * 3)
     offsets = np.concatenate([[0], ends[:-1]])
+    require_space(Path(pixels).parent, int(ends[-1]), f"decoding {len(manifest):,} images")
     with atomic(pixels) as temporary, open(temporary, "wb") as file:
 
         def decode(path: str, sha256: str, offset: int, shape: tuple[int, int]) -> None:

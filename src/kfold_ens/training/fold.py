@@ -23,7 +23,7 @@ from kfold_ens.data.manifest import read_manifest
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.devices import device_name
 from kfold_ens.errors import KfoldError
-from kfold_ens.files import fingerprint, read_json, read_table, sha256_of, write_table
+from kfold_ens.files import fingerprint, read_json, read_table, require_space, sha256_of, write_table
 from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format, save_model
 from kfold_ens.randomness import derive_seed
 from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view
@@ -302,12 +302,13 @@ def train_fold(
     event files.
 
     Raises:
-        KfoldError: where the loss is not finite, or the pretrained weights do not fit.
+        KfoldError: where the loss is not finite, the pretrained weights do not fit, or the disk has no room.
         Preempted: when a signal asked the job to end, after saving.
     """
     owner = _fingerprint(recipe, fold, weights, version)
     training = Training(recipe, fold, weights, compute)
     file = StateFile(state_folder, owner)
+    require_space(state_folder, _disk_space(training) - file.size, f"training fold {fold.number}")
     state = file.load()
     if state:
         training.restore(state)
@@ -319,6 +320,13 @@ def train_fold(
     log.info("fold %d: kept the weights of epoch %d", fold.number, training.best.epoch)
     save_model(model_file, TrainedModel(recipe, fold.classes, owner, training.best.weights))
     file.remove()
+
+
+def _disk_space(training: Training) -> int:
+    """What a fold writes at most, in bytes: a state, the one before, the one being written, and the chosen weights."""
+    weights = sum(each.nbytes for each in training.network.state_dict().values())
+    copies = 4 + (training.ema.averaged is not None)  # the network, the best so far, two of an optimizer's; the average
+    return (3 * copies + 1) * weights
 
 
 def _fingerprint(recipe: TrainingRecipe, fold: Fold, weights: Path | None, version: Any) -> str:

@@ -54,6 +54,11 @@ class StateFile:
             if self._newest.is_file():
                 self._newest.replace(self._previous)
 
+    @property
+    def size(self) -> int:
+        """What the states take on disk, in bytes."""
+        return sum(path.stat().st_size for path in (self._newest, self._previous) if path.is_file())
+
     def remove(self) -> None:
         """The fold is done."""
         shutil.rmtree(self._folder, ignore_errors=True)
