@@ -19,9 +19,9 @@ def images(counts=COUNTS, same_as=()):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31])
-@pytest.mark.parametrize("num_folds", [2, 3, 5])
+@pytest.mark.parametrize("num_folds", [2, 3, 5, 10, 20])
 def test_folds_are_scikit_learns(num_folds, seed):
-    train = images()
+    train = images({label: 4 * count for label, count in COUNTS.items()})
     expected = np.empty(len(train), dtype=int)
     splitter = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
     for fold, (_, held_out) in enumerate(splitter.split(train["image_id"], train["label"])):
