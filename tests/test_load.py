@@ -1,6 +1,7 @@
 """Many images and many classes.
 
-Twenty thousand images in CI; two hundred thousand: KFOLD_IMAGES=200000 python -m pytest -n 0 -s -m slow tests/test_load.py
+Twenty thousand images in CI; two hundred thousand:
+KFOLD_IMAGES=200000 python -m pytest -n 0 -s -m slow tests/test_load.py -k memory
 """
 
 from __future__ import annotations
