@@ -207,7 +207,7 @@ def test_a_second_run_in_the_same_folder_is_refused(project):
         while not list(project.folder.glob("state/tiny/fold0/progress.json")):
             assert first.poll() is None
             time.sleep(0.1)
-        second = project.run("submission", "--rerun-incomplete")  # without it the first run's half may be what refuses it
+        second = project.run("submission", "--rerun-incomplete")  # else half of a file may refuse it
         assert second.returncode != 0
         assert "lock" in second.stdout
     finally:
