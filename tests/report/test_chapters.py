@@ -189,7 +189,6 @@ def test_the_intervals_cover_as_often_as_they_say():
         assert 0.93 < np.average(covered, weights=how_often) < 0.975
 
 
-@pytest.mark.slow
 def test_images_that_look_alike_are_shown(reported):
     run, pages = reported
     shown = table(pages["data"], 1)
@@ -198,6 +197,7 @@ def test_images_that_look_alike_are_shown(reported):
     assert shown["images"].tolist() == [", ".join(alike["image_id"])]
 
 
+@pytest.mark.slow
 def test_a_hundred_classes_of_21000_images_fit_into_15_megabytes(tmp_path):
     train = HUNDRED * 187
     run = make_run(tmp_path, HUNDRED, train, HUNDRED * 23, side=224)  # of noise, which compresses worse than any photo
