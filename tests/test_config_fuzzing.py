@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +56,20 @@ def places(values: Any, path: tuple = ()) -> Iterator[tuple]:
         yield from places(value, (*path, key))
 
 
+def at(values: Any, path: Sequence) -> Any:
+    """What stands at a path of a tree."""
+    return reduce(getitem, path, values)
+
+
 def mutated(values: dict, others: list[dict], chance: random.Random) -> dict:
     """One or two values replaced by junk, what stands elsewhere, or another number; removed; or renamed."""
-    values = yaml.safe_load(yaml.safe_dump(values))
+    values = deepcopy(values)
     for _ in range(chance.randint(1, 2)):
         spots = list(places(values))
         if not spots:
             break
         *parents, last = chance.choice(spots)
-        parent = values
-        for key in parents:
-            parent = parent[key]
+        parent = at(values, parents)
         match chance.randrange(6):
             case 0 if isinstance(parent[last], int | float):
                 parent[last] = type(parent[last])(parent[last] * chance.choice([0.3, 0.5, 2, 3, 10]))
@@ -71,10 +77,7 @@ def mutated(values: dict, others: list[dict], chance: random.Random) -> dict:
                 parent[last] = chance.choice(JUNK)
             case 2:
                 other = chance.choice(others)
-                *path, key = chance.choice(list(places(other)))
-                for each in path:
-                    other = other[each]
-                parent[last] = other[key]
+                parent[last] = deepcopy(at(other, chance.choice(list(places(other)))))
             case 3 | 5:
                 del parent[last]
             case 4 if isinstance(parent, dict):
@@ -105,7 +108,7 @@ def written(values: list[dict], folder: Path, seed: int) -> Iterator[Path]:
     chance, path = random.Random(seed), folder / "mutant.yaml"
     for number in range(MUTANTS):
         original = values[number % len(values)]
-        if number % 2:
+        if chance.random() < 0.5:
             path.write_bytes(scrambled(yaml.safe_dump(original, allow_unicode=True), chance))
         else:
             path.write_text(yaml.safe_dump(mutated(original, values, chance)))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import write_image
+from measured import peak_bytes, run_alone
 from projects import RECIPE, new_project
 
 from kfold_ens.config import load_config
@@ -44,29 +43,24 @@ def make_images(root: Path, images: int) -> None:
 
 def build(folder: Path) -> None:
     """In a process of its own: the manifest and the folds; seconds and peak memory to standard output."""
-    before, started = peak(), time.perf_counter()
+    before, started = peak_bytes(), time.perf_counter()
     data = {"source": "imagefolder", "train": str(folder / "train"), "test": str(folder / "test")}
     write_manifest(load_config({"data": data}), folder / "export", 2, str(folder / "manifest"), str(folder / "classes"))
     folds = assign_folds(read_manifest(str(folder / "manifest"), "train"), 20, 0)
     write_table(folder / "folds", folds)
     seconds = time.perf_counter() - started
-    print(json.dumps({"images": len(folds), "seconds": round(seconds, 1), "bytes": peak() - before}))
-
-
-def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"images": len(folds), "seconds": round(seconds, 1), "bytes": peak_bytes() - before}))
 
 
 def built(folder: Path, images: int) -> dict[str, float]:
     make_images(folder, images)
-    done = subprocess.run([sys.executable, __file__, str(folder)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    return run_alone(__file__, str(folder))
 
 
 def test_memory_does_not_grow_beyond_the_manifests_table(tmp_path):
     few, many = built(tmp_path / "few", IMAGES // 4), built(tmp_path / "many", IMAGES)
     print(many)
+    assert few["bytes"] > 0
     assert (many["bytes"] - few["bytes"]) / (many["images"] - few["images"]) < BYTES_AN_IMAGE
 
 

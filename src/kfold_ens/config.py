@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import reprlib
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -310,6 +311,9 @@ Augmentation = Annotated[
     | TrivialAugment,
     Field(discriminator="kind"),
 ]
+
+
+SIZING = ("resize", "random_resized_crop")  # the steps that give images the network's size
 
 
 class NoMixing(Slot):
@@ -658,13 +662,17 @@ class TrainingRecipe(Slot):
 
     @model_validator(mode="after")
     def _augmentation_gives_one_size(self):
-        sized = [step.kind in ("resize", "random_resized_crop") for step in self.augmentation]
-        if not any(sized):
+        if not any(step.kind in SIZING for step in self.augmentation):
             raise ValueError(
                 "augmentation brings images of different shapes to no common size: "
                 "add {kind: resize} or {kind: random_resized_crop}"
             )
-        if any(step.kind == "gaussian_blur" for step in self.augmentation[: sized.index(True)]):
+        return self
+
+    @model_validator(mode="after")
+    def _kernels_fit(self):
+        before = takewhile(lambda step: step.kind not in SIZING, self.augmentation)
+        if any(step.kind == "gaussian_blur" for step in before):
             raise ValueError(
                 "augmentation: gaussian_blur comes after the resize or crop, as its kernel may not fit before"
             )

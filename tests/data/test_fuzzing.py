@@ -5,8 +5,6 @@ from __future__ import annotations
 import faulthandler
 import io
 import json
-import resource
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from measured import peak_bytes, run_alone
 from PIL import Image
 
 from kfold_ens.data.images import FORMATS, ImageError, inspect, read_rgb
@@ -111,8 +110,7 @@ def fuzz(path: Path, mutants: int) -> None:
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         path.write_bytes(mutated(whole[number % len(whole)], random))
         outcomes[outcome(path)] += 1
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"outcomes": outcomes, "megabytes": peak}))
+    print(json.dumps({"outcomes": outcomes, "megabytes": peak_bytes() / 2**20}))
 
 
 def test_the_seeds_are_of_every_format():
@@ -121,10 +119,7 @@ def test_the_seeds_are_of_every_format():
 
 @pytest.mark.parametrize("mutants", [500, pytest.param(MUTANTS, marks=pytest.mark.slow)])
 def test_a_mutated_image_is_read_or_refused(tmp_path, mutants):
-    command = [sys.executable, "-W", "ignore", __file__, str(tmp_path / "image.jpg"), str(mutants)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    result = json.loads(done.stdout)
+    result = run_alone(__file__, str(tmp_path / "image.jpg"), str(mutants))
     assert result["megabytes"] < MEGABYTES
     assert min(result["outcomes"]["read"], result["outcomes"]["refused"]) > mutants / 20
     assert result["outcomes"].get("refused late", 0) == 0  # all that is wrong is found before any training

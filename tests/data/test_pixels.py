@@ -38,7 +38,7 @@ def manifest(in_folder):
 
 
 def stored(manifest, short_side=16, threads=2):
-    write_pixels(manifest, short_side, "pixels", "index", threads)
+    write_pixels(manifest, short_side, Path("pixels"), Path("index"), threads)
     return PixelStore("pixels", "index")
 
 

@@ -5,7 +5,11 @@ import sys
 import time
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
+
+def refuse(message):
+    """End with a message to the user, and without the lines of this file that Snakemake would put below it."""
+    sys.exit(f"ERROR: {message}")
+
 
 try:
     from kfold_ens import data, ensemble, network, prediction, training
@@ -15,12 +19,7 @@ try:
     from kfold_ens.errors import ConfigError
     from kfold_ens.files import canonical, fingerprint, read_json
 except ModuleNotFoundError as error:
-    raise WorkflowError(f"{error}. Install the project first: pip install -e {workflow.basedir}")
-
-
-def refuse(message):
-    """End with a message to the user, and without the lines of this file that Snakemake would put below it."""
-    sys.exit(f"ERROR: {message}")
+    refuse(f"{error}. Install the project first: pip install -e {workflow.basedir}")
 
 
 def checked(read, *arguments):

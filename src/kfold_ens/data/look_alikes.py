@@ -32,8 +32,9 @@ def look_alikes(manifest: pd.DataFrame) -> list[pd.DataFrame]:
     hashed = distinct[distinct["perceptual_hash"] != ""]
     values = np.array([int(text, 16) for text in hashed["perceptual_hash"]], dtype=np.uint64)
     hashes, place = np.unique(values, return_inverse=True)
-    groups = hashed.groupby(_linked(hashes)[place], sort=False)
-    return [images for _, images in groups if len(images) > 1]
+    group = _linked(hashes)[place]
+    alike = np.bincount(group)[group] > 1
+    return [images for _, images in hashed[alike].groupby(group[alike], sort=False)]
 
 
 def _linked(hashes_n: np.ndarray) -> np.ndarray:
@@ -53,4 +54,4 @@ def _close_pairs(hashes_n: np.ndarray) -> Iterator[np.ndarray]:
                 some = bucket[start : start + CHUNK]
                 differing = np.bitwise_count(hashes_n[some, None] ^ hashes_n[None, bucket[start:]])
                 near, far = np.nonzero(differing <= APART)
-                yield np.stack([some[near], bucket[start:][far]])[:, near != far]
+                yield np.stack([some[near], bucket[start:][far]])[:, near < far]

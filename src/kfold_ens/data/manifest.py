@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,7 +94,8 @@ def for_each_image(
         DataError: listing every image for which ``work`` raised ImageError.
     """
     paths = list(paths)
-    tasks, results = zip(paths, *more, strict=True), []
+    tasks = zip(paths, *more, strict=True)
+    batches = iter(lambda: list(islice(tasks, CHUNK)), [])  # all at once, the queue would outgrow the results
 
     def attempt(task: tuple) -> Result | ImageError:
         try:
@@ -102,14 +103,9 @@ def for_each_image(
         except ImageError as error:
             return error
 
-    with (
-        ThreadPoolExecutor(threads) as pool,
-        tqdm(None, doing, len(paths), unit="img", disable=None, leave=False) as bar,
-    ):
-        while some := list(islice(tasks, CHUNK)):  # all at once, the queue would outgrow the results
-            for result in pool.map(attempt, some):
-                results.append(result)
-                bar.update()
+    with ThreadPoolExecutor(threads) as pool:
+        attempts = chain.from_iterable(pool.map(attempt, batch) for batch in batches)
+        results = list(tqdm(attempts, doing, len(paths), unit="img", disable=None, leave=False))
     faults = [f"{path}: {it}" for path, it in zip(paths, results, strict=True) if isinstance(it, ImageError)]
     if faults:
         raise DataError(f"{len(faults)} files cannot be used; mend or remove them:\n{listing(faults, most=100)}")
@@ -139,9 +135,9 @@ def _report_duplicates(manifest: pd.DataFrame) -> None:
 
 def _warn_of_look_alikes(manifest: pd.DataFrame) -> None:
     """What looks alike may still differ, so it is for people to judge."""
-    groups = [images["image_id"].tolist() for images in look_alikes(manifest)]
+    groups = look_alikes(manifest)
     if groups:
-        some = listing((" ~ ".join(image_ids[:4]) for image_ids in groups), most=10)
+        some = listing((" ~ ".join(images["image_id"][:4]) for images in groups), most=10)
         log.warning(
             "images that look alike: %d groups; the report shows them, in its chapter on the images\n%s",
             len(groups),

@@ -55,7 +55,7 @@ def write_pixels(manifest: pd.DataFrame, short_side: int, pixels: Path, index: P
     heights, widths = np.array(shapes, dtype=np.int64).T
     ends = np.cumsum(heights * widths * 3)
     offsets = np.concatenate([[0], ends[:-1]])
-    require_space(Path(pixels).parent, int(ends[-1]), f"decoding {len(manifest):,} images")
+    require_space(pixels.parent, int(ends[-1]), f"decoding {len(manifest):,} images")
     with atomic(pixels) as temporary, open(temporary, "wb") as file:
 
         def decode(path: str, sha256: str, offset: int, shape: tuple[int, int]) -> None:

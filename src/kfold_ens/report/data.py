@@ -62,10 +62,9 @@ def _duplicates(manifest: pd.DataFrame, store: PixelStore) -> Iterator[Markup]:
     if not groups:
         yield pages.paragraph("There are none, neither among the training images nor between them and the test images.")
         return
-    across = sum(images["split"].nunique() > 1 for images in groups)
     yield pages.paragraph(
-        f"{len(groups):,} images are there more than once, {across:,} of them both for training and for testing. "
-        "Copies of one image are always in one fold."
+        f"{len(groups):,} images are there more than once, {_across(groups):,} of them both for training and for "
+        "testing. Copies of one image are always in one fold."
     )
     yield _groups(groups, store, pictures=1)
 
@@ -76,13 +75,17 @@ def _look_alikes(manifest: pd.DataFrame, store: PixelStore) -> Iterator[Markup]:
         yield pages.paragraph(f"None were found; images smaller than {SMALLEST} pixels were not compared.")
         return
     labels = sum(images.loc[images["label"] != "", "label"].nunique() > 1 for images in groups)
-    across = sum(images["split"].nunique() > 1 for images in groups)
     yield pages.paragraph(
-        f"{len(groups):,} groups by perceptual hash, {labels:,} of them under different labels and {across:,} both for "
-        "training and for testing. A copy in another fold makes the out-of-fold accuracy look too good: "
+        f"{len(groups):,} groups by perceptual hash, {labels:,} of them under different labels and {_across(groups):,} "
+        "both for training and for testing. A copy in another fold makes the out-of-fold accuracy look too good: "
         "remove what is one image, and leave what only looks like one."
     )
     yield _groups(sorted(groups, key=lambda images: -images["label"].nunique()), store, pictures=4)
+
+
+def _across(groups: Sequence[pd.DataFrame]) -> int:
+    """How many groups have images both for training and for testing."""
+    return sum(images["split"].nunique() > 1 for images in groups)
 
 
 def _groups(groups: Sequence[pd.DataFrame], store: PixelStore, pictures: int) -> Markup:
