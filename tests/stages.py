@@ -42,7 +42,7 @@ def make_stage(folder: Path, counts: Mapping[str, int], seed: int = 0) -> Stage:
     for index in range(9):
         write_image(test / f"{index}.png", 25 * index, 10**6 + index)
     run = load_config({"data": {"source": "imagefolder", "train": str(train), "test": str(test)}})
-    write_manifest(run, folder / "export", 1, stage.file("manifest"), stage.file("classes"))
+    write_manifest(run, folder / "export", 1, stage.file("manifest"), stage.file("classes"), stage.file("alike"))
     write_table(stage.file("folds"), assign_folds(read_manifest(stage.file("manifest"), "train"), 3, 0))
     write_pixels(read_manifest(stage.file("manifest")), 16, folder / "pixels", folder / "index", 1)
     return stage

@@ -45,7 +45,8 @@ def build(folder: Path) -> None:
     """In a process of its own: the manifest and the folds; seconds and peak memory to standard output."""
     before, started = peak_bytes(), time.perf_counter()
     data = {"source": "imagefolder", "train": str(folder / "train"), "test": str(folder / "test")}
-    write_manifest(load_config({"data": data}), folder / "export", 2, str(folder / "manifest"), str(folder / "classes"))
+    files = [str(folder / name) for name in ("manifest", "classes", "alike")]
+    write_manifest(load_config({"data": data}), folder / "export", 2, *files)
     folds = assign_folds(read_manifest(str(folder / "manifest"), "train"), 20, 0)
     write_table(folder / "folds", folds)
     seconds = time.perf_counter() - started

@@ -2,6 +2,8 @@ import io
 import itertools
 import logging
 import shutil
+import tracemalloc
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -9,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_manifest import data, manifest  # noqa: F401 (a fixture)
+from test_manifest import data, write  # noqa: F401 (a fixture)
 
 from kfold_ens.data.look_alikes import APART, look_alikes, perceptual_hash
+from kfold_ens.files import read_table
 
 
 def picture(seed, size=(160, 120)):
@@ -30,11 +33,12 @@ def saved_again(image):
 
 def listing(hashes, groups=None):
     ids = [f"{index}" for index in range(len(hashes))]
-    return pd.DataFrame({"image_id": ids, "perceptual_hash": hashes, "duplicate_group": groups or ids})
+    columns = {"image_id": ids, "split": "train", "label": "a", "perceptual_hash": hashes}
+    return pd.DataFrame(columns | {"duplicate_group": groups or ids})
 
 
 def found(table):
-    return {frozenset(images["image_id"]) for images in look_alikes(table)}
+    return {frozenset(images["image_id"]) for _, images in look_alikes(table).groupby("group")}
 
 
 @pytest.mark.parametrize(
@@ -54,15 +58,37 @@ def test_small_images_are_not_compared():
 hashes = st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 40), st.integers(0, 40).map(lambda low: low << 58))
 
 
-@given(st.lists(hashes, max_size=40))
-def test_groups_are_what_all_pairs_would_give(values):
+@given(st.lists(hashes, max_size=60), st.sampled_from([(16, 1), (20, 5), (512, 1000)]))
+def test_groups_are_what_all_pairs_would_give(values, limits):
     """Against the definition: groups are closed under being at most APART bits apart."""
     group = list(range(len(values)))
     for one, other in itertools.combinations(range(len(values)), 2):
         if (values[one] ^ values[other]).bit_count() <= APART:
             group = [group[one] if each == group[other] else each for each in group]
     expected = {frozenset(f"{i}" for i, each in enumerate(group) if each == name) for name in group}
-    assert found(listing([f"{value:016x}" for value in values])) == {each for each in expected if len(each) > 1}
+    with patch.multiple("kfold_ens.data.look_alikes", BUCKET=limits[0], PAIRS=limits[1]):
+        groups = found(listing([f"{value:016x}" for value in values]))
+    assert groups == {each for each in expected if len(each) > 1}
+
+
+@pytest.mark.parametrize("apart", [APART, APART + 1])
+def test_four_bits_anywhere_are_near_and_five_are_not(apart):
+    random = np.random.default_rng(0)
+    values = random.integers(0, 2**64, 500, dtype=np.uint64)
+    flips = [sum(1 << int(bit) for bit in random.choice(64, apart, replace=False)) for _ in values]
+    hashes = [f"{value:x}" for value in [*values, *(values ^ np.array(flips, dtype=np.uint64))]]
+    assert len(found(listing(hashes))) == (len(values) if apart == APART else 0)
+
+
+def test_many_near_hashes_take_little_memory():
+    """As of a fixed camera; all pairs at once would take a gigabyte."""
+    table = listing([f"{value:x}" for value in range(2**13)])
+    tracemalloc.start()
+    try:
+        assert len(found(table)) == 1
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_thousand_equal_hashes_are_one_group():
@@ -71,7 +97,12 @@ def test_a_thousand_equal_hashes_are_one_group():
 
 def test_byte_identical_images_alone_are_no_group():
     assert found(listing(["ff", "ff"], ["0", "0"])) == set()
-    assert found(listing(["ff", "ff", "fe"], ["0", "0", "2"])) == {frozenset({"0", "2"})}
+
+
+def test_a_group_lists_the_copies_of_its_images_too():
+    table = look_alikes(listing(["ff", "ff", "0", "fe", "1"], ["0", "0", "2", "3", "4"]))
+    assert table["image_id"].tolist() == ["0", "1", "3", "2", "4"]
+    assert table["group"].tolist() == [1, 1, 1, 2, 2]
 
 
 def test_a_manifest_warns_of_look_alikes(data, caplog):  # noqa: F811
@@ -80,8 +111,9 @@ def test_a_manifest_warns_of_look_alikes(data, caplog):  # noqa: F811
         (data / place).parent.mkdir(exist_ok=True)
         picture(1).save(place)
     with caplog.at_level(logging.WARNING):
-        manifest()
-    assert "images that look alike: 1 groups" in caplog.text
+        write(data)
+    assert f"images that look alike: 1 groups; {data / 'look_alikes.csv'} lists them" in caplog.text
+    assert read_table("look_alikes.csv")["label"].tolist() == ["cat", "dog", ""]
     assert "train/cat/1.png ~ train/dog/same.jpg ~ test/same.webp" in caplog.text
 
 
@@ -91,5 +123,5 @@ def test_a_turned_photograph_is_compared_the_right_way_up(data, caplog):  # noqa
     picture(2).save("train/dog/upright.jpg")
     picture(2).transpose(Image.Transpose.ROTATE_90).save("test/turned.jpg", exif=exif)
     with caplog.at_level(logging.WARNING):
-        manifest()
+        write(data)
     assert "train/dog/upright.jpg ~ test/turned.jpg" in caplog.text

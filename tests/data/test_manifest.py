@@ -34,7 +34,8 @@ def manifest(threads=2):
 
 
 def write(folder, **values):
-    write_manifest(run(**values), folder / "export", 2, str(folder / "manifest.csv"), str(folder / "classes.json"))
+    files = [str(folder / name) for name in ("manifest.csv", "classes.json", "look_alikes.csv")]
+    write_manifest(run(**values), folder / "export", 2, *files)
 
 
 def test_a_manifest_holds_every_image_with_its_hash_and_size(data):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -192,9 +194,20 @@ def test_the_intervals_cover_as_often_as_they_say():
 def test_images_that_look_alike_are_shown(reported):
     run, pages = reported
     shown = table(pages["data"], 1)
-    alike = run.manifest[run.manifest["perceptual_hash"] != ""]
-    assert len(shown) == 1
-    assert shown["images"].tolist() == [", ".join(alike["image_id"])]
+    assert sorted(shown["images"]) == [", ".join(run.alike["image_id"][part]) for part in (slice(2), slice(2, 4))]
+
+
+def test_what_needs_a_decision_is_shown_first(tmp_path):
+    run = make_run(tmp_path, ["a", "b"], ["a", "b"] * 20, ["a"] * 5, labelled=False)
+    groups = {"1": "a b", "2": "a a ?", "3": "a b ?", "4": "a a"}
+    rows = [(group, label) for group, labels in groups.items() for label in labels.split()]
+    alike = pd.DataFrame(rows, columns=["group", "label"]).assign(image_id=run.manifest["image_id"])
+    alike["split"] = alike["label"].map({"a": "train", "b": "train", "?": "test"})
+    alike["label"] = alike["label"].replace("?", "")
+    page = write_pages(replace(run, alike=alike), tmp_path)["data"]
+    text = Path(page).read_text()
+    assert "4 groups by perceptual hash, 2 of them under different labels and 2 both" in text
+    assert table(text, 1)["test"].tolist() == [1, 0, 1, 0]
 
 
 @pytest.mark.slow

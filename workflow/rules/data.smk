@@ -1,5 +1,6 @@
 MANIFEST = "results/data/manifest.csv"
 CLASSES = "results/data/classes.json"
+LOOK_ALIKES = "results/data/look_alikes.csv"
 SPLIT = "results/data/folds.csv"
 
 
@@ -10,6 +11,7 @@ rule manifest:
     output:
         manifest=MANIFEST,
         classes=CLASSES,
+        look_alikes=LOOK_ALIKES,
         images=directory("results/data/images"),
     log:
         "logs/data/manifest.log",

@@ -3,6 +3,7 @@ rule data_pages:
     input:
         unpack(pixels_of_recipe),
         manifest=MANIFEST,
+        look_alikes=LOOK_ALIKES,
         folds=SPLIT,
         classes=CLASSES,
     output:

@@ -11,6 +11,7 @@ if __name__ == "__main__":
         files = snakemake.input
         write_data(
             manifest=read_manifest(files.manifest),
+            alike=read_table(files.look_alikes),
             folds=read_table(files.folds),
             classes=read_json(files.classes),
             store=PixelStore(files.pixels, files.index),

@@ -17,6 +17,7 @@ if __name__ == "__main__":
             threads=usable_threads(snakemake.threads),
             manifest_file=snakemake.output.manifest,
             classes_file=snakemake.output.classes,
+            look_alikes_file=snakemake.output.look_alikes,
         )
         # what the submission and its scores will want is refused before training
         known_labels(manifest, run.data.test_labels, run.submission, run.submission_names)

@@ -18,7 +18,8 @@ from scipy.sparse.csgraph import connected_components
 SMALLEST = 32  # pixels: what the hash looks at; of smaller images it says too little
 BITS = 64
 APART = 4  # bits in which images that look alike may differ
-CHUNK = 1024
+BUCKET = 512  # hashes compared with each other at a time; more than 2 ** APART, or buckets could not be divided
+PAIRS = 1_000_000  # close pairs that are kept before they become groups
 
 
 def perceptual_hash(image: Image.Image) -> str:
@@ -26,32 +27,55 @@ def perceptual_hash(image: Image.Image) -> str:
     return str(imagehash.phash(image)) if min(image.size) >= SMALLEST else ""
 
 
-def look_alikes(manifest: pd.DataFrame) -> list[pd.DataFrame]:
-    """The rows of images that look alike, a table for each such group, in which byte-identical images are one."""
-    distinct = manifest.drop_duplicates("duplicate_group")
-    hashed = distinct[distinct["perceptual_hash"] != ""]
+def look_alikes(manifest: pd.DataFrame) -> pd.DataFrame:
+    """``group, image_id, split, label`` of all images that look like another; groups are counted from 1.
+
+    ``manifest`` has a ``perceptual_hash`` too. Copies, byte by byte, of one image make no group, and are listed in one.
+    """
+    hashed = manifest[manifest["perceptual_hash"] != ""]
     values = np.array([int(text, 16) for text in hashed["perceptual_hash"]], dtype=np.uint64)
     hashes, place = np.unique(values, return_inverse=True)
-    group = _linked(hashes)[place]
-    alike = np.bincount(group)[group] > 1
-    return [images for _, images in hashed[alike].groupby(group[alike], sort=False)]
+    group = pd.Series(_linked(hashes)[place], hashed.index)
+    different = hashed["duplicate_group"].groupby(group).transform("nunique")
+    alike = hashed.loc[different > 1, ["image_id", "split", "label"]]
+    alike.insert(0, "group", group[alike.index].factorize()[0] + 1)
+    return alike.sort_values("group", kind="stable", ignore_index=True)
 
 
 def _linked(hashes_n: np.ndarray) -> np.ndarray:
     """A group's number (N,) for each of these different hashes: one for all that close pairs lead to."""
-    pairs = np.concatenate([np.empty((2, 0), dtype=np.int64), *_close_pairs(hashes_n)], axis=1)
-    links = coo_array((np.ones(pairs.shape[1]), (pairs[0], pairs[1])), shape=(len(hashes_n), len(hashes_n)))
-    return connected_components(links, directed=False)[1]
+    group, pairs = np.arange(len(hashes_n)), np.empty((2, 0), dtype=np.int64)
+    for bucket in _buckets(hashes_n, group):
+        if (group[bucket] == group[bucket[:1]]).all():
+            continue
+        near, far = np.nonzero(np.bitwise_count(hashes_n[bucket, None] ^ hashes_n[bucket]) <= APART)
+        pairs = np.concatenate([pairs, bucket[np.stack([near, far])[:, near < far]]], axis=1)
+        if pairs.shape[1] > PAIRS:
+            group, pairs = _joined(group, pairs), pairs[:, :0]
+    return _joined(group, pairs)
 
 
-def _close_pairs(hashes_n: np.ndarray) -> Iterator[np.ndarray]:
-    """Positions (2, P) of hashes at most ``APART`` bits apart: of APART + 1 blocks of bits, they share one."""
-    for bits in np.array_split(np.arange(BITS, dtype=np.uint64), APART + 1):
-        block = hashes_n & np.bitwise_or.reduce(np.uint64(1) << bits)
+def _joined(group_n: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """The groups' numbers (N,) after joining those that pairs of positions (2, P) lead to."""
+    one, other = group_n[pairs]
+    links = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(len(group_n), len(group_n)))
+    return connected_components(links, directed=False)[1][group_n]
+
+
+def _buckets(hashes_n: np.ndarray, positions: np.ndarray) -> Iterator[np.ndarray]:
+    """Positions, at most ``BUCKET`` at a time, such that close hashes are together at least once.
+
+    Of APART + 1 blocks of the bits in which hashes differ at all, those at most APART bits apart share one.
+    """
+    if len(positions) <= BUCKET:
+        yield positions
+        return
+    hashes = hashes_n[positions]
+    differing = np.bitwise_or.reduce(hashes ^ hashes[0])
+    bits = np.uint64(1) << np.arange(BITS, dtype=np.uint64)
+    for some in np.array_split(bits[bits & differing > 0], APART + 1):
+        block = hashes & np.bitwise_or.reduce(some)
         order = np.argsort(block, kind="stable")
-        for bucket in np.split(order, np.flatnonzero(np.diff(block[order])) + 1):
-            for start in range(0, len(bucket) - 1, CHUNK):
-                some = bucket[start : start + CHUNK]
-                differing = np.bitwise_count(hashes_n[some, None] ^ hashes_n[None, bucket[start:]])
-                near, far = np.nonzero(differing <= APART)
-                yield np.stack([some[near], bucket[start:][far]])[:, near < far]
+        for bucket in np.split(positions[order], np.flatnonzero(np.diff(block[order])) + 1):
+            if len(bucket) > 1:
+                yield from _buckets(hashes_n, bucket)

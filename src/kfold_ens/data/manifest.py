@@ -30,8 +30,10 @@ CHUNK = 2048  # images in the threads' queue at a time
 Result = TypeVar("Result")
 
 
-def write_manifest(run: Config, export: Path, threads: int, manifest_file: str, classes_file: str) -> pd.DataFrame:
-    """Write, and return, the manifest of a run's data source, and write its class list.
+def write_manifest(
+    run: Config, export: Path, threads: int, manifest_file: str, classes_file: str, look_alikes_file: str
+) -> pd.DataFrame:
+    """Write, and return, the manifest of a run's data source; write its class list, and which images look alike.
 
     Raises:
         DataError: listing everything that cannot be trained on, or could not be named in the submission.
@@ -40,8 +42,12 @@ def write_manifest(run: Config, export: Path, threads: int, manifest_file: str, 
     manifest = build_manifest(list_images(run.data, run.seed, export), threads)
     submission_names(manifest[manifest["split"] == "test"], run.submission_names)
     classes = class_labels(manifest)
+    alike = look_alikes(manifest)
+    _warn_of(alike, look_alikes_file)
+    manifest = manifest.drop(columns="perceptual_hash")
     write_table(manifest_file, manifest)
     write_json(classes_file, classes)
+    write_table(look_alikes_file, alike)
     return manifest
 
 
@@ -57,7 +63,6 @@ def build_manifest(images: pd.DataFrame, threads: int) -> pd.DataFrame:
     manifest = manifest.assign(duplicate_group=first_of_its_kind)
     _refuse_contradictions(manifest)
     _report_duplicates(manifest)
-    _warn_of_look_alikes(manifest)
     return manifest
 
 
@@ -133,13 +138,10 @@ def _report_duplicates(manifest: pd.DataFrame) -> None:
     )
 
 
-def _warn_of_look_alikes(manifest: pd.DataFrame) -> None:
+def _warn_of(alike: pd.DataFrame, file: str) -> None:
     """What looks alike may still differ, so it is for people to judge."""
-    groups = look_alikes(manifest)
+    groups = alike["group"].max() if len(alike) else 0
     if groups:
-        some = listing((" ~ ".join(images["image_id"][:4]) for images in groups), most=10)
-        log.warning(
-            "images that look alike: %d groups; the report shows them, in its chapter on the images\n%s",
-            len(groups),
-            some,
-        )
+        first = alike[alike["group"] <= 10].groupby("group")["image_id"]
+        some = listing((" ~ ".join(images.head(4)) for _, images in first), most=10)
+        log.warning("images that look alike: %d groups; %s lists them, the report shows them\n%s", groups, file, some)

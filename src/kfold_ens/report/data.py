@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from kfold_ens.data.look_alikes import SMALLEST, look_alikes
+from kfold_ens.data.look_alikes import SMALLEST
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.report import figures, pages
 from kfold_ens.report.pages import Markup, Picture
@@ -18,9 +18,14 @@ GROUPS = 50  # of equal images, or of such that look alike, that are shown
 
 
 def write_data(
-    manifest: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str], store: PixelStore, outputs: Mapping[str, str]
+    manifest: pd.DataFrame,
+    alike: pd.DataFrame,
+    folds: pd.DataFrame,
+    classes: Sequence[str],
+    store: PixelStore,
+    outputs: Mapping[str, str],
 ) -> None:
-    """The pages ``data`` and ``examples``."""
+    """The pages ``data`` and ``examples``; ``alike`` is the table of look-alikes."""
     train = manifest[manifest["split"] == "train"]
     pages.write_page(
         outputs["data"],
@@ -33,7 +38,7 @@ def write_data(
         pages.heading("Byte-identical images"),
         *_duplicates(manifest, store),
         pages.heading("Images that look alike"),
-        *_look_alikes(manifest, store),
+        *_look_alikes(alike, store),
     )
     pages.write_page(outputs["examples"], "Examples of every class", *_examples(train, classes, store))
 
@@ -57,49 +62,62 @@ def _range(values: pd.Series) -> str:
 
 
 def _duplicates(manifest: pd.DataFrame, store: PixelStore) -> Iterator[Markup]:
-    sizes = manifest.groupby("duplicate_group")["image_id"].transform("size")
-    groups = [images for _, images in manifest[sizes > 1].groupby("duplicate_group", sort=False)]
-    if not groups:
+    images = manifest.rename(columns={"duplicate_group": "group"})
+    images = images[images.groupby("group")["image_id"].transform("size") > 1]
+    groups = _overview(images)
+    if groups.empty:
         yield pages.paragraph("There are none, neither among the training images nor between them and the test images.")
         return
     yield pages.paragraph(
         f"{len(groups):,} images are there more than once, {_across(groups):,} of them both for training and for "
         "testing. Copies of one image are always in one fold."
     )
-    yield _groups(groups, store, pictures=1)
+    yield _shown(groups, images, store, pictures=1)
 
 
-def _look_alikes(manifest: pd.DataFrame, store: PixelStore) -> Iterator[Markup]:
-    groups = look_alikes(manifest)
-    if not groups:
+def _look_alikes(alike: pd.DataFrame, store: PixelStore) -> Iterator[Markup]:
+    groups = _overview(alike)
+    if groups.empty:
         yield pages.paragraph(f"None were found; images smaller than {SMALLEST} pixels were not compared.")
         return
-    labels = sum(images.loc[images["label"] != "", "label"].nunique() > 1 for images in groups)
     yield pages.paragraph(
-        f"{len(groups):,} groups by perceptual hash, {labels:,} of them under different labels and {_across(groups):,} "
-        "both for training and for testing. A copy in another fold makes the out-of-fold accuracy look too good: "
-        "remove what is one image, and leave what only looks like one."
+        f"{len(groups):,} groups by perceptual hash, {(groups['labels'] > 1).sum():,} of them under different labels "
+        f"and {_across(groups):,} both for training and for testing; results/data/look_alikes.csv lists them all. "
+        "A copy in another fold makes the out-of-fold accuracy look too good: remove what is one image, and leave what "
+        "only looks like one."
     )
-    yield _groups(sorted(groups, key=lambda images: -images["label"].nunique()), store, pictures=4)
+    yield _shown(groups, alike, store, pictures=4)
 
 
-def _across(groups: Sequence[pd.DataFrame]) -> int:
+def _overview(images: pd.DataFrame) -> pd.DataFrame:
+    """Counts of each ``group``, those that matter most first: different labels, then training and test images."""
+    columns = {"training": images["split"] == "train", "test": images["split"] == "test"}
+    known = images["label"].where(images["label"] != "")
+    groups = images.assign(**columns, labels=known).groupby("group", sort=False)
+    counts = groups.agg({"training": "sum", "test": "sum", "labels": "nunique"})
+    order = np.lexsort([(counts["training"] == 0) | (counts["test"] == 0), counts["labels"] < 2])
+    return counts.iloc[order]
+
+
+def _across(groups: pd.DataFrame) -> int:
     """How many groups have images both for training and for testing."""
-    return sum(images["split"].nunique() > 1 for images in groups)
+    return ((groups["training"] > 0) & (groups["test"] > 0)).sum()
 
 
-def _groups(groups: Sequence[pd.DataFrame], store: PixelStore, pictures: int) -> Markup:
+def _shown(groups: pd.DataFrame, images: pd.DataFrame, store: PixelStore, pictures: int) -> Markup:
+    first = groups.head(GROUPS)
+    members = dict(list(images[images["group"].isin(first.index)].groupby("group")))
     rows = [
         {
-            "picture": tuple(of_store(store, image_id) for image_id in images["image_id"][:pictures]),
-            "training": int((images["split"] == "train").sum()),
-            "test": int((images["split"] == "test").sum()),
-            "labels": ", ".join(figures.cut(label, 30) for label in images["label"].unique()[:5] if label),
-            "images": ", ".join(figures.cut(image_id, 60) for image_id in images["image_id"][:5]),
+            "picture": tuple(of_store(store, image_id) for image_id in members[row.Index]["image_id"][:pictures]),
+            "training": row.training,
+            "test": row.test,
+            "labels": ", ".join(figures.cut(label, 30) for label in members[row.Index]["label"].unique()[:5] if label),
+            "images": ", ".join(figures.cut(image_id, 60) for image_id in members[row.Index]["image_id"][:5]),
         }
-        for images in groups[:GROUPS]
+        for row in first.itertuples()
     ]
-    return pages.table(pd.DataFrame(rows), f"the first {len(rows)} of {len(groups):,}" if groups[GROUPS:] else "")
+    return pages.table(pd.DataFrame(rows), f"the first {len(rows)} of {len(groups):,}" if len(groups) > GROUPS else "")
 
 
 def _examples(train: pd.DataFrame, classes: Sequence[str], store: PixelStore) -> Iterator[Markup]:
