@@ -61,6 +61,9 @@ def findings(refusal: pytest.ExceptionInfo) -> dict[str, str]:
         ({"ensemble": "mean"}, "ensemble", "'average', 'softmax' or 'vote' (got 'mean')"),
         ({"device": "tpu"}, "device", "got 'tpu'"),
         ({"recipe": ""}, "recipe", "at least 1 character"),
+        ({"recipe": "a\0b"}, "recipe", "NUL can stand in no name"),
+        ({"recipe": "\ud800"}, "recipe", "valid string"),
+        ({"ensemble": "m" * 100}, "ensemble", f"(got '{'m' * 100}')"),
         ({"checkpoint_minutes": "soon"}, "checkpoint_minutes", "a number is wanted, not 'soon'"),
         ({"checkpoint_minutes": False}, "checkpoint_minutes", "a number is wanted, not false"),
         ({"data": GONE}, "data", "is missing"),
@@ -207,7 +210,13 @@ def test_a_recipe_is_found_by_name_or_path(in_folder):
 
 @pytest.mark.parametrize(
     ("name", "looked_for"),
-    [("unknown", "recipes/unknown.yaml"), ("mine.yaml", "mine.yaml"), ("folder.yaml", "folder.yaml"), ("", "")],
+    [
+        ("unknown", "recipes/unknown.yaml"),
+        ("mine.yaml", "mine.yaml"),
+        ("folder.yaml", "folder.yaml"),
+        ("", ""),
+        ("x" * 300, "recipes/xxx"),
+    ],
 )
 def test_an_unknown_recipe_is_refused_and_the_known_are_named(in_folder, name, looked_for):
     for known in ("b", "a"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from functools import reduce
 from operator import getitem
@@ -19,15 +20,33 @@ from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
 from stages import make_stage, smallest_sibling
 
-from kfold_ens.config import Recipe, load_config, load_recipe
-from kfold_ens.errors import ConfigError, KfoldError
+from kfold_ens.config import Config, Recipe, find_recipe, load_config, load_recipe
+from kfold_ens.data.folders import images_fingerprint
+from kfold_ens.data.sources import list_images
+from kfold_ens.errors import ConfigError, DataError, KfoldError
 from kfold_ens.prediction.tta import build_views
 from kfold_ens.training.evaluation import Compute
 from kfold_ens.training.fold import Training, training_order, training_views
 
 MUTANTS = 1_000  # of config.yaml, and as many recipes
 JUNK = [None, True, False, 0, 1, -1, 2, 3, 5, 0.5, 1.5, -0.1, 1e-12, float("nan"), float("inf"), "", "3e-4", "none"]
-JUNK += ["1e999", "nan", "\x00", "ä\n", [], {}, [1], ["layer1"], [None], {"kind": "none"}, {1: 2}, "2026-11-25", 2**70]
+JUNK += [
+    "1e999",
+    "nan",
+    "\x00",
+    "ä\n",
+    "x" * 300,
+    "\ud800",
+    [],
+    {},
+    [1],
+    ["layer1"],
+    [None],
+    {"kind": "none"},
+    {1: 2},
+    "2026-11-25",
+    2**70,
+]
 
 CONFIGS = [
     yaml.safe_load((REPOSITORY / "config.yaml").read_text()),
@@ -133,8 +152,25 @@ def test_a_mutated_configuration_is_clean_or_refused(tmp_path):
         except (WorkflowError, UnicodeDecodeError):
             outcomes["refused by Snakemake"] += 1
             continue
-        outcomes["refused" if refusal(load_config, values) else "accepted"] += 1
+        if not refusal(load_config, values):
+            use(load_config(values), tmp_path)
+            outcomes["accepted"] += 1
+        else:
+            outcomes["refused"] += 1
     assert min(outcomes[each] for each in ("refused by Snakemake", "refused", "accepted")) > MUTANTS / 50, outcomes
+
+
+def use(run: Config, folder: Path) -> None:
+    """What reading the Snakefile, and listing the images, do with it; neither has an error of another kind."""
+    for name in (run.recipe, *run.ablation):
+        with suppress(ConfigError):
+            find_recipe(name, REPOSITORY / "recipes")
+    if run.data.source == "imagefolder":
+        images_fingerprint([*run.data.train, run.data.test])
+    if run.data.source in ("imagefolder", "csv"):
+        with pytest.raises(DataError) as refused:
+            list_images(run.data, run.seed, folder)
+        str(refused.value).encode()
 
 
 @pytest.mark.slow

@@ -152,6 +152,19 @@ def test_recipes_that_would_share_a_folder_are_refused(project):
     assert "Traceback" not in done.stdout
 
 
+def test_all_recipes_at_fault_are_refused_at_once_and_no_line_of_ours_is_shown(project):
+    for name in ("one", "two"):
+        write_yaml(project.folder / f"{name}.yaml", RECIPE | {"epochs": name})
+    done = project.run("submission", "--config", "ablation=[one.yaml, two.yaml, tiny.yaml]")
+    assert done.returncode == 1
+    message = "  epochs: Input should be a valid integer"
+    expected = [f"{'ERROR: ' * (name == 'one')}{name}.yaml is not right:\n{message}" for name in ("one", "two")]
+    assert all(each in done.stdout for each in expected), done.stdout
+    assert not re.search(r"common\.smk|Traceback|line \d+", done.stdout)
+    done = project.run("submission", "--config", "ablation=[three, four, five]")
+    assert re.findall(r"there is no \S*/(\w+)\.yaml", done.stdout) == ["three", "four", "five"]
+
+
 def test_test_labels_are_checked_before_training_and_change_only_the_scores(project):
     names = pd.read_csv(project.folder / "results/submission.csv", dtype=str)["image_name"]
     labels = project.folder / "labels.csv"

@@ -5,6 +5,7 @@ Snakemake reads this module each time it reads the Snakefile, so it never import
 
 from __future__ import annotations
 
+import os
 import reprlib
 from contextlib import suppress
 from itertools import takewhile
@@ -43,6 +44,12 @@ def _rising(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+def _without_nul(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("the character NUL can stand in no name")
+    return value
+
+
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -56,7 +63,7 @@ Odd = Annotated[Count, AfterValidator(_odd)]
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 Share = Annotated[Real, Field(gt=0, le=1)]
 Shares = Annotated[tuple[Share, Share], AfterValidator(_rising)]
-Name = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 
 
 class Slot(BaseModel):
@@ -724,7 +731,7 @@ def load_config(values: dict) -> Config:
 def find_recipe(name: str, folder: Path) -> Path:
     """The file of a recipe: ``recipes/{name}.yaml``, or ``name`` itself where it is a path to a YAML file."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises where a name is too long
         known = ", ".join(sorted(recipe.stem for recipe in folder.glob("*.yaml")))
         raise ConfigError(f"recipe: there is no {path}. Known recipes: {known}; or give the path of a YAML file.")
     return path
@@ -776,6 +783,10 @@ def _key(item: dict, values: Any) -> str:
     return ".".join(map(str, key))
 
 
+SHORT = reprlib.Repr()  # of a wrong value, in a message
+SHORT.maxstring = SHORT.maxother = 200
+
+
 def _finding(item: dict) -> str:
     if item["type"] == "extra_forbidden":
         return "no such key"
@@ -784,4 +795,4 @@ def _finding(item: dict) -> str:
     if item["type"] == "union_tag_not_found":
         return f"{item['ctx']['discriminator']} is missing"
     message = item["msg"].removeprefix("Value error, ")
-    return message if item["type"] == "value_error" else f"{message} (got {reprlib.repr(item['input'])})"
+    return message if item["type"] == "value_error" else f"{message} (got {SHORT.repr(item['input'])})"

@@ -30,6 +30,17 @@ def checked(read, *arguments):
         refuse(error)
 
 
+def checked_each(read, items, *arguments):
+    """The same for several; all that is wrong with any is said at once."""
+    results, wrong = [], []
+    for item in items:
+        try:
+            results.append(read(item, *arguments))
+        except ConfigError as error:
+            wrong.append(str(error))
+    return results if not wrong else refuse("\n".join(dict.fromkeys(wrong)))
+
+
 def as_param(model, **selection):
     """A part of the configuration as a param: one text for equal values, so that only a change runs a job again."""
     return canonical(model.model_dump(mode="json", **selection))
@@ -51,18 +62,13 @@ def optional(**files):
     return {name: file for name, file in files.items() if file}
 
 
-def recipe_file(name):
-    """The file of a recipe; its stem is what stands in paths."""
-    return checked(find_recipe, name, Path(workflow.basedir, "recipes"))
-
-
 def read_recipes(files):
     """Recipes by their names as they stand in paths."""
     of_stem = {}
     for file in files:
         if of_stem.setdefault(file.stem, file) != file:
             refuse(f"{of_stem[file.stem]} and {file} would share results/{file.stem}; rename one")
-    return {stem: checked(load_recipe, file) for stem, file in of_stem.items()}
+    return dict(zip(of_stem, checked_each(load_recipe, of_stem.values())))
 
 
 def pixels_of(slots):
@@ -212,7 +218,7 @@ def show_metrics(submission, metrics):
 
 STARTED = time.time()
 RUN = checked(load_config, config)
-CONFIGURED, *COMPARED = map(recipe_file, [RUN.recipe, *RUN.ablation])
+CONFIGURED, *COMPARED = checked_each(find_recipe, [RUN.recipe, *RUN.ablation], Path(workflow.basedir, "recipes"))
 RECIPES = read_recipes([CONFIGURED, *COMPARED])
 FILES = {file.stem: file for file in [CONFIGURED, *COMPARED]}
 RECIPE = CONFIGURED.stem
