@@ -143,8 +143,7 @@ class Submission(Slot):
 
 
 class Config(Slot):
-    """``config.yaml``. ``device``, ``precision``, ``checkpoint_minutes`` and ``tensorboard`` say how, never what,
-    to compute."""
+    """``config.yaml``. From ``device`` on, the keys say how, never what, to compute."""
 
     data: Data
     recipe: Name = "digits"
@@ -155,6 +154,7 @@ class Config(Slot):
     submission: Submission = Submission()
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    deterministic: bool = False
     checkpoint_minutes: NonNegative = 5
     tensorboard: bool = False
 

@@ -55,9 +55,9 @@ def stage(tmp_path_factory):
     return make_stage(tmp_path_factory.mktemp("stage"), {"dark": 13, "grey": 12, "light": 12})
 
 
-def train(stage, folder, recipe=RECIPE, number=1, seed=0, weights=None, version=1, workers=0, minutes=60):
+def train(stage, folder, recipe=RECIPE, number=1, seed=0, weights=None, version=1, workers=0, minutes=60, compute=None):
     files = {"history_file": folder / "history.csv", "model_file": folder / "model.safetensors"}
-    compute = Compute(torch.device("cpu"), None, workers)
+    compute = compute or Compute(torch.device("cpu"), None, workers)
     torch.set_num_threads(1)  # the fastest for so small a network, and it keeps its pace beside other jobs
     for file in files.values():
         file.unlink(missing_ok=True)  # as Snakemake does before it starts a job
@@ -118,6 +118,10 @@ def test_what_a_fold_writes_has_room_in_what_was_asked_for(stage, tmp_path, monk
     assert 0.5 * asked[0] < max(states) * 3 + model < asked[0] * 1.02
     train_until(2, stage, tmp_path, MEMORIES, minutes=0)
     assert asked[1] == asked[0] - sum(states)  # what lies there already is no further need
+    (tmp_path / "state" / ".state.pt.x.tmp").write_bytes(bytes(1000))  # of a killed save: the next one removes it
+    states = [path.stat().st_size for path in (tmp_path / "state").glob("*.pt*")]
+    train_until(2, stage, tmp_path, MEMORIES, minutes=0)
+    assert asked[2] == asked[0] - sum(states)
 
 
 MEMORIES = training_recipe(  # the parts that remember more than the network does

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,16 +44,32 @@ def leased_compute(run: config.Config, threads: int) -> Iterator[Compute]:
     """The device a run asks for, held until the end, with a rule's threads put to use.
 
     Raises:
-        KfoldError: where the device is not there, or its memory does not suffice.
+        KfoldError: where the device is not there, its memory does not suffice, or it cannot be deterministic.
     """
     threads = usable_threads(threads)
     torch.set_num_threads(threads)
+    _be_deterministic(run.deterministic)
     with leased_device(run.device) as device:
         workers = threads if device.type == "cuda" else 0  # on a CPU the network itself wants the threads
         try:
             yield Compute(device, autocast_dtype(device, run.precision), workers)
         except torch.OutOfMemoryError as error:
             raise KfoldError(f"out of memory on {device}; lower the recipe's batch_size.\n  {error}") from None
+        except RuntimeError as error:
+            if "deterministic" not in str(error):
+                raise
+            raise KfoldError(f"a part of this recipe cannot be deterministic on {device}.\n  {error}") from None
+
+
+def _be_deterministic(wanted: bool) -> None:
+    """Only algorithms that give the same bits twice; or those that cuDNN finds to be the fastest.
+
+    https://docs.pytorch.org/docs/stable/notes/randomness.html
+    """
+    if wanted:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.benchmark = not wanted
 
 
 @torch.inference_mode()

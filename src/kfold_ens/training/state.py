@@ -56,8 +56,8 @@ class StateFile:
 
     @property
     def size(self) -> int:
-        """What the states take on disk, in bytes."""
-        return sum(path.stat().st_size for path in (self._newest, self._previous) if path.is_file())
+        """What the states take on disk, and what a killed job had begun to write of one, in bytes."""
+        return sum(path.stat().st_size for path in self._folder.glob("*.pt*"))
 
     def remove(self) -> None:
         """The fold is done."""
