@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kfold_ens import devices
+from kfold_ens import devices
 from kfold_ens.devices import autocast_dtype, lease, leased_device
 from kfold_ens.errors import KfoldError
 
@@ -107,3 +108,27 @@ def test_cuda_without_a_gpu_is_refused(monkeypatch, tmp_path):
 )
 def test_precision_is_what_was_asked_for(precision, dtypes):
     assert autocast_dtype(torch.device("cpu"), precision) in dtypes
+
+
+def test_a_gpus_utilization_is_the_mean_of_the_looks(monkeypatch):
+    seen = iter([20, 40, RuntimeError("the driver does not say"), 90])
+
+    def utilization(device):
+        value = next(seen)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    monkeypatch.setattr(torch.cuda, "utilization", utilization)
+    monkeypatch.setattr(devices, "LOOK_SECONDS", 0)
+    gpu = devices.Utilization(torch.device("cuda"))
+    assert gpu.mean() is None
+    for _ in range(3):
+        gpu.look()
+    assert gpu.mean() == 0.3
+    monkeypatch.setattr(devices, "LOOK_SECONDS", 60)
+    gpu.look()
+    assert gpu.mean() is None
+    cpu = devices.Utilization(torch.device("cpu"))
+    cpu.look()
+    assert cpu.mean() is None

@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 LEASES = Path(tempfile.gettempdir(), "kfold_ens-leases")
 POLL_SECONDS = 0.5
+LOOK_SECONDS = 2
 NO_DEVICE = ("-1", "NoDevFiles")  # what CUDA_VISIBLE_DEVICES holds for none; the second is Slurm's
 
 
@@ -51,6 +52,27 @@ def device_name(device: torch.device) -> str:
     """What people call a device: the card's name, or how many threads of the CPU are used."""
     names = {"cuda": torch.cuda.get_device_name, "cpu": lambda _: f"CPU, {torch.get_num_threads()} threads"}
     return names.get(device.type, str)(device)
+
+
+class Utilization:
+    """The share of time in which a GPU computes, as its driver has it, from a look every few seconds."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._looked_at = -float("inf")
+        self._seen: list[int] = []
+
+    def look(self) -> None:
+        """Ask the driver, if it is time."""
+        if self._device.type == "cuda" and time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            with suppress(Exception):  # a driver that does not say, or a machine without its library
+                self._seen.append(torch.cuda.utilization(self._device))
+
+    def mean(self) -> float | None:
+        """Of the looks since the last time, as a share; None where there were none."""
+        seen, self._seen = self._seen, []
+        return round(sum(seen) / len(seen) / 100, 2) if seen else None
 
 
 def _kind(preference: str) -> str:

@@ -30,7 +30,7 @@ RECIPE = training_recipe(  # all that draws numbers, in two epochs of three step
     epochs=2,
 )
 SAVES = 8  # the moments at which a state may be saved: after each of six steps, and after each epoch's evaluation
-TIMINGS = ["seconds", "images_per_second", "peak_memory_mb"]
+TIMINGS = ["seconds", "images_per_second", "waiting_share", "peak_memory_mb"]
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,9 @@ def score(model, stage):
 def test_a_fold_learns_what_can_be_learnt(stage, tmp_path):
     backbone = {"kind": "torchvision", "name": "resnet18", "weights": "none", "zero_init_residual": True}
     outcome = train(stage, tmp_path, training_recipe(backbone=backbone, epochs=12, batch_size=4, select="best_loss"))
-    history = outcome.history.drop(columns="device").astype(float)
+    assert (outcome.history["gpu_utilization"] == "").all()  # there is none
+    history = outcome.history.drop(columns=["device", "gpu_utilization"]).astype(float)
+    assert history["waiting_share"].between(0, 1, inclusive="neither").all()
     assert history["epoch"].tolist() == list(range(1, 13))
     assert history["val_accuracy"].max() > 0.9
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] / 2

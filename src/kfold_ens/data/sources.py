@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
-from sklearn.model_selection import train_test_split
 
 from kfold_ens import config
 from kfold_ens.data.folders import EXTENSIONS, files_below, is_image_name
@@ -283,6 +282,8 @@ def _item_rows(split: str, items: Any) -> pd.DataFrame:
 
 def _hold_out(images: pd.DataFrame) -> pd.DataFrame:
     if (images["split"] == "").any():
+        from sklearn.model_selection import train_test_split  # every job would pay for it
+
         try:
             _, test = train_test_split(images.index, test_size=HELD_OUT, stratify=images["label"], random_state=0)
         except ValueError as error:

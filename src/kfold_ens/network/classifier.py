@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -18,6 +19,8 @@ from kfold_ens.files import atomic, canonical
 from kfold_ens.network.backbones import build_backbone
 from kfold_ens.network.heads import build_head
 from kfold_ens.versions import versions
+
+CPU_CHANNELS_LAST = 192  # pixels; benchmarks/README.md has what it gains from there on, and costs below
 
 
 class Classifier(nn.Module):
@@ -56,8 +59,11 @@ class TrainedModel:
 
     def network(self) -> Classifier:
         """The network with these weights, in evaluation mode."""
-        network = Classifier(self.recipe, len(self.classes))
-        network.load_state_dict(self.weights)
+        with torch.device("meta"):  # drawing weights at first takes longer than reading these
+            network = Classifier(self.recipe, len(self.classes))
+        if {*network.state_dict()} != {name for name, _ in chain(network.named_parameters(), network.named_buffers())}:
+            network = Classifier(self.recipe, len(self.classes))  # it computes what is not saved when it is made
+        network.load_state_dict(self.weights, assign=True)
         return network.eval()
 
 
@@ -90,6 +96,7 @@ def load_model(path: str | Path) -> TrainedModel:
     return TrainedModel(recipe, tuple(json.loads(header["classes"])), header["fingerprint"], weights)
 
 
-def memory_format(device: torch.device) -> torch.memory_format:
-    """channels_last where cuDNN's and MPS's convolutions want it."""
-    return torch.contiguous_format if device.type == "cpu" else torch.channels_last
+def memory_format(device: torch.device, size: int) -> torch.memory_format:
+    """channels_last where convolutions of images of ``size`` pixels are faster so."""
+    small = device.type == "cpu" and size < CPU_CHANNELS_LAST
+    return torch.contiguous_format if small else torch.channels_last

@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from torch import nn
 
 from kfold_ens.config import Tta
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.exchange import Logits, write_logits
 from kfold_ens.files import read_table
-from kfold_ens.network.classifier import Classifier, TrainedModel, load_model, memory_format
+from kfold_ens.network.classifier import TrainedModel, load_model, memory_format
+from kfold_ens.network.folding import fold_batch_norms
 from kfold_ens.prediction.tta import average_views, build_views
 from kfold_ens.training.evaluation import Compute, predict_logits
 from kfold_ens.training.loader import evaluation_batches
 
 
-def on_device(model: TrainedModel, compute: Compute) -> Classifier:
-    """The model's network, ready to predict."""
-    return model.network().to(compute.device, memory_format=memory_format(compute.device))
+def on_device(model: TrainedModel, compute: Compute) -> nn.Module:
+    """The model's network, ready to predict, and only to predict."""
+    network = fold_batch_norms(model.network())
+    return network.to(compute.device, memory_format=memory_format(compute.device, model.recipe.image.size))
 
 
 def predict(
-    model: TrainedModel, network: Classifier, tta: Tta, store: PixelStore, image_ids: Sequence[str], compute: Compute
+    model: TrainedModel, network: nn.Module, tta: Tta, store: PixelStore, image_ids: Sequence[str], compute: Compute
 ) -> Logits:
     """Logits of these images, in their order, averaged over the views of ``tta``."""
     recipe = model.recipe

@@ -22,6 +22,8 @@ CURVES = {
     "Accuracy": ("train_accuracy", "val_accuracy"),
     "Learning rate at the epoch's end": ("lr",),
     "Training images a second": ("images_per_second",),
+    "Share of the time waiting for data": ("waiting_share",),
+    "GPU utilisation": ("gpu_utilization",),
     "Peak memory in GB": ("peak_memory_mb",),
     "Seconds an epoch": ("seconds",),
 }
@@ -29,7 +31,11 @@ CURVES = {
 
 def training_curves(histories: Mapping[int, pd.DataFrame], chosen: Mapping[int, int]) -> dict[str, Figure]:
     """What every fold did, epoch by epoch, a figure a quantity; a dot marks the epoch whose weights were chosen."""
-    return {title: _curves(title, columns, histories, chosen) for title, columns in CURVES.items()}
+    return {
+        title: _curves(title, columns, histories, chosen)
+        for title, columns in CURVES.items()
+        if any(history.reindex(columns=columns).notna().any(axis=None) for history in histories.values())
+    }
 
 
 def _curves(
@@ -37,7 +43,7 @@ def _curves(
 ) -> Figure:
     figure, axis = plt.subplots(figsize=(5, 3))
     for fold, history in histories.items():
-        for column in columns:
+        for column in history.columns.intersection(columns):
             _curve(axis, history, column, fold, chosen[fold])
     axis.set_title(title)
     axis.set_xlabel("epoch")

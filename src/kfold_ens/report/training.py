@@ -19,6 +19,8 @@ SHOWN = {
     "val_accuracy": "held-out accuracy",
     "seconds": "seconds",
     "images_per_second": "images/s",
+    "waiting_share": "waiting for data",
+    "gpu_utilization": "GPU utilisation",
     "peak_memory_mb": "peak memory in MB",
     "device": "device",
 }
@@ -42,12 +44,16 @@ def write_fold(fold: int, history: pd.DataFrame, recipe: TrainingRecipe, path: s
         f"Training, fold {fold}",
         _ending(fold, history, recipe),
         curves({fold: history}, recipe),
-        pages.table(
-            history.rename(columns=SHOWN)[[*SHOWN.values()]].assign(
-                **{"learning rate": history["lr"].map("{:.2e}".format)}
-            )
-        ),
+        pages.table(_epochs(history)),
     )
+
+
+def _epochs(history: pd.DataFrame) -> pd.DataFrame:
+    """A row an epoch, without the columns that say nothing here."""
+    shares = [column for column in ("waiting_share", "gpu_utilization") if column in history]
+    table = history.assign(lr=history["lr"].map("{:.2e}".format))
+    table = table.assign(**{column: history[column].map("{:.0%}".format, na_action="ignore") for column in shares})
+    return table.rename(columns=SHOWN).reindex(columns=SHOWN.values()).dropna(axis="columns", how="all")
 
 
 def curves(histories: Mapping[int, pd.DataFrame], recipe: TrainingRecipe) -> Markup:

@@ -21,11 +21,13 @@ from kfold_ens.training.augmentation import to_input
 
 @dataclass(frozen=True)
 class Compute:
-    """How a job computes: its device, the type of its autocast (None: float32 throughout), and its loader workers."""
+    """How a job computes: its device, the type of its autocast (None: float32 throughout), its loader workers, and
+    whether it compiles networks (auto: where a run is long enough to pay for it)."""
 
     device: torch.device
     dtype: torch.dtype | None
     workers: int
+    compile: bool | str = False
 
     @property
     def pin(self) -> bool:
@@ -36,7 +38,7 @@ class Compute:
 
     def input(self, views_nchw: Tensor, image: config.Image) -> Tensor:
         """Views (N, 3, size, size) uint8 to the network's float32 input on the device."""
-        return to_input(views_nchw, image, self.device, memory_format(self.device))
+        return to_input(views_nchw, image, self.device, memory_format(self.device, image.size))
 
 
 @contextmanager
@@ -52,7 +54,7 @@ def leased_compute(run: config.Config, threads: int) -> Iterator[Compute]:
     with leased_device(run.device) as device:
         workers = threads if device.type == "cuda" else 0  # on a CPU the network itself wants the threads
         try:
-            yield Compute(device, autocast_dtype(device, run.precision), workers)
+            yield Compute(device, autocast_dtype(device, run.precision), workers, run.compile)
         except torch.OutOfMemoryError as error:
             raise KfoldError(f"out of memory on {device}; lower the recipe's batch_size.\n  {error}") from None
         except RuntimeError as error:

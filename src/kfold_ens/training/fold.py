@@ -21,12 +21,13 @@ from torch.nn.utils import get_total_norm
 from kfold_ens.config import TrainingRecipe
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.data.pixels import PixelStore
-from kfold_ens.devices import device_name
+from kfold_ens.devices import Utilization, device_name
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import fingerprint, read_json, read_table, require_space, sha256_of, write_table
 from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format, save_model
 from kfold_ens.randomness import derive_seed
 from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view
+from kfold_ens.training.compilation import compiled
 from kfold_ens.training.ema import build_ema
 from kfold_ens.training.evaluation import Compute, predict_logits
 from kfold_ens.training.loader import (
@@ -98,6 +99,7 @@ class Position:
     correct: float = 0
     loss: float = 0  # summed over images
     seconds: float = 0
+    waiting: float = 0  # of these seconds, for the batches
     broken: float = 0  # the first step, counted from 1, whose loss or gradient was not finite; 0 for none
 
 
@@ -117,8 +119,9 @@ class Training:
         torch.manual_seed(derive_seed("weights", fold.seed, fold.number))
         self.recipe, self.fold, self.compute = recipe, fold, compute
         self.network = Classifier(recipe, len(fold.classes), weights)
-        self.network.to(compute.device, memory_format=memory_format(compute.device))
+        self.network.to(compute.device, memory_format=memory_format(compute.device, recipe.image.size))
         self.order = training_order(recipe, fold)
+        self.forward = compiled(self.network, compute.compile, compute.device, recipe.epochs * len(fold.train))
         self.optimizer = build_optimizer(recipe.optimizer, self.network)
         self.schedule = build_schedule(recipe.schedule, self.optimizer, recipe.epochs * self.order.steps_per_epoch)
         self.criterion = build_loss(recipe.loss, np.bincount(fold.train.target, minlength=len(fold.classes)))
@@ -128,6 +131,7 @@ class Training:
         self.best = Best()
         self.at_a_time = recipe.batch_size  # images in one pass of the network: as many as memory holds
         self.history: list[dict[str, Any]] = []
+        self.utilization = Utilization(compute.device)
 
     def step(self, views: Tensor, labels: Tensor) -> None:
         """One batch: views (B, 3, size, size) uint8 and class indices (B,)."""
@@ -173,8 +177,9 @@ class Training:
         parts -= parts > len(inputs) // 2  # batch normalisation cannot train on a single image
         loss, logits = torch.zeros((), device=inputs.device), []
         for some, wanted in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
+            forward = self.forward if len(some) == self.recipe.batch_size else self.network
             with self.compute.autocast():
-                logits.append(self.network(some))
+                logits.append(forward(some))
             share = self.criterion(logits[-1].float(), wanted, self.position.epoch) * (len(some) / len(inputs))
             share.backward()
             logits[-1] = logits[-1].detach()
@@ -231,6 +236,8 @@ class Training:
             **scores,
             "seconds": round(at.seconds + seconds, 2),
             "images_per_second": round(at.images / at.seconds, 1),
+            "waiting_share": round(at.waiting / at.seconds, 4),
+            "gpu_utilization": self.utilization.mean(),
             "peak_memory_mb": round(_peak_memory_mb(self.compute.device)),
             "device": device_name(self.compute.device),
         }
@@ -379,13 +386,17 @@ def train_epoch(
     """The rest of an epoch's steps."""
     training.network.train()
     before, started = training.position.seconds, time.perf_counter()
+    asked = started
     for views, labels in batches:
+        training.position.waiting += time.perf_counter() - asked
         training.step(views, labels)
+        training.utilization.look()
         if training.compute.device.type == "cpu":  # elsewhere one would wait for the device
             training.check_finite()
         training.position.seconds = before + time.perf_counter() - started
         progress.after_step()
         checkpoints.after_step(training.state)
+        asked = time.perf_counter()
     training.check_finite()
     training.position.seconds = before + time.perf_counter() - started
 

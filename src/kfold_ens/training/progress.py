@@ -112,5 +112,5 @@ def _epoch_line(training: Training, row: dict[str, Any]) -> str:
         f"fold {training.fold.number}  epoch {row['epoch']}/{training.recipe.epochs}  lr {row['lr']:.2e}  "
         f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}  "
         f"validation loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}  "
-        f"{row['images_per_second']:.0f} images/s  {row['seconds']:.0f} s"
+        f"{row['images_per_second']:.0f} images/s, {row['waiting_share']:.0%} waiting for data  {row['seconds']:.0f} s"
     )

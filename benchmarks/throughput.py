@@ -1,0 +1,404 @@
+"""How fast training, loading and prediction are, beside what people would use instead and the device's own limits.
+
+    python benchmarks/throughput.py --out benchmarks/results     # a GPU, or else the CPU at a size it can bear
+
+Within a part all arms take turns, on the same images and from the same weights. Tables go to standard output, and the
+numbers to a JSON file. On a shared CPU only the ratios count.
+
+B0: float32 (TF32 convolutions on a GPU), NCHW, AdamW, the loss read at every step: the loop of the reports.
+B1: B0 in bf16 autocast. B2: B1 with channels_last (on a GPU), cudnn.benchmark and a fused optimizer.
+B3: B2 compiled: what timm's ``train.py --amp --amp-dtype bfloat16 --channels-last --torchcompile`` does in a step.
+ours: a step as ``train_fold`` takes it, mixing and the checks for what is not finite included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from kfold_ens.config import Recipe, load_recipe
+from kfold_ens.data.pixels import PixelStore, write_pixels
+from kfold_ens.devices import device_name
+from kfold_ens.files import sha256_of
+from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format
+from kfold_ens.prediction.predict import on_device
+from kfold_ens.training.augmentation import build_augmentation
+from kfold_ens.training.evaluation import Compute, predict_logits
+from kfold_ens.training.fold import Fold, Training, train_fold
+from kfold_ens.training.loader import Images, TrainingViews
+from kfold_ens.training.mixing import build_mixing
+from kfold_ens.versions import versions
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+PHOTO = (500, 375)  # pixels
+CLASSES = 100
+BF16 = torch.bfloat16
+CEILING = 2457  # images/s on an H100: PERFORMANCE's model of memory and arithmetic with BN, ReLU and add fused
+
+Arm = Callable[[], Any]
+
+
+# --- timing ----------------------------------------------------------------------------------------------
+
+
+def wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(work: Arm, times: int, device: torch.device) -> float:
+    wait_for(device)
+    started = time.perf_counter()
+    for _ in range(times):
+        work()
+    wait_for(device)
+    return time.perf_counter() - started
+
+
+def rates(arms: Mapping[str, Arm], images: int, how: argparse.Namespace) -> dict[str, list[float]]:
+    """Images a second of every arm, once a block; the arms take turns."""
+    for arm in arms.values():
+        seconds(arm, how.warmup, how.device)
+    measured: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(how.blocks):
+        for name, arm in arms.items():
+            measured[name].append(how.steps * images / seconds(arm, how.steps, how.device))
+    return measured
+
+
+# --- what is compared ------------------------------------------------------------------------------------
+
+
+class Loop:
+    """The training loop of the reports (B0), and what is added to it."""
+
+    def __init__(self, recipe: Recipe, how: argparse.Namespace, bf16=False, tuned=False, compile=False) -> None:
+        torch.manual_seed(0)
+        self.tuned, self.bf16, self.device = tuned, bf16, how.device
+        self.layout = memory_format(how.device, recipe.image.size) if tuned else torch.contiguous_format
+        network = Classifier(recipe, CLASSES).to(how.device, memory_format=self.layout)
+        self.forward = torch.compile(network) if compile else network
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=tuned or None)
+        self.mixing = build_mixing(recipe.mixing, CLASSES)
+        self.images = torch.rand(recipe.batch_size, 3, recipe.image.size, recipe.image.size, device=how.device)
+        self.labels = torch.randint(CLASSES, (recipe.batch_size,), device=how.device)
+
+    def __call__(self) -> None:
+        torch.backends.cudnn.benchmark = self.tuned
+        inputs, targets = self.mixing(self.images.to(memory_format=self.layout), self.labels)
+        self.optimizer.zero_grad()
+        with torch.autocast(self.device.type, BF16, enabled=self.bf16):
+            loss = nn.functional.cross_entropy(self.forward(inputs).float(), targets)
+        loss.backward()
+        self.optimizer.step()
+        if not self.tuned:
+            loss.item()
+
+
+class Ours:
+    """Our step, on views that are on the device already."""
+
+    def __init__(self, recipe: Recipe, how: argparse.Namespace, fold: Fold, compile: bool = False) -> None:
+        self.training = Training(recipe, fold, None, Compute(how.device, BF16, 0, compile))
+        shape = (recipe.batch_size, 3, recipe.image.size, recipe.image.size)
+        self.views = torch.randint(256, shape, dtype=torch.uint8, device=how.device)
+        self.labels = torch.randint(CLASSES, (recipe.batch_size,), device=how.device)
+
+    def __call__(self) -> None:
+        torch.backends.cudnn.benchmark = True
+        self.training.network.train()
+        self.training.step(self.views, self.labels)
+
+
+# --- images ----------------------------------------------------------------------------------------------
+
+
+def make_photos(folder: Path, photos: int) -> list[Path]:
+    """JPEGs that take as long to decode as photographs: blots of colour with a camera's noise."""
+    random, paths = np.random.default_rng(0), []
+    for index in range(photos):
+        blots = Image.fromarray(random.integers(0, 255, (9, 12, 3), dtype=np.uint8)).resize(PHOTO, Image.BICUBIC)
+        noisy = np.asarray(blots) + random.normal(0, 8, (PHOTO[1], PHOTO[0], 3))
+        paths.append(folder / f"{index:05d}.jpg")
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
+    return paths
+
+
+def store_of(paths: list[Path], short_side: int, folder: Path) -> PixelStore:
+    columns = {"image_id": [path.name for path in paths], "path": paths, "sha256": [sha256_of(path) for path in paths]}
+    write_pixels(
+        pd.DataFrame(columns | {"width": PHOTO[0], "height": PHOTO[1]}), short_side, folder / "p", folder / "i", 2
+    )
+    return PixelStore(folder / "p", folder / "i")
+
+
+def fold_of(store: PixelStore, train: int, validation: int) -> Fold:
+    """So many images to train on and to hold out, the same few again and again, all labels in turn."""
+    sets = [
+        Images(store, np.resize(store.image_id, count), np.arange(count) % CLASSES) for count in (train, validation)
+    ]
+    return Fold(0, 0, *sets, tuple(str(label) for label in range(CLASSES)))
+
+
+# --- the parts -------------------------------------------------------------------------------------------
+
+
+def limits(how: argparse.Namespace) -> dict[str, float]:
+    """What the device can do: bytes copied (read and written), and a matrix product in bf16."""
+    big, side = (2**30, 8192) if how.device.type == "cuda" else (2**27, 2048)
+    source = torch.rand(big // 4, device=how.device)
+    target = torch.empty_like(source)
+    matrix = torch.rand(side, side, device=how.device).to(BF16)
+    works = {"copy": lambda: target.copy_(source), "product": lambda: matrix @ matrix}
+    fastest = {}
+    for name, work in works.items():
+        seconds(work, 3, how.device)
+        fastest[name] = min(seconds(work, 10, how.device) / 10 for _ in range(5))
+    return {
+        "copied, GB/s": 2 * source.nbytes / fastest["copy"] / 1e9,
+        "bf16 matrix product, TFLOP/s": 2 * side**3 / fastest["product"] / 1e12,
+    }
+
+
+def training_arms(recipe: Recipe, fold: Fold, how: argparse.Namespace) -> dict[str, Callable[[], Arm]]:
+    arms = {
+        "B0": lambda: Loop(recipe, how),
+        "B1": lambda: Loop(recipe, how, bf16=True),
+        "B2": lambda: Loop(recipe, how, bf16=True, tuned=True),
+        "ours": lambda: Ours(recipe, how, fold),
+    }
+    if how.compile:
+        arms["B3"] = lambda: Loop(recipe, how, bf16=True, tuned=True, compile=True)
+        arms["ours, compiled"] = lambda: Ours(recipe, how, fold, compile=True)
+    return arms
+
+
+def model_alone(recipe: Recipe, fold: Fold, how: argparse.Namespace) -> dict[str, Any]:
+    """A training step on device tensors; the seconds of the first, which compile; on a GPU its peak memory."""
+    arms, first, memory = {}, {}, {}
+    for name, build in training_arms(recipe, fold, how).items():
+        with peak_memory(how.device) as peak:
+            arms[name] = build()
+            first[name] = seconds(arms[name], 1, how.device)
+            seconds(arms[name], 2, how.device)
+        memory.update({name: peak[0] / 2**30} if peak else {})
+    return {"images/s": rates(arms, recipe.batch_size, how), "first step, s": first, "peak memory, GiB": memory}
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[list[int]]:
+    """What is allocated at most inside, beyond what was before: one number at the end, none on a CPU."""
+    peak: list[int] = []
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+    yield peak
+    if device.type == "cuda":
+        peak.append(torch.cuda.max_memory_allocated(device) - before)
+
+
+def loader_alone(recipe: Recipe, paths: list[Path], store: PixelStore, how: argparse.Namespace) -> dict[str, Any]:
+    """One process, one thread: views a second from JPEGs by PIL, and from the decoded images."""
+    kinds = {
+        "crop and flip": [step for step in recipe.augmentation if step.kind != "rotation"],
+        "as the recipe has it": recipe.augmentation,
+    }
+    once = argparse.Namespace(warmup=1, steps=1, blocks=how.blocks, device=torch.device("cpu"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    augmentations = {name: build_augmentation(steps, recipe.image.size) for name, steps in kinds.items()}
+    measured = {name: rates(loader_arms(each, paths, store), len(paths), once) for name, each in augmentations.items()}
+    torch.set_num_threads(threads)
+    return measured
+
+
+def loader_arms(augmentation: v2.Transform, paths: list[Path], store: PixelStore) -> dict[str, Arm]:
+    to_float = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+    views = TrainingViews(Images(store, store.image_id, np.zeros(len(paths), int)), augmentation, 0, 0)
+    return {
+        "PIL": lambda: [to_float(augmentation(Image.open(path).convert("RGB"))) for path in paths],
+        "ours": lambda: [views[0, position] for position in range(len(paths))],
+    }
+
+
+def end_to_end(recipe: Recipe, fold: Fold, how: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """A whole fold of two epochs by ``train_fold``: loading, mixing, validation, saving; what its history says."""
+    compute = Compute(how.device, BF16, how.workers, how.compile)
+    files = {"history_file": folder / "history.csv", "model_file": folder / "model.safetensors"}
+    recipe = recipe.model_copy(update={"epochs": 2})
+    started = time.perf_counter()
+    train_fold(recipe, fold, None, compute, 1e9, folder / "state", **files, version="benchmark")
+    wall = time.perf_counter() - started
+    last = pd.read_csv(files["history_file"]).iloc[-1]  # the first epoch compiles, and looks for algorithms
+    return {
+        "training images/s": float(last["images_per_second"]),
+        "share waiting for data": float(last["waiting_share"]),
+        "seconds an epoch": float(last["seconds"]),
+        "of which training": len(fold.train) / float(last["images_per_second"]),
+        "wall seconds, two epochs": wall,
+        "peak memory, MB": float(last["peak_memory_mb"]),
+    }
+
+
+def prediction(recipe: Recipe, how: argparse.Namespace) -> dict[str, list[float]]:
+    """Five models, one after the other, over a batch: as they are in float32, and as ``predict_fold`` has them."""
+    networks = [Classifier(recipe, CLASSES).eval() for _ in range(5)]
+    labels = tuple(str(label) for label in range(CLASSES))
+    models = [TrainedModel(recipe, labels, "", network.state_dict()) for network in networks]
+    plain, computes = [each.to(how.device) for each in networks], Compute(how.device, BF16, 0)
+    ours = [on_device(model, computes) for model in models]
+    views = torch.randint(256, (recipe.batch_size, 3, recipe.image.size, recipe.image.size), dtype=torch.uint8)
+    views = views.to(how.device)
+
+    @torch.inference_mode()
+    def in_float32() -> list[Tensor]:
+        inputs = views.float() / 255
+        return [network(inputs) for network in plain]
+
+    return rates(
+        {
+            "float32, eager": in_float32,
+            "ours": lambda: [predict_logits(network, [views], recipe.image, computes) for network in ours],
+        },
+        recipe.batch_size,
+        how,
+    )
+
+
+def kernels(recipe: Recipe, fold: Fold, how: argparse.Namespace) -> list[dict[str, Any]]:
+    """The ten operations that take most of three of our steps."""
+    step = Ours(recipe, how, fold, compile=how.compile)
+    seconds(step, 3, how.device)
+    with torch.profiler.profile() as profile:
+        seconds(step, 3, how.device)
+    kind = "self_device_time_total" if how.device.type == "cuda" else "self_cpu_time_total"
+    times = {each.key: getattr(each, kind) for each in profile.key_averages()}
+    largest = sorted(times, key=times.get, reverse=True)[:10]
+    return [{"what": name[:100], "share": times[name] / sum(times.values())} for name in largest]
+
+
+# --- the whole -------------------------------------------------------------------------------------------
+
+
+def measure(recipe: Recipe, how: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        paths = make_photos(folder, how.photos)
+        store = store_of(paths, recipe.image.short_side, folder)
+        fold = fold_of(store, how.steps * recipe.batch_size * 2, how.steps * recipe.batch_size // 2)
+        parts: dict[str, Callable[[], Any]] = {
+            "limits": lambda: limits(how),
+            "loader alone, images/s a core": lambda: loader_alone(recipe, paths, store, how),
+            "model alone": lambda: model_alone(recipe, fold, how),
+            "prediction by five models, images/s": lambda: prediction(recipe, how),
+            "end to end": lambda: end_to_end(recipe, fold, how, folder),
+            "largest operations": lambda: kernels(recipe, fold, how),
+        }
+        results = {}
+        for name, part in parts.items():
+            if name.split(",")[0] in how.parts or not how.parts:
+                print(f"{name} ...", file=sys.stderr, flush=True)
+                results[name] = part()
+    return results
+
+
+def as_tables(results: Mapping[str, Any]) -> str:
+    """Markdown: a row an arm with the median of its blocks, their span, and the ratio to the first arm."""
+    lines = []
+    for part, result in results.items():
+        lines += ["", f"### {part}", ""]
+        if part == "model alone":
+            lines += arms_table(result.pop("images/s"))
+        elif part.startswith("prediction"):
+            lines += arms_table(result)
+            continue
+        elif part.startswith("loader"):
+            for name, arms in result.items():
+                lines += ["", f"{name}:", "", *arms_table(arms)]
+            continue
+        elif part == "largest operations":
+            lines += [
+                "| operation | share |",
+                "|---|---|",
+                *(f"| {row['what']} | {row['share']:.1%} |" for row in result),
+            ]
+            continue
+        lines += [f"- {key}: {said(value)}" for key, value in result.items() if value != {}]
+    return "\n".join(lines)
+
+
+def arms_table(arms: Mapping[str, list[float]]) -> list[str]:
+    medians = {name: statistics.median(blocks) for name, blocks in arms.items()}
+    first = next(iter(medians.values()))
+    rows = [
+        f"| {name} | {medians[name]:.4g} | {min(blocks):.4g} to {max(blocks):.4g} | {medians[name] / first:.2f} |"
+        for name, blocks in arms.items()
+    ]
+    return ["| | images/s | blocks | to the first |", "|---|---|---|---|", *rows]
+
+
+def said(value: Any) -> str:
+    return (
+        ", ".join(f"{key} {said(each)}" for key, each in value.items()) if isinstance(value, dict) else f"{value:.4g}"
+    )
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    gpu = torch.cuda.is_available()
+    parser.add_argument("--device", type=torch.device, default=torch.device("cuda" if gpu else "cpu"))
+    parser.add_argument("--recipe", default="kfold_mix", help="a recipe, started from random weights")
+    parser.add_argument("--size", type=int, help="pixels, where not the recipe's")
+    parser.add_argument("--batch", type=int, help="64 on a GPU, 8 on a CPU")
+    parser.add_argument("--steps", type=int, help="timed in a block: 100, or 2 on a CPU")
+    parser.add_argument("--warmup", type=int, help="30, or 1 on a CPU")
+    parser.add_argument("--blocks", type=int, default=3)
+    parser.add_argument("--workers", type=int, help="of the loader: 4, or none on a CPU, as train_fold has it")
+    parser.add_argument("--photos", type=int, default=200)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: on a GPU")
+    parser.add_argument("--parts", nargs="*", default=[], help="names, up to their comma; default: all")
+    parser.add_argument("--out", type=Path, help="a folder")
+    how = parser.parse_args()
+    defaults = {"batch": (64, 8), "steps": (100, 2), "warmup": (30, 1), "workers": (4, 0), "compile": (True, False)}
+    for name, values in defaults.items():
+        if getattr(how, name) is None:
+            setattr(how, name, values[how.device.type != "cuda"])
+    return how
+
+
+def main() -> None:
+    how = options()
+    recipe = load_recipe(RECIPES / f"{how.recipe}.yaml").model_dump(mode="json")
+    recipe["backbone"]["weights"], recipe["batch_size"] = "none", how.batch
+    recipe["image"]["size"] = how.size or recipe["image"]["size"]
+    card = device_name(how.device)
+    results = measure(Recipe.model_validate(recipe), how)
+    record = {"command": " ".join(sys.argv), "date": date.today().isoformat(), "device": card, "versions": versions()}
+    if how.out:
+        how.out.mkdir(parents=True, exist_ok=True)
+        file = how.out / f"throughput-{how.device.type}-{record['date']}.json"
+        file.write_text(json.dumps(record | {"results": results}, indent=2) + "\n")
+    print(
+        f"{card}, {record['date']}, {how.recipe} at {recipe['image']['size']} pixels, batch {how.batch}: {sys.argv[1:]}"
+    )
+    print(as_tables(results))
+
+
+if __name__ == "__main__":
+    main()
