@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from kfold_ens import devices
-from kfold_ens import devices
 from kfold_ens.devices import autocast_dtype, lease, leased_device
 from kfold_ens.errors import KfoldError
 

@@ -44,7 +44,9 @@ class TrainingViews(Dataset):
 
     def __getitem__(self, index: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, position = index
-        torch.manual_seed(derive_seed("view", *self._seed, epoch, str(self._images.image_id[position])))
+        torch.default_generator.manual_seed(
+            derive_seed("view", *self._seed, epoch, str(self._images.image_id[position]))
+        )
         image = as_tensor(self._images.store, self._rows[position])
         return self._augmentation(image), int(self._images.target[position])
 
@@ -63,8 +65,13 @@ class EvaluationViews(Dataset):
         return len(self._rows)
 
     def __getitem__(self, position: int) -> Tensor:
-        torch.manual_seed(derive_seed("evaluation", self._name, str(self._image_ids[position])))
+        _seed_view("evaluation", self._name, str(self._image_ids[position]))
         return self._view(as_tensor(self._store, self._rows[position]))
+
+
+def _seed_view(*parts: int | str) -> None:
+    """Seed what augmentation draws from; torch.manual_seed also visits all devices, which takes as long as a crop."""
+    torch.default_generator.manual_seed(derive_seed(*parts))
 
 
 def as_tensor(store: PixelStore, row: int) -> Tensor:
