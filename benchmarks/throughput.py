@@ -312,7 +312,7 @@ def measure(recipe: Recipe, how: argparse.Namespace) -> dict[str, Any]:
         }
         results = {}
         for name, part in parts.items():
-            if name.split(",")[0] in how.parts or not how.parts:
+            if name.startswith(tuple(how.parts)) or not how.parts:
                 print(f"{name} ...", file=sys.stderr, flush=True)
                 results[name] = part()
     return results
@@ -372,7 +372,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="of the loader: 4, or none on a CPU, as train_fold has it")
     parser.add_argument("--photos", type=int, default=200)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: on a GPU")
-    parser.add_argument("--parts", nargs="*", default=[], help="names, up to their comma; default: all")
+    parser.add_argument("--parts", nargs="*", default=[], help="how their names begin; default: all")
     parser.add_argument("--out", type=Path, help="a folder")
     how = parser.parse_args()
     defaults = {"batch": (64, 8), "steps": (100, 2), "warmup": (30, 1), "workers": (4, 0), "compile": (True, False)}
