@@ -93,6 +93,17 @@ def test_a_wrong_value_of_a_run_is_refused_by_its_key(changes, key, finding):
     ("changes", "key", "finding"),
     [
         ({"epochs": True}, "epochs", "valid integer (got True)"),
+        ({"augmentation": [{"kind": "resize", "size": 0}]}, "augmentation.0.size", "greater than 0"),
+        (
+            {
+                "augmentation": [
+                    {"kind": "resize", "size": 4},
+                    {"kind": "gaussian_blur", "kernel_size": 9, "sigma": [1, 2]},
+                ]
+            },
+            "gaussian_blur",
+            "too large for images of 4 pixels",
+        ),
         ({"epochs": 0}, "epochs", "greater than 0"),
         ({"epochs": "3"}, "epochs", "valid integer"),
         ({"epochs": nan}, "epochs", "valid integer"),

@@ -209,13 +209,19 @@ Interpolation = Literal["nearest", "bilinear"]
 
 
 class Resize(Slot):
-    """Squash to (size, size)."""
+    """Squash to (size, size), which is ``image.size`` unless it is given."""
 
     kind: Literal["resize"]
+    size: Count | None = None
 
 
 class RandomResizedCrop(Slot):
+    """A random part, enlarged or shrunk to (size, size), which is ``image.size`` unless it is given: training on
+    smaller images than it is evaluated on is faster, and may be better (Touvron et al. 2019,
+    https://arxiv.org/abs/1906.06423)."""
+
     kind: Literal["random_resized_crop"]
+    size: Count | None = None
     scale: Shares = (0.08, 1.0)
     ratio: Range = (3 / 4, 4 / 3)
 
@@ -700,6 +706,7 @@ class TrainingRecipe(Slot):
 
 
 def _refuse_large_kernels(steps: list[Any], size: int) -> None:
+    size = min([size, *(step.size for step in steps if step.kind in SIZING and step.size)])
     kernels = [step.kernel_size for step in steps if step.kind == "gaussian_blur"]
     if any(kernel // 2 >= size for kernel in kernels):
         raise ValueError(f"gaussian_blur: a kernel_size of {max(kernels)} is too large for images of {size} pixels")

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from torchvision.transforms import v2
 
 from kfold_ens import config
 from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view, to_input
@@ -43,6 +44,24 @@ def test_every_training_view_has_the_networks_size(augmentation, height, width, 
     torch.manual_seed(seed)
     view = build_augmentation(augmentation, 16)(torch.randint(256, (3, height, width), dtype=torch.uint8))
     assert (view.shape, view.dtype) == ((3, 16, 16), torch.uint8)
+
+
+@pytest.mark.parametrize("kind", ["resize", "random_resized_crop"])
+def test_training_views_may_be_smaller_than_those_of_evaluation(kind):
+    augmentation = build_augmentation(steps({"kind": kind, "size": 12}, "horizontal_flip"), 16)
+    assert augmentation(torch.zeros(3, 30, 20, dtype=torch.uint8)).shape == (3, 12, 12)
+
+
+@pytest.mark.parametrize("degrees", [15, 180])
+def test_a_rotation_is_pillows(degrees):
+    """Against torchvision's own transform of a Pillow image, by the same draw."""
+    image = torch.randint(256, (3, 30, 20), dtype=torch.uint8)
+    torch.manual_seed(1)
+    view = build_augmentation(steps({"kind": "rotation", "degrees": degrees}), 16)(image)
+    torch.manual_seed(1)
+    expected = v2.RandomRotation(degrees)(v2.functional.to_pil_image(image))
+    assert torch.equal(view, v2.functional.pil_to_tensor(expected))
+    assert not torch.equal(view, image)
 
 
 RAMP = torch.arange(16, dtype=torch.uint8).mul(16).expand(3, 16, 16)  # dark on the left, light on the right

@@ -19,11 +19,11 @@ LONGEST = 4  # times its short side: what is kept of an image before its middle 
 
 
 def _resize(step: config.Resize, size: int) -> v2.Transform:
-    return v2.Resize((size, size), antialias=True)
+    return v2.Resize((step.size or size,) * 2, antialias=True)
 
 
 def _random_resized_crop(step: config.RandomResizedCrop, size: int) -> v2.Transform:
-    return v2.RandomResizedCrop(size, scale=step.scale, ratio=step.ratio, antialias=True)
+    return v2.RandomResizedCrop(step.size or size, scale=step.scale, ratio=step.ratio, antialias=True)
 
 
 def _horizontal_flip(step: config.HorizontalFlip, size: int) -> v2.Transform:

@@ -1,0 +1,146 @@
+"""Whether what makes training and prediction fast changes what they give.
+
+    python benchmarks/equivalence.py training --recipe digits
+    python benchmarks/equivalence.py prediction results/digits/fold*/model.safetensors
+
+training: the loss of 200 steps as ``train_fold`` takes them here (bf16, channels_last, compiled if asked for),
+beside plain float32 from the same and from other seeds, on scikit-learn's digits: how far they part, step by step.
+prediction: of finished models, the logits of the test images as ``predict_fold`` has them beside plain float32.
+Run it in the folder of a finished run of the digits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kfold_ens.config import NoTta, Recipe, find_recipe, load_recipe
+from kfold_ens.data.manifest import read_manifest
+from kfold_ens.data.pixels import PixelStore, write_pixels
+from kfold_ens.devices import autocast_dtype, device_name
+from kfold_ens.network.classifier import load_model
+from kfold_ens.prediction.predict import on_device, predict
+from kfold_ens.training.evaluation import Compute
+from kfold_ens.training.fold import Fold, Training, read_fold, training_order, training_views
+from kfold_ens.training.loader import training_batches
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+DATA = Path("results/data")
+WINDOW = 10  # steps that are averaged before curves are compared: a batch's own loss is mostly noise
+
+
+def losses(recipe: Recipe, fold: Fold, compute: Compute, steps: int) -> np.ndarray:
+    """The loss of each step: (steps,)."""
+    training = Training(recipe, fold, None, compute)
+    training.network.train()
+    views, order = training_views(recipe, fold), training_order(recipe, fold)
+    curve, before = [], 0.0
+    for images, labels in training_batches(views, order, (0, 0), recipe.epochs, 0, False):
+        training.step(images, labels)
+        total = float(training.position.loss)
+        curve.append((total - before) / len(labels))
+        before = total
+        if training.position.step == order.steps_per_epoch:
+            training.position.epoch, training.position.step = training.position.epoch + 1, 0
+        if len(curve) == steps:
+            break
+    return np.array(curve)
+
+
+def smoothed(curve_n: np.ndarray) -> np.ndarray:
+    return np.convolve(curve_n, np.ones(WINDOW) / WINDOW, mode="valid")
+
+
+def compare_training(how: argparse.Namespace) -> dict:
+    """Distances of smoothed curves: ours to float32 of the same seed, and of float32 among its seeds."""
+    recipe = load_recipe(find_recipe(how.recipe, RECIPES))
+    epochs = -(-how.steps // (1000 // recipe.batch_size))
+    backbone = recipe.backbone.model_copy(update={"weights": "none"})
+    recipe = recipe.model_copy(update={"epochs": max(epochs, recipe.epochs), "backbone": backbone})
+    folds = [
+        read_fold(0, seed, *files("manifest.csv", "folds.csv", "classes.json"), store(recipe)) for seed in how.seeds
+    ]
+    plain, fast = Compute(how.device, None, 0), Compute(how.device, autocast_dtype(how.device, "bf16"), 0, how.compile)
+    curves = [smoothed(losses(recipe, fold, plain, how.steps)) for fold in folds]
+    ours = [smoothed(losses(recipe, fold, fast, how.steps)) for fold in folds]
+    low, high = np.min(curves, axis=0), np.max(curves, axis=0)
+    return {
+        "float32, first and last": [[float(curve[0]), float(curve[-1])] for curve in curves],
+        "ours, first and last": [[float(curve[0]), float(curve[-1])] for curve in ours],
+        "ours to float32, same seed, mean distance": [
+            float(np.abs(a - b).mean()) for a, b in zip(ours, curves, strict=True)
+        ],
+        "float32 among seeds, mean distance": [float(np.abs(a - curves[0]).mean()) for a in curves[1:]],
+        "share of our steps inside the float32 seeds' band": [
+            float(((curve >= low) & (curve <= high)).mean()) for curve in ours
+        ],
+    }
+
+
+def files(*names: str) -> list[str]:
+    return [str(DATA / name) for name in names]
+
+
+def store(recipe: Recipe) -> PixelStore:
+    folder = DATA / f"pixels-{recipe.image.short_side}"
+    if not folder.is_dir():
+        write_pixels(
+            read_manifest(str(DATA / "manifest.csv")),
+            recipe.image.short_side,
+            folder / "pixels.u8",
+            folder / "index.npz",
+            2,
+        )
+    return PixelStore(folder / "pixels.u8", folder / "index.npz")
+
+
+def compare_prediction(how: argparse.Namespace) -> dict:
+    """Of each model: the largest distance of a logit, relative to their spread, and how many classes differ."""
+    test = read_manifest(str(DATA / "manifest.csv"), "test")["image_id"].to_numpy()
+    computes = [Compute(how.device, dtype, 0) for dtype in (None, None, autocast_dtype(how.device, "bf16"))]
+    rows = {}
+    for path in how.models:
+        model = load_model(path)
+        networks = [model.network().to(how.device), *(on_device(model, compute) for compute in computes[1:])]
+        plain, folded, ours = (
+            predict(model, network, NoTta(kind="none"), store(model.recipe), test, compute)
+            for network, compute in zip(networks, computes, strict=True)
+        )
+        rows[path] = {
+            name: {
+                "largest difference, of the logits' standard deviation": float(
+                    np.abs(other.values - plain.values).max() / plain.values.std()
+                ),
+                "classes that differ": int((other.values.argmax(1) != plain.values.argmax(1)).sum()),
+                "images": len(test),
+            }
+            for name, other in (("folded, float32", folded), ("folded, bf16", ours))
+        }
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--device", type=torch.device, default=torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    )
+    parts = parser.add_subparsers(required=True)
+    training = parts.add_parser("training")
+    training.add_argument("--recipe", default="digits")
+    training.add_argument("--steps", type=int, default=200)
+    training.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    training.add_argument("--compile", action="store_true")
+    training.set_defaults(run=compare_training)
+    prediction = parts.add_parser("prediction")
+    prediction.add_argument("models", nargs="+")
+    prediction.set_defaults(run=compare_prediction)
+    how = parser.parse_args()
+    print(json.dumps({"device": device_name(how.device)} | how.run(how), indent=2))
+
+
+if __name__ == "__main__":
+    main()
