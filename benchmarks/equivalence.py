@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from kfold_ens.config import NoTta, Recipe, find_recipe, load_recipe
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.data.pixels import PixelStore, write_pixels
 from kfold_ens.devices import autocast_dtype, device_name
-from kfold_ens.network.classifier import load_model
+from kfold_ens.network.classifier import TrainedModel, load_model
 from kfold_ens.prediction.predict import on_device, predict
 from kfold_ens.training.evaluation import Compute
 from kfold_ens.training.fold import Fold, Training, read_fold, training_order, training_views
@@ -101,26 +102,31 @@ def store(recipe: Recipe) -> PixelStore:
 def compare_prediction(how: argparse.Namespace) -> dict:
     """Of each model: the largest distance of a logit, relative to their spread, and how many classes differ."""
     test = read_manifest(str(DATA / "manifest.csv"), "test")["image_id"].to_numpy()
-    computes = [Compute(how.device, dtype, 0) for dtype in (None, None, autocast_dtype(how.device, "bf16"))]
+    plain, fast = Compute(how.device, None, 0), Compute(how.device, autocast_dtype(how.device, "bf16"), 0)
     rows = {}
     for path in how.models:
         model = load_model(path)
-        networks = [model.network().to(how.device), *(on_device(model, compute) for compute in computes[1:])]
-        plain, folded, ours = (
-            predict(model, network, NoTta(kind="none"), store(model.recipe), test, compute)
-            for network, compute in zip(networks, computes, strict=True)
-        )
+        alone, folded = model.network().to(how.device), on_device(model, fast)
+        arms = {"folded, float32": (folded, plain), "bf16": (alone, fast), "folded, bf16": (folded, fast)}
+        expected = logits(model, alone, test, plain)
         rows[path] = {
-            name: {
-                "largest difference, of the logits' standard deviation": float(
-                    np.abs(other.values - plain.values).max() / plain.values.std()
-                ),
-                "classes that differ": int((other.values.argmax(1) != plain.values.argmax(1)).sum()),
-                "images": len(test),
-            }
-            for name, other in (("folded, float32", folded), ("folded, bf16", ours))
+            name: distance(logits(model, network, test, compute), expected) for name, (network, compute) in arms.items()
         }
     return rows
+
+
+def logits(model: TrainedModel, network: nn.Module, test: np.ndarray, compute: Compute) -> np.ndarray:
+    return predict(model, network, NoTta(kind="none"), store(model.recipe), test, compute).values
+
+
+def distance(found_nk: np.ndarray, expected_nk: np.ndarray) -> dict[str, float]:
+    return {
+        "largest difference, of the logits' standard deviation": float(
+            abs(found_nk - expected_nk).max() / expected_nk.std()
+        ),
+        "classes that differ": int((found_nk.argmax(1) != expected_nk.argmax(1)).sum()),
+        "images": len(expected_nk),
+    }
 
 
 def main() -> None:

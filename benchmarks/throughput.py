@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import sys
 import tempfile
@@ -30,6 +31,7 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from kfold_ens.config import Recipe, load_recipe
@@ -256,6 +258,41 @@ def end_to_end(recipe: Recipe, fold: Fold, how: argparse.Namespace, folder: Path
     }
 
 
+def workers_memory(recipe: Recipe, store: PixelStore) -> dict[str, float]:
+    """Four loader workers that have all read every image: what they hold, and what of it is theirs alone."""
+    views = TrainingViews(Images(store, store.image_id, np.zeros(len(store.image_id), int)), v2.Identity(), 0, 0)
+    rows = range(len(store.image_id))
+    everything = [[(0, row) for row in rows]] * 40
+    loader = iter(
+        DataLoader(_Checksums(views), batch_sampler=everything, num_workers=4, multiprocessing_context="fork")
+    )
+    for _ in everything:
+        next(loader)
+    held = [_rollup(process.pid) for process in multiprocessing.active_children()]
+    return {
+        "decoded images, MB": sum(store[row].nbytes for row in rows) / 2**20,
+        "resident, MB, sum of four": sum(each["Rss"] for each in held) / 2**10,
+        "proportional, MB, sum of four": sum(each["Pss"] for each in held) / 2**10,
+        "private, MB, sum of four": sum(each["Private_Dirty"] for each in held) / 2**10,
+    }
+
+
+class _Checksums(Dataset):
+    """Reads images whole, and sends next to nothing."""
+
+    def __init__(self, views: TrainingViews) -> None:
+        self._views = views
+
+    def __getitem__(self, index: tuple[int, int]) -> int:
+        return int(self._views[index][0].sum())
+
+
+def _rollup(process: int) -> dict[str, int]:
+    """Linux's own account of a process's memory, in KiB."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+    return {line.split(":")[0]: int(line.split()[1]) for line in lines}
+
+
 def prediction(recipe: Recipe, how: argparse.Namespace) -> dict[str, list[float]]:
     """Five models, one after the other, over a batch: as they are in float32, and as ``predict_fold`` has them."""
     networks = [Classifier(recipe, CLASSES).eval() for _ in range(5)]
@@ -305,6 +342,7 @@ def measure(recipe: Recipe, how: argparse.Namespace) -> dict[str, Any]:
         parts: dict[str, Callable[[], Any]] = {
             "limits": lambda: limits(how),
             "loader alone, images/s a core": lambda: loader_alone(recipe, paths, store, how),
+            "memory of loader workers": lambda: workers_memory(recipe, store),
             "model alone": lambda: model_alone(recipe, fold, how),
             "prediction by five models, images/s": lambda: prediction(recipe, how),
             "end to end": lambda: end_to_end(recipe, fold, how, folder),
