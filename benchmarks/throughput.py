@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from kfold_ens.config import Recipe, load_recipe
+from kfold_ens.config import Recipe, find_recipe, load_recipe
 from kfold_ens.data.pixels import PixelStore, write_pixels
 from kfold_ens.devices import device_name
 from kfold_ens.files import sha256_of
@@ -43,7 +43,7 @@ from kfold_ens.prediction.predict import on_device
 from kfold_ens.training.augmentation import build_augmentation
 from kfold_ens.training.evaluation import Compute, predict_logits
 from kfold_ens.training.fold import Fold, Training, train_fold
-from kfold_ens.training.loader import Images, TrainingViews
+from kfold_ens.training.loader import Images, TrainingViews, as_tensor
 from kfold_ens.training.mixing import build_mixing
 from kfold_ens.versions import versions
 
@@ -90,10 +90,13 @@ def rates(arms: Mapping[str, Arm], images: int, how: argparse.Namespace) -> dict
 class Loop:
     """The training loop of the reports (B0), and what is added to it."""
 
-    def __init__(self, recipe: Recipe, how: argparse.Namespace, bf16=False, tuned=False, compile=False) -> None:
+    def __init__(
+        self, recipe: Recipe, how: argparse.Namespace, bf16=False, tuned=False, compile=False, layout=None
+    ) -> None:
         torch.manual_seed(0)
         self.tuned, self.bf16, self.device = tuned, bf16, how.device
-        self.layout = memory_format(how.device, recipe.image.size) if tuned else torch.contiguous_format
+        tuned_layout = memory_format(how.device, recipe.image.size) if tuned else torch.contiguous_format
+        self.layout = layout or tuned_layout
         network = Classifier(recipe, CLASSES).to(how.device, memory_format=self.layout)
         self.forward = torch.compile(network) if compile else network
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=tuned or None)
@@ -203,6 +206,52 @@ def model_alone(recipe: Recipe, fold: Fold, how: argparse.Namespace) -> dict[str
     return {"images/s": rates(arms, recipe.batch_size, how), "first step, s": first, "peak memory, GiB": memory}
 
 
+def layouts(recipe: Recipe, how: argparse.Namespace) -> dict[str, list[float]]:
+    """A step of B2 in the two orders of a tensor's elements."""
+    orders = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
+    arms = {name: Loop(recipe, how, bf16=True, tuned=True, layout=order) for name, order in orders.items()}
+    return rates(arms, recipe.batch_size, how)
+
+
+def augmentations(store: PixelStore, how: argparse.Namespace) -> dict[str, Any]:
+    """One thread: a step of augmentation on a stored image, as a tensor, and by Pillow there and back."""
+    steps = {
+        "rotation, nearest": v2.RandomRotation(15),
+        "rotation, bilinear": v2.RandomRotation(15, interpolation=v2.InterpolationMode.BILINEAR),
+        "affine, nearest": v2.RandomAffine(10, (0.1, 0.1), (0.9, 1.1)),
+        "auto_augment": v2.AutoAugment(),
+        "rand_augment": v2.RandAugment(),
+        "trivial_augment": v2.TrivialAugmentWide(),
+        "color_jitter": v2.ColorJitter(0.2, 0.2, 0.2, 0.1),
+        "gaussian_blur": v2.GaussianBlur(5, (0.1, 2)),
+        "random_resized_crop": v2.RandomResizedCrop(224),
+    }
+    image = as_tensor(store, 0)
+    with one_thread():
+        return {name: rates(two_ways(step, image), 100, once(how)) for name, step in steps.items()}
+
+
+def two_ways(step: v2.Transform, image: Tensor) -> dict[str, Arm]:
+    pillow = v2.Compose([v2.ToPILImage(), step, v2.PILToTensor()])
+    return {
+        "tensor": lambda: [step(image) for _ in range(100)],
+        "Pillow": lambda: [pillow(image) for _ in range(100)],
+    }
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def once(how: argparse.Namespace) -> argparse.Namespace:
+    """Blocks of one go on the CPU."""
+    return argparse.Namespace(warmup=1, steps=1, blocks=how.blocks, device=torch.device("cpu"))
+
+
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[list[int]]:
     """What is allocated at most inside, beyond what was before: one number at the end, none on a CPU."""
@@ -221,13 +270,9 @@ def loader_alone(recipe: Recipe, paths: list[Path], store: PixelStore, how: argp
         "crop and flip": [step for step in recipe.augmentation if step.kind != "rotation"],
         "as the recipe has it": recipe.augmentation,
     }
-    once = argparse.Namespace(warmup=1, steps=1, blocks=how.blocks, device=torch.device("cpu"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    augmentations = {name: build_augmentation(steps, recipe.image.size) for name, steps in kinds.items()}
-    measured = {name: rates(loader_arms(each, paths, store), len(paths), once) for name, each in augmentations.items()}
-    torch.set_num_threads(threads)
-    return measured
+    built = {name: build_augmentation(steps, recipe.image.size) for name, steps in kinds.items()}
+    with one_thread():
+        return {name: rates(loader_arms(each, paths, store), len(paths), once(how)) for name, each in built.items()}
 
 
 def loader_arms(augmentation: v2.Transform, paths: list[Path], store: PixelStore) -> dict[str, Arm]:
@@ -342,7 +387,9 @@ def measure(recipe: Recipe, how: argparse.Namespace) -> dict[str, Any]:
         parts: dict[str, Callable[[], Any]] = {
             "limits": lambda: limits(how),
             "loader alone, images/s a core": lambda: loader_alone(recipe, paths, store, how),
+            "steps of augmentation, images/s a core": lambda: augmentations(store, how),
             "memory of loader workers": lambda: workers_memory(recipe, store),
+            "layouts": lambda: layouts(recipe, how),
             "model alone": lambda: model_alone(recipe, fold, how),
             "prediction by five models, images/s": lambda: prediction(recipe, how),
             "end to end": lambda: end_to_end(recipe, fold, how, folder),
@@ -363,10 +410,10 @@ def as_tables(results: Mapping[str, Any]) -> str:
         lines += ["", f"### {part}", ""]
         if part == "model alone":
             lines += arms_table(result.pop("images/s"))
-        elif part.startswith("prediction"):
+        elif part == "layouts" or part.startswith("prediction"):
             lines += arms_table(result)
             continue
-        elif part.startswith("loader"):
+        elif part.endswith("a core"):
             for name, arms in result.items():
                 lines += ["", f"{name}:", "", *arms_table(arms)]
             continue
@@ -422,8 +469,9 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     how = options()
-    recipe = load_recipe(RECIPES / f"{how.recipe}.yaml").model_dump(mode="json")
+    recipe = load_recipe(find_recipe(how.recipe, RECIPES)).model_dump(mode="json")
     recipe["backbone"]["weights"], recipe["batch_size"] = "none", how.batch
+    recipe["schedule"] = {"kind": "constant"}  # there are more steps here than a run's
     recipe["image"]["size"] = how.size or recipe["image"]["size"]
     card = device_name(how.device)
     results = measure(Recipe.model_validate(recipe), how)

@@ -1,0 +1,30 @@
+"""The benchmarks run, and say something of everything; what they measure here means nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY, TINY_RECIPE, write_yaml
+
+TINY = ["--device", "cpu", "--batch", "4", "--steps", "1", "--warmup", "1", "--blocks", "2", "--photos", "8"]
+
+
+@pytest.mark.slow
+def test_every_part_of_the_throughput_benchmark_measures(tmp_path):
+    recipe = TINY_RECIPE | {"augmentation": [{"kind": "rotation", "degrees": 5}, {"kind": "random_resized_crop"}]}
+    write_yaml(tmp_path / "tiny.yaml", recipe)
+    command = [sys.executable, str(REPOSITORY / "benchmarks/throughput.py"), "--recipe", "tiny.yaml", *TINY]
+    done = subprocess.run([*command, "--out", "out"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (record,) = (json.loads(path.read_text()) for path in (tmp_path / "out").iterdir())
+    results = record["results"]
+    assert {"device", "date", "command", "versions"} <= record.keys()
+    arms = [results["layouts"], results["model alone"]["images/s"], results["prediction by five models, images/s"]]
+    arms += [each for part in results if part.endswith("a core") for each in results[part].values()]
+    assert all(min(blocks) > 0 and len(blocks) == 2 for each in arms for blocks in each.values())
+    assert min(map(len, arms)) >= 2
+    for part in results:
+        assert f"### {part}" in done.stdout
