@@ -35,7 +35,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from kfold_ens.config import Recipe, find_recipe, load_recipe
-from kfold_ens.data.pixels import PixelStore, write_pixels
+from kfold_ens.data.images import inspect, read_rgb
+from kfold_ens.data.manifest import for_each_image
+from kfold_ens.data.pixels import PixelStore, shrunk, stored_shape, write_pixels
 from kfold_ens.devices import device_name
 from kfold_ens.files import sha256_of
 from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format
@@ -213,6 +215,25 @@ def layouts(recipe: Recipe, how: argparse.Namespace) -> dict[str, list[float]]:
     return rates(arms, recipe.batch_size, how)
 
 
+def preparation(paths: list[Path], short_side: int, how: argparse.Namespace) -> dict[str, list[float]]:
+    """What the manifest and the decoded images take of a photograph, beside nothing but decoding it, on all cores."""
+
+    def decode(path: Path) -> None:
+        Image.open(path).convert("RGB")
+
+    def all_by(work: Callable, *more: list) -> Arm:
+        return lambda: for_each_image(work, map(str, paths), torch.get_num_threads(), "", *more)
+
+    hashes = [sha256_of(path) for path in paths]
+    shape = stored_shape(*PHOTO[::-1], short_side)
+    arms = {
+        "decode alone": all_by(decode),
+        "manifest": all_by(inspect),
+        "pixels": all_by(lambda path, sha256: shrunk(read_rgb(path, sha256, short_side), shape).tobytes(), hashes),
+    }
+    return rates(arms, len(paths), once(how))
+
+
 def augmentations(store: PixelStore, how: argparse.Namespace) -> dict[str, Any]:
     """One thread: a step of augmentation on a stored image, as a tensor, and by Pillow there and back."""
     steps = {
@@ -387,6 +408,7 @@ def measure(recipe: Recipe, how: argparse.Namespace) -> dict[str, Any]:
         parts: dict[str, Callable[[], Any]] = {
             "limits": lambda: limits(how),
             "loader alone, images/s a core": lambda: loader_alone(recipe, paths, store, how),
+            "preparation, images/s on all cores": lambda: preparation(paths, recipe.image.short_side, how),
             "steps of augmentation, images/s a core": lambda: augmentations(store, how),
             "memory of loader workers": lambda: workers_memory(recipe, store),
             "layouts": lambda: layouts(recipe, how),
@@ -410,7 +432,7 @@ def as_tables(results: Mapping[str, Any]) -> str:
         lines += ["", f"### {part}", ""]
         if part == "model alone":
             lines += arms_table(result.pop("images/s"))
-        elif part == "layouts" or part.startswith("prediction"):
+        elif part.startswith(("layouts", "prediction", "preparation")):
             lines += arms_table(result)
             continue
         elif part.endswith("a core"):

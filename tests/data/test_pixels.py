@@ -12,8 +12,9 @@ from conftest import write_image
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from test_look_alikes import picture
 
-from kfold_ens.data.images import inspect
+from kfold_ens.data.images import inspect, read_rgb
 from kfold_ens.data.pixels import PixelStore, stored_shape, write_pixels
 from kfold_ens.errors import DataError, KfoldError
 from kfold_ens.files import sha256_of
@@ -168,3 +169,16 @@ def test_a_disk_that_takes_part_of_a_block_is_given_the_rest(manifest, monkeypat
     monkeypatch.setattr(os, "pwrite", lambda handle, block, offset: write(handle, block[:1000], offset))
     store = stored(manifest)
     assert all(np.array_equal(store[row], pixels) for row, pixels in enumerate(expected))
+
+
+@pytest.mark.parametrize(("side", "decoded"), [(255, 255), (256, 128), (512, 128), (1024, 128), (2000, 250)])
+def test_a_large_photograph_is_decoded_smaller_and_looks_the_same(in_folder, side, decoded):
+    picture(0, (side + side // 3, side)).save("large.jpg", quality=95)
+    found = inspect("large.jpg")
+    assert min(read_rgb("large.jpg", found.sha256, 64).size) == decoded
+    assert (found.height, min(read_rgb("large.jpg", found.sha256).size)) == (side, side)
+    columns = {"image_id": ["1"], "path": ["large.jpg"], "sha256": [found.sha256]}
+    store = stored(pd.DataFrame(columns | {"width": [found.width], "height": [found.height]}), short_side=64)
+    height, width = stored_shape(found.height, found.width, 64)
+    expected = Image.open("large.jpg").resize((width, height), Image.Resampling.BILINEAR)
+    assert np.abs(store[0].astype(int) - np.asarray(expected)).mean() < 2  # of 255
