@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +30,22 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from kfold_ens.config import Recipe, find_recipe, load_recipe
+from kfold_ens.config import Augmentation, Recipe, find_recipe, load_recipe
 from kfold_ens.data.images import inspect, read_rgb
 from kfold_ens.data.manifest import for_each_image
-from kfold_ens.data.pixels import PixelStore, shrunk, stored_shape, write_pixels
+from kfold_ens.data.pixels import PixelStore, stored_shape, write_pixels
 from kfold_ens.devices import device_name
 from kfold_ens.files import sha256_of
 from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format
 from kfold_ens.prediction.predict import on_device
 from kfold_ens.training.augmentation import build_augmentation
 from kfold_ens.training.evaluation import Compute, predict_logits
-from kfold_ens.training.fold import Fold, Training, train_fold
+from kfold_ens.training.fold import Fold, Training
 from kfold_ens.training.loader import Images, TrainingViews, as_tensor
 from kfold_ens.training.mixing import build_mixing
 from kfold_ens.versions import versions
@@ -229,7 +230,7 @@ def preparation(paths: list[Path], short_side: int, how: argparse.Namespace) -> 
     arms = {
         "decode alone": all_by(decode),
         "manifest": all_by(inspect),
-        "pixels": all_by(lambda path, sha256: shrunk(read_rgb(path, sha256, short_side), shape).tobytes(), hashes),
+        "pixels": all_by(lambda path, sha256: read_rgb(path, sha256, shape).tobytes(), hashes),
     }
     return rates(arms, len(paths), once(how))
 
@@ -286,42 +287,35 @@ def peak_memory(device: torch.device) -> Iterator[list[int]]:
 
 
 def loader_alone(recipe: Recipe, paths: list[Path], store: PixelStore, how: argparse.Namespace) -> dict[str, Any]:
-    """One process, one thread: views a second from JPEGs by PIL, and from the decoded images."""
-    kinds = {
-        "crop and flip": [step for step in recipe.augmentation if step.kind != "rotation"],
-        "as the recipe has it": recipe.augmentation,
-    }
-    built = {name: build_augmentation(steps, recipe.image.size) for name, steps in kinds.items()}
+    """One process, one thread: views a second from JPEGs by PIL alone, and from the decoded images."""
+    size = recipe.image.size
+    flip, rotation, crop = v2.RandomHorizontalFlip(), v2.RandomRotation(15), v2.RandomResizedCrop(size)
+    lists = {"flip, crop": [flip, crop], "flip, rotation, crop": [flip, rotation, crop]}
+    kinds = {"flip": {"kind": "horizontal_flip"}, "rotation": {"kind": "rotation", "degrees": 15}}
+    kinds["crop"] = {"kind": "random_resized_crop"}
     with one_thread():
-        return {name: rates(loader_arms(each, paths, store), len(paths), once(how)) for name, each in built.items()}
+        return {
+            name: rates(
+                {
+                    "PIL": by_pil(v2.Compose([*steps, v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]), paths),
+                    "ours": by_views([kinds[each] for each in name.split(", ")], size, store),
+                },
+                len(paths),
+                once(how),
+            )
+            for name, steps in lists.items()
+        }
 
 
-def loader_arms(augmentation: v2.Transform, paths: list[Path], store: PixelStore) -> dict[str, Arm]:
-    to_float = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
-    views = TrainingViews(Images(store, store.image_id, np.zeros(len(paths), int)), augmentation, 0, 0)
-    return {
-        "PIL": lambda: [to_float(augmentation(Image.open(path).convert("RGB"))) for path in paths],
-        "ours": lambda: [views[0, position] for position in range(len(paths))],
-    }
+def by_pil(augmentation: v2.Transform, paths: list[Path]) -> Arm:
+    return lambda: [augmentation(Image.open(path).convert("RGB")) for path in paths]
 
 
-def end_to_end(recipe: Recipe, fold: Fold, how: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """A whole fold of two epochs by ``train_fold``: loading, mixing, validation, saving; what its history says."""
-    compute = Compute(how.device, BF16, how.workers, how.compile)
-    files = {"history_file": folder / "history.csv", "model_file": folder / "model.safetensors"}
-    recipe = recipe.model_copy(update={"epochs": 2})
-    started = time.perf_counter()
-    train_fold(recipe, fold, None, compute, 1e9, folder / "state", **files, version="benchmark")
-    wall = time.perf_counter() - started
-    last = pd.read_csv(files["history_file"]).iloc[-1]  # the first epoch compiles, and looks for algorithms
-    return {
-        "training images/s": float(last["images_per_second"]),
-        "share waiting for data": float(last["waiting_share"]),
-        "seconds an epoch": float(last["seconds"]),
-        "of which training": len(fold.train) / float(last["images_per_second"]),
-        "wall seconds, two epochs": wall,
-        "peak memory, MB": float(last["peak_memory_mb"]),
-    }
+def by_views(steps: list[dict], size: int, store: PixelStore) -> Arm:
+    augmentation = build_augmentation(TypeAdapter(list[Augmentation]).validate_python(steps), size)
+    rows = range(len(store.image_id))
+    views = TrainingViews(Images(store, store.image_id, np.zeros(len(rows), int)), augmentation, 0, 0)
+    return lambda: [views[0, row] for row in rows]
 
 
 def workers_memory(recipe: Recipe, store: PixelStore) -> dict[str, float]:
@@ -497,14 +491,13 @@ def main() -> None:
     recipe["image"]["size"] = how.size or recipe["image"]["size"]
     card = device_name(how.device)
     results = measure(Recipe.model_validate(recipe), how)
-    record = {"command": " ".join(sys.argv), "date": date.today().isoformat(), "device": card, "versions": versions()}
+    now = datetime.now().isoformat(timespec="minutes")
+    record = {"command": " ".join(sys.argv), "date": now, "device": card, "versions": versions()}
     if how.out:
         how.out.mkdir(parents=True, exist_ok=True)
-        file = how.out / f"throughput-{how.device.type}-{record['date']}.json"
+        file = how.out / f"throughput-{how.device.type}-{now.replace(':', '')}.json"
         file.write_text(json.dumps(record | {"results": results}, indent=2) + "\n")
-    print(
-        f"{card}, {record['date']}, {how.recipe} at {recipe['image']['size']} pixels, batch {how.batch}: {sys.argv[1:]}"
-    )
+    print(f"{card}, {now}, {how.recipe} at {recipe['image']['size']} pixels, batch {how.batch}: {sys.argv[1:]}")
     print(as_tables(results))
 
 

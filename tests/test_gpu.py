@@ -29,8 +29,8 @@ def test_the_same_seed_gives_the_same_bits_twice(stage, tmp_path, precision):
 
 
 def test_out_of_memory_goes_on_in_parts(stage, tmp_path, caplog):
-    """A batch of 24 images of 1024 pixels in a network that wants more than the three gigabytes it is given."""
-    image = {"kind": "squash", "size": 1024, "short_side": 1024, "normalize": True}
+    """A batch of 24 images of 512 pixels in a network that wants more than the three gigabytes it is given."""
+    image = {"kind": "squash", "size": 512, "short_side": 512, "normalize": True}
     backbone = {"kind": "torchvision", "name": "resnet50", "weights": "none"}
     recipe = training_recipe(image=image, backbone=backbone, augmentation=[{"kind": "resize"}], epochs=1, batch_size=24)
     total = torch.cuda.get_device_properties(0).total_memory

@@ -32,7 +32,7 @@ RECIPE = TINY_RECIPE | {
     "sampler": {"kind": "balanced"},
     "epochs": 40,
 }
-TIMINGS = ["seconds", "images_per_second", "waiting_share", "peak_memory_mb"]
+TIMINGS = ["seconds", "images_per_second", "waiting_share", "gpu_utilization", "peak_memory_mb"]
 
 
 def make_project(folder: Path) -> Project:

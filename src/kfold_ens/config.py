@@ -155,7 +155,7 @@ class Config(Slot):
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     deterministic: bool = False
-    compile: Literal["auto"] | bool = "auto"
+    compile: bool = False
     checkpoint_minutes: NonNegative = 5
     tensorboard: bool = False
 

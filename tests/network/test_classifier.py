@@ -24,6 +24,16 @@ def test_the_main_recipe_has_the_networks_size():
     assert sum(parameter.numel() for parameter in classifier.parameters()) == 81_611_172
 
 
+def test_a_network_that_computes_what_is_not_saved_is_made_whole():
+    """timm's relative positions are buffers that its weights do not hold."""
+    recipe = training_recipe(backbone={"kind": "timm", "name": "test_maxvit", "weights": "none"})
+    network = Classifier(recipe, 2).eval()
+    images = torch.rand(2, 3, 160, 160)
+    again = TrainedModel(recipe, ("a", "b"), "", network.state_dict()).network()
+    with torch.inference_mode():
+        assert torch.equal(network(images), again(images))
+
+
 @pytest.mark.parametrize("name", TorchvisionBackbone.model_fields["name"].annotation.__args__)
 def test_every_backbone_gives_logits(name):
     with torch.device("meta"):

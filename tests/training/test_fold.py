@@ -30,7 +30,7 @@ RECIPE = training_recipe(  # all that draws numbers, in two epochs of three step
     epochs=2,
 )
 SAVES = 8  # the moments at which a state may be saved: after each of six steps, and after each epoch's evaluation
-TIMINGS = ["seconds", "images_per_second", "waiting_share", "peak_memory_mb"]
+TIMINGS = ["seconds", "images_per_second", "waiting_share", "gpu_utilization", "peak_memory_mb"]
 
 
 @dataclass(frozen=True)

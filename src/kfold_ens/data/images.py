@@ -50,11 +50,10 @@ def inspect(path: str | Path) -> Inspection:
     return Inspection(hashlib.sha256(content).hexdigest(), width, height, looks)
 
 
-def read_rgb(path: str | Path, sha256: str, short_side: int | None = None) -> Image.Image:
+def read_rgb(path: str | Path, sha256: str, shape: tuple[int, int] | None = None) -> Image.Image:
     """Decode one image to RGB: the first frame, turned by its EXIF orientation, transparency on white.
 
-    A JPEG far larger than ``short_side`` comes out at a half, a quarter or an eighth of its size, with no side below
-    twice of that: libjpeg then leaves out what a shrunk image would not show, and is several times as fast.
+    ``shape`` is the (height, width) to shrink it to.
 
     Raises:
         ImageError: as ``inspect`` does, and where the file is not the one whose hash the manifest holds.
@@ -63,10 +62,25 @@ def read_rgb(path: str | Path, sha256: str, short_side: int | None = None) -> Im
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ImageError("changed since the manifest was made")
     with _opened(content) as image:
-        if short_side:
-            image.draft(None, (2 * short_side, 2 * short_side))
-        image.load()
-        return _rgb(ImageOps.exif_transpose(image))
+        whole = _decoded(image, shape[::-1]) if shape else image
+        whole.load()
+        rgb = _rgb(ImageOps.exif_transpose(whole))
+        return _shrunk(rgb, shape[::-1]) if shape else rgb
+
+
+def _decoded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """An image that is to be shrunk to ``size``; of a JPEG with sides from four times as long on, already of that size.
+
+    libjpeg decodes those at a half, a quarter or an eighth, twice as large as is wanted or more, several times as fast.
+    """
+    size = size[::-1] if _on_its_side(image) else size
+    before = image.size
+    drafted = image.draft(None, (2 * size[0], 2 * size[1]))
+    return image if image.size == before else image.resize(size, Image.Resampling.BILINEAR, box=drafted[1])
+
+
+def _shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
 
 
 def _read(path: str | Path) -> bytes:

@@ -6,7 +6,7 @@ is 64 bits of an image's coarse structure; images that look alike differ in few 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import imagehash
 import numpy as np
@@ -44,20 +44,21 @@ def look_alikes(manifest: pd.DataFrame) -> pd.DataFrame:
 
 def _linked(hashes_n: np.ndarray) -> np.ndarray:
     """A group's number (N,) for each of these different hashes: one for all that close pairs lead to."""
-    group, pairs = np.arange(len(hashes_n)), np.empty((2, 0), dtype=np.int64)
+    group, pairs, held = np.arange(len(hashes_n)), [], 0
     for bucket in _buckets(hashes_n, group):
         if (group[bucket] == group[bucket[:1]]).all():
             continue
         near, far = np.nonzero(np.bitwise_count(hashes_n[bucket, None] ^ hashes_n[bucket]) <= APART)
-        pairs = np.concatenate([pairs, bucket[np.stack([near, far])[:, near < far]]], axis=1)
-        if pairs.shape[1] > PAIRS:
-            group, pairs = _joined(group, pairs), pairs[:, :0]
+        pairs.append(bucket[np.stack([near, far])[:, near < far]])
+        held += pairs[-1].shape[1]
+        if held > PAIRS:
+            group, pairs, held = _joined(group, pairs), [], 0
     return _joined(group, pairs)
 
 
-def _joined(group_n: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """The groups' numbers (N,) after joining those that pairs of positions (2, P) lead to."""
-    one, other = group_n[pairs]
+def _joined(group_n: np.ndarray, pairs: Sequence[np.ndarray]) -> np.ndarray:
+    """The groups' numbers (N,) after joining those that pairs of positions, each (2, P), lead to."""
+    one, other = group_n[np.concatenate([np.empty((2, 0), dtype=np.int64), *pairs], axis=1)]
     links = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(len(group_n), len(group_n)))
     return connected_components(links, directed=False)[1][group_n]
 

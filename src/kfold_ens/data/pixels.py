@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from kfold_ens.data.images import read_rgb
 from kfold_ens.data.manifest import for_each_image
@@ -59,7 +58,7 @@ def write_pixels(manifest: pd.DataFrame, short_side: int, pixels: Path, index: P
     with atomic(pixels) as temporary, open(temporary, "wb") as file:
 
         def decode(path: str, sha256: str, offset: int, shape: tuple[int, int]) -> None:
-            _write_at(file.fileno(), shrunk(read_rgb(path, sha256, short_side), shape).tobytes(), offset)
+            _write_at(file.fileno(), read_rgb(path, sha256, shape).tobytes(), offset)
 
         for_each_image(decode, manifest["path"], threads, "Decoding", manifest["sha256"], offsets.tolist(), shapes)
     with atomic(index) as temporary, open(temporary, "wb") as file:
@@ -78,9 +77,3 @@ def stored_shape(height: int, width: int, short_side: int) -> tuple[int, int]:
     """(height, width) with the short side brought down to ``short_side``, the shape kept."""
     scale = min(1, short_side / min(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def shrunk(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
-    """An image of this (height, width)."""
-    height, width = shape
-    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)

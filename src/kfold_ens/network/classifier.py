@@ -58,7 +58,7 @@ class TrainedModel:
     weights: Mapping[str, Tensor]
 
     def network(self) -> Classifier:
-        """The network with these weights, in evaluation mode."""
+        """The network with these very weights, not a copy of them, in evaluation mode."""
         with torch.device("meta"):  # drawing weights at first takes longer than reading these
             network = Classifier(self.recipe, len(self.classes))
         if {*network.state_dict()} != {name for name, _ in chain(network.named_parameters(), network.named_buffers())}:

@@ -22,12 +22,12 @@ from kfold_ens.training.augmentation import to_input
 @dataclass(frozen=True)
 class Compute:
     """How a job computes: its device, the type of its autocast (None: float32 throughout), its loader workers, and
-    whether it compiles networks (auto: where a run is long enough to pay for it)."""
+    whether torch compiles what it trains."""
 
     device: torch.device
     dtype: torch.dtype | None
     workers: int
-    compile: bool | str = False
+    compile: bool = False
 
     @property
     def pin(self) -> bool:
@@ -58,9 +58,12 @@ def leased_compute(run: config.Config, threads: int) -> Iterator[Compute]:
         except torch.OutOfMemoryError as error:
             raise KfoldError(f"out of memory on {device}; lower the recipe's batch_size.\n  {error}") from None
         except RuntimeError as error:
-            if "deterministic" not in str(error):
+            if not run.deterministic or "deterministic" not in str(error):
                 raise
-            raise KfoldError(f"a part of this recipe cannot be deterministic on {device}.\n  {error}") from None
+            raise KfoldError(
+                f"a part of this recipe cannot be deterministic on {device}; change it, or write deterministic: false "
+                f"into config.yaml.\n  {error}"
+            ) from None
 
 
 def _be_deterministic(wanted: bool) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 from torch.nn.utils import get_total_norm
 
 from kfold_ens.config import TrainingRecipe
@@ -27,7 +28,6 @@ from kfold_ens.files import fingerprint, read_json, read_table, require_space, s
 from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format, save_model
 from kfold_ens.randomness import derive_seed
 from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view
-from kfold_ens.training.compilation import compiled
 from kfold_ens.training.ema import build_ema
 from kfold_ens.training.evaluation import Compute, predict_logits
 from kfold_ens.training.loader import (
@@ -121,7 +121,7 @@ class Training:
         self.network = Classifier(recipe, len(fold.classes), weights)
         self.network.to(compute.device, memory_format=memory_format(compute.device, recipe.image.size))
         self.order = training_order(recipe, fold)
-        self.forward = compiled(self.network, compute.compile, compute.device, recipe.epochs * len(fold.train))
+        self.forward = torch.compile(self.network, dynamic=False) if compute.compile else self.network
         self.optimizer = build_optimizer(recipe.optimizer, self.network)
         self.schedule = build_schedule(recipe.schedule, self.optimizer, recipe.epochs * self.order.steps_per_epoch)
         self.criterion = build_loss(recipe.loss, np.bincount(fold.train.target, minlength=len(fold.classes)))
@@ -149,7 +149,8 @@ class Training:
         """A batch's loss and logits; its gradient is left in the parameters.
 
         Where memory does not suffice, the batch goes through the network in halves, quarters, ..., whose gradients add
-        up to that of the whole; only batch normalisation then sees fewer images at a time.
+        up to that of the whole; only batch normalisation then sees fewer images at a time. A network that cannot be
+        compiled computes as it is.
 
         Raises:
             KfoldError: where it does not suffice for two images.
@@ -163,11 +164,14 @@ class Training:
                         f"fold {self.fold.number}: out of memory with {self.at_a_time} images at a time; "
                         f"lower image.size in the recipe, or take a smaller backbone.\n  {error}"
                     ) from None
-            self.at_a_time //= 2
-            log.warning(
-                "fold %d: out of memory; goes on with %d images at a time, and still %d a step",
-                *(self.fold.number, self.at_a_time, len(inputs)),
-            )
+                self.at_a_time //= 2
+                log.warning(
+                    "fold %d: out of memory; goes on with %d images at a time, and still %d a step",
+                    *(self.fold.number, self.at_a_time, len(inputs)),
+                )
+            except TorchDynamoException as error:
+                self.forward = self.network
+                log.warning("fold %d: not compiled, which costs speed only: %s", self.fold.number, _first_line(error))
             self.optimizer.zero_grad(set_to_none=True)
             if self.compute.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -177,7 +181,9 @@ class Training:
         parts -= parts > len(inputs) // 2  # batch normalisation cannot train on a single image
         loss, logits = torch.zeros((), device=inputs.device), []
         for some, wanted in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
-            forward = self.forward if len(some) == self.recipe.batch_size else self.network
+            forward = (
+                self.forward if len(some) == self.recipe.batch_size else self.network
+            )  # compiled for one size only
             with self.compute.autocast():
                 logits.append(forward(some))
             share = self.criterion(logits[-1].float(), wanted, self.position.epoch) * (len(some) / len(inputs))
@@ -281,6 +287,10 @@ class Training:
                 f"{self.position.broken:.0f}, at learning rate {rate:.3g}; the last saved state is kept. "
                 "Lower optimizer.lr in the recipe and run again."
             )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
 
 
 def _peak_memory_mb(device: torch.device) -> float:

@@ -44,9 +44,7 @@ class TrainingViews(Dataset):
 
     def __getitem__(self, index: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, position = index
-        torch.default_generator.manual_seed(
-            derive_seed("view", *self._seed, epoch, str(self._images.image_id[position]))
-        )
+        _seed_view("view", *self._seed, epoch, str(self._images.image_id[position]))
         image = as_tensor(self._images.store, self._rows[position])
         return self._augmentation(image), int(self._images.target[position])
 
