@@ -45,7 +45,7 @@ from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format
 from kfold_ens.prediction.predict import on_device
 from kfold_ens.training.augmentation import build_augmentation
 from kfold_ens.training.evaluation import Compute, predict_logits
-from kfold_ens.training.fold import Fold, Training
+from kfold_ens.training.fold import Fold, Training, train_fold
 from kfold_ens.training.loader import Images, TrainingViews, as_tensor
 from kfold_ens.training.mixing import build_mixing
 from kfold_ens.versions import versions
@@ -316,6 +316,25 @@ def by_views(steps: list[dict], size: int, store: PixelStore) -> Arm:
     rows = range(len(store.image_id))
     views = TrainingViews(Images(store, store.image_id, np.zeros(len(rows), int)), augmentation, 0, 0)
     return lambda: [views[0, row] for row in rows]
+
+
+def end_to_end(recipe: Recipe, fold: Fold, how: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """A whole fold of two epochs by ``train_fold``: loading, mixing, validation, saving; what its history says."""
+    compute = Compute(how.device, BF16, how.workers, how.compile)
+    files = {"history_file": folder / "history.csv", "model_file": folder / "model.safetensors"}
+    recipe = recipe.model_copy(update={"epochs": 2})
+    started = time.perf_counter()
+    train_fold(recipe, fold, None, compute, 1e9, folder / "state", **files, version="benchmark")
+    wall = time.perf_counter() - started
+    last = pd.read_csv(files["history_file"]).iloc[-1]  # the first epoch compiles, and looks for algorithms
+    return {
+        "training images/s": float(last["images_per_second"]),
+        "share waiting for data": float(last["waiting_share"]),
+        "seconds an epoch": float(last["seconds"]),
+        "of which training": len(fold.train) / float(last["images_per_second"]),
+        "wall seconds, two epochs": wall,
+        "peak memory, MB": float(last["peak_memory_mb"]),
+    }
 
 
 def workers_memory(recipe: Recipe, store: PixelStore) -> dict[str, float]:
