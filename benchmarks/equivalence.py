@@ -60,7 +60,7 @@ def compare_training(how: argparse.Namespace) -> dict:
     """Distances of smoothed curves: ours to float32 of the same seed, and of float32 among its seeds."""
     recipe = load_recipe(find_recipe(how.recipe, RECIPES))
     epochs = -(-how.steps // (1000 // recipe.batch_size))
-    backbone = recipe.backbone.model_copy(update={"weights": "none"})
+    backbone = recipe.backbone.model_copy(update={"weights": "none", "name": how.backbone or recipe.backbone.name})
     recipe = recipe.model_copy(update={"epochs": max(epochs, recipe.epochs), "backbone": backbone})
     folds = [
         read_fold(0, seed, *files("manifest.csv", "folds.csv", "classes.json"), store(recipe)) for seed in how.seeds
@@ -137,6 +137,7 @@ def main() -> None:
     parts = parser.add_subparsers(required=True)
     training = parts.add_parser("training")
     training.add_argument("--recipe", default="digits")
+    training.add_argument("--backbone", help="of the same family, where not the recipe's")
     training.add_argument("--steps", type=int, default=200)
     training.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     training.add_argument("--compile", action="store_true")

@@ -27,6 +27,7 @@ CURVES = {
     "Peak memory in GB": ("peak_memory_mb",),
     "Seconds an epoch": ("seconds",),
 }
+SHARES = ("waiting_share", "gpu_utilization")
 
 
 def training_curves(histories: Mapping[int, pd.DataFrame], chosen: Mapping[int, int]) -> dict[str, Figure]:
@@ -49,7 +50,7 @@ def _curves(
     axis.set_xlabel("epoch")
     axis.xaxis.get_major_locator().set_params(integer=True)
     if len(columns) == 1:
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1 if columns[0] in SHARES else None)
     if title == "Accuracy":
         _legend(figure, axis, len(histories))
     return figure

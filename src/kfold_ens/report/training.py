@@ -50,7 +50,7 @@ def write_fold(fold: int, history: pd.DataFrame, recipe: TrainingRecipe, path: s
 
 def _epochs(history: pd.DataFrame) -> pd.DataFrame:
     """A row an epoch, without the columns that say nothing here."""
-    shares = [column for column in ("waiting_share", "gpu_utilization") if column in history]
+    shares = history.columns.intersection(figures.SHARES)
     table = history.assign(lr=history["lr"].map("{:.2e}".format))
     table = table.assign(**{column: history[column].map("{:.0%}".format, na_action="ignore") for column in shares})
     return table.rename(columns=SHOWN).reindex(columns=SHOWN.values()).dropna(axis="columns", how="all")
