@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import signal
 import stat
 import time
 
@@ -54,6 +55,34 @@ def test_a_killed_job_frees_its_device(tmp_path, monkeypatch):
         holder.kill()
     assert waiting
     assert got == [0, 1, 1]
+
+
+def hold_with_a_worker(leases, got):
+    """As a training does, whose loader's workers are forks of it and may outlive it for a while."""
+    with lease(["gpu"], leases):
+        worker = os.fork()
+        if worker == 0:
+            time.sleep(60)
+        got.send(worker)
+        time.sleep(60)
+
+
+def test_the_workers_of_a_killed_job_do_not_keep_its_device(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "POLL_SECONDS", 0.01)
+    ours, theirs = processes.Pipe()
+    holder = processes.Process(target=hold_with_a_worker, args=(tmp_path, theirs), daemon=True)
+    holder.start()
+    worker = ours.recv()
+    try:
+        holder.kill()
+        holder.join()
+        ours, theirs = processes.Pipe()
+        waiting = processes.Process(target=hold, args=(tmp_path, ["gpu"], theirs), daemon=True)
+        waiting.start()
+        assert ours.poll(10)
+        waiting.kill()
+    finally:
+        os.kill(worker, signal.SIGKILL)
 
 
 def test_a_lease_is_given_back_even_after_an_error(tmp_path):

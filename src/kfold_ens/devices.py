@@ -126,6 +126,7 @@ def _locked(path: Path) -> IO[bytes] | None:
     except BlockingIOError:
         file.close()
         return None
+    os.register_at_fork(after_in_child=file.close)  # a loader's worker that outlives its job must not keep the lease
     return file
 
 
