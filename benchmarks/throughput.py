@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,6 @@ from kfold_ens.training.mixing import build_mixing
 from kfold_ens.versions import versions
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-PHOTO = (500, 375)  # pixels
 CLASSES = 100
 BF16 = torch.bfloat16
 CEILING = 2457  # images/s on an H100: PERFORMANCE's model of memory and arithmetic with BN, ReLU and add fused
@@ -137,22 +137,21 @@ class Ours:
 # --- images ----------------------------------------------------------------------------------------------
 
 
-def make_photos(folder: Path, photos: int) -> list[Path]:
+def make_photos(folder: Path, photos: int, size: tuple[int, int]) -> list[Path]:
     """JPEGs that take as long to decode as photographs: blots of colour with a camera's noise."""
     random, paths = np.random.default_rng(0), []
     for index in range(photos):
-        blots = Image.fromarray(random.integers(0, 255, (9, 12, 3), dtype=np.uint8)).resize(PHOTO, Image.BICUBIC)
-        noisy = np.asarray(blots) + random.normal(0, 8, (PHOTO[1], PHOTO[0], 3))
+        blots = Image.fromarray(random.integers(0, 255, (9, 12, 3), dtype=np.uint8)).resize(size, Image.BICUBIC)
+        noisy = np.asarray(blots) + random.normal(0, 8, (size[1], size[0], 3))
         paths.append(folder / f"{index:05d}.jpg")
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
     return paths
 
 
 def store_of(paths: list[Path], short_side: int, folder: Path) -> PixelStore:
-    columns = {"image_id": [path.name for path in paths], "path": paths, "sha256": [sha256_of(path) for path in paths]}
-    write_pixels(
-        pd.DataFrame(columns | {"width": PHOTO[0], "height": PHOTO[1]}), short_side, folder / "p", folder / "i", 2
-    )
+    found = pd.DataFrame([asdict(inspect(path)) for path in paths])
+    manifest = found.assign(path=list(map(str, paths)), image_id=[path.name for path in paths])
+    write_pixels(manifest, short_side, folder / "p", folder / "i", 2)
     return PixelStore(folder / "p", folder / "i")
 
 
@@ -226,7 +225,7 @@ def preparation(paths: list[Path], short_side: int, how: argparse.Namespace) -> 
         return lambda: for_each_image(work, map(str, paths), torch.get_num_threads(), "", *more)
 
     hashes = [sha256_of(path) for path in paths]
-    shape = stored_shape(*PHOTO[::-1], short_side)
+    shape = stored_shape(*how.photo[::-1], short_side)
     arms = {
         "decode alone": all_by(decode),
         "manifest": all_by(inspect),
@@ -415,7 +414,7 @@ def kernels(recipe: Recipe, fold: Fold, how: argparse.Namespace) -> list[dict[st
 def measure(recipe: Recipe, how: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        paths = make_photos(folder, how.photos)
+        paths = make_photos(folder, how.photos, how.photo)
         store = store_of(paths, recipe.image.short_side, folder)
         fold = fold_of(store, how.steps * recipe.batch_size * 2, how.steps * recipe.batch_size // 2)
         parts: dict[str, Callable[[], Any]] = {
@@ -490,7 +489,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, help="30, or 1 on a CPU")
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--workers", type=int, help="of the loader: 4, or none on a CPU, as train_fold has it")
-    parser.add_argument("--photos", type=int, default=200)
+    parser.add_argument("--photos", type=int, default=200, help="how many JPEGs")
+    parser.add_argument("--photo", type=int, nargs=2, default=(500, 375), help="their width and height in pixels")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: on a GPU")
     parser.add_argument("--parts", nargs="*", default=[], help="how their names begin; default: all")
     parser.add_argument("--out", type=Path, help="a folder")
