@@ -1,8 +1,10 @@
 import multiprocessing
 import os
+import random
 import signal
 import stat
 import time
+from itertools import pairwise
 
 import pytest
 import torch
@@ -83,6 +85,63 @@ def test_the_workers_of_a_killed_job_do_not_keep_its_device(tmp_path, monkeypatc
         waiting.kill()
     finally:
         os.kill(worker, signal.SIGKILL)
+
+
+IDLE = 0.5  # seconds in which a device may be free while a job waits: a poll, and a busy machine
+
+
+def logged_job(leases, log, seconds):
+    """A job that writes when it began to wait, and when it had which of four devices and gave it back."""
+
+    def write(what):
+        with open(log, "a") as file:
+            file.write(f"{os.getpid()} {what} {time.monotonic()}\n")
+
+    write("waits")
+    with lease([f"gpu{number}" for number in range(4)], leases) as index:
+        write(f"has {index}")
+        time.sleep(seconds)
+        write(f"gives {index}")
+
+
+def run_jobs(folder, chance, jobs, kills):
+    """Eight at a time; some are killed at some moment. What they wrote, and when each was killed."""
+    to_kill, killed, running = set(chance.sample(range(jobs), kills)), {}, {}
+    for number in range(jobs):
+        while len(running) == 8:
+            for process, until in list(running.items()):
+                if time.monotonic() > until:
+                    killed.setdefault(str(process.pid), time.monotonic())
+                    process.kill()
+                process.join(0.01)
+                if not process.is_alive():
+                    del running[process]
+        process = processes.Process(
+            target=logged_job, args=(folder / "leases", folder / "log", chance.uniform(0.5, 1.5))
+        )
+        process.start()
+        running[process] = time.monotonic() + (chance.uniform(0, 2.5) if number in to_kill else 60)
+    for process in running:
+        process.join()
+    return [line.split() for line in (folder / "log").read_text().splitlines()], killed
+
+
+@pytest.mark.slow
+def test_four_devices_are_never_shared_and_never_idle_while_a_job_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "POLL_SECONDS", 0.01)
+    log, killed = run_jobs(tmp_path, random.Random(0), jobs=80, kills=30)
+    waits = {line[0]: float(line[-1]) for line in log if line[1] == "waits"}
+    ends = killed | {line[0]: float(line[-1]) for line in log if line[1] == "gives"}
+    held = [(line[2], float(line[-1]), ends[line[0]], line[0]) for line in log if line[1] == "has"]
+    assert len(held) >= 50
+    assert sum(job in killed for _, _, _, job in held) >= 5
+    for device in "0123":
+        spans = sorted((start, end) for each, start, end, _ in held if each == device)
+        assert len(spans) >= 10
+        for (_, free), (taken, _) in pairwise(spans):
+            assert free <= taken
+            waiting = [job for _, start, _, job in held if waits[job] < taken - IDLE and start > free + IDLE]
+            assert taken - free < IDLE or not waiting
 
 
 def test_a_lease_is_given_back_even_after_an_error(tmp_path):
