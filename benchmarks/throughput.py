@@ -44,7 +44,7 @@ from kfold_ens.devices import device_name
 from kfold_ens.files import sha256_of
 from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format
 from kfold_ens.prediction.predict import on_device
-from kfold_ens.training.augmentation import build_augmentation
+from kfold_ens.training.augmentation import build_augmentation, by_pillow
 from kfold_ens.training.evaluation import Compute, predict_logits
 from kfold_ens.training.fold import Fold, Training, train_fold
 from kfold_ens.training.loader import Images, TrainingViews, as_tensor
@@ -54,7 +54,6 @@ from kfold_ens.versions import versions
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 CLASSES = 100
 BF16 = torch.bfloat16
-CEILING = 2457  # images/s on an H100: PERFORMANCE's model of memory and arithmetic with BN, ReLU and add fused
 
 Arm = Callable[[], Any]
 
@@ -98,8 +97,7 @@ class Loop:
     ) -> None:
         torch.manual_seed(0)
         self.tuned, self.bf16, self.device = tuned, bf16, how.device
-        tuned_layout = memory_format(how.device, recipe.image.size) if tuned else torch.contiguous_format
-        self.layout = layout or tuned_layout
+        self.layout = layout or (memory_format(how.device, recipe.image.size) if tuned else torch.contiguous_format)
         network = Classifier(recipe, CLASSES).to(how.device, memory_format=self.layout)
         self.forward = torch.compile(network) if compile else network
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=tuned or None)
@@ -253,7 +251,7 @@ def augmentations(store: PixelStore, how: argparse.Namespace) -> dict[str, Any]:
 
 
 def two_ways(step: v2.Transform, image: Tensor) -> dict[str, Arm]:
-    pillow = v2.Compose([v2.ToPILImage(), step, v2.PILToTensor()])
+    pillow = by_pillow(step)
     return {
         "tensor": lambda: [step(image) for _ in range(100)],
         "Pillow": lambda: [pillow(image) for _ in range(100)],

@@ -22,16 +22,8 @@ except ModuleNotFoundError as error:
     refuse(f"{error}. Install the project first: pip install -e {workflow.basedir}")
 
 
-def checked(read, *arguments):
-    """Call a reader of the configuration; what it finds wrong is all that the user sees."""
-    try:
-        return read(*arguments)
-    except ConfigError as error:
-        refuse(error)
-
-
-def checked_each(read, items, *arguments):
-    """The same for several; all that is wrong with any is said at once."""
+def checked(read, items, *arguments):
+    """Call a reader of the configuration on each item; all that it finds wrong with any is all that the user sees."""
     results, wrong = [], []
     for item in items:
         try:
@@ -68,7 +60,7 @@ def read_recipes(files):
     for file in files:
         if of_stem.setdefault(file.stem, file) != file:
             refuse(f"{of_stem[file.stem]} and {file} would share results/{file.stem}; rename one")
-    return dict(zip(of_stem, checked_each(load_recipe, of_stem.values())))
+    return dict(zip(of_stem, checked(load_recipe, of_stem.values())))
 
 
 def pixels_of(slots):
@@ -217,8 +209,8 @@ def show_metrics(submission, metrics):
 
 
 STARTED = time.time()
-RUN = checked(load_config, config)
-CONFIGURED, *COMPARED = checked_each(find_recipe, [RUN.recipe, *RUN.ablation], Path(workflow.basedir, "recipes"))
+(RUN,) = checked(load_config, [config])
+CONFIGURED, *COMPARED = checked(find_recipe, [RUN.recipe, *RUN.ablation], Path(workflow.basedir, "recipes"))
 RECIPES = read_recipes([CONFIGURED, *COMPARED])
 FILES = {file.stem: file for file in [CONFIGURED, *COMPARED]}
 RECIPE = CONFIGURED.stem

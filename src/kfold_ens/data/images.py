@@ -61,11 +61,12 @@ def read_rgb(path: str | Path, sha256: str, shape: tuple[int, int] | None = None
     content = _read(path)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ImageError("changed since the manifest was made")
+    size = shape[::-1] if shape else None
     with _opened(content) as image:
-        whole = _decoded(image, shape[::-1]) if shape else image
+        whole = _decoded(image, size) if size else image
         whole.load()
         rgb = _rgb(ImageOps.exif_transpose(whole))
-        return _shrunk(rgb, shape[::-1]) if shape else rgb
+        return rgb if size in (None, rgb.size) else rgb.resize(size, Image.Resampling.BILINEAR)
 
 
 def _decoded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -77,10 +78,6 @@ def _decoded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     before = image.size
     drafted = image.draft(None, (2 * size[0], 2 * size[1]))
     return image if image.size == before else image.resize(size, Image.Resampling.BILINEAR, box=drafted[1])
-
-
-def _shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
 
 
 def _read(path: str | Path) -> bytes:

@@ -140,7 +140,7 @@ def _report_duplicates(manifest: pd.DataFrame) -> None:
 
 def _warn_of(alike: pd.DataFrame, file: str) -> None:
     """What looks alike may still differ, so it is for people to judge."""
-    groups = alike["group"].max() if len(alike) else 0
+    groups = alike["group"].nunique()
     if groups:
         first = alike[alike["group"] <= 10].groupby("group")["image_id"]
         some = listing((" ~ ".join(images.head(4)) for _, images in first), most=10)

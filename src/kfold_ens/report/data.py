@@ -69,8 +69,8 @@ def _duplicates(manifest: pd.DataFrame, store: PixelStore) -> Iterator[Markup]:
         yield pages.paragraph("There are none, neither among the training images nor between them and the test images.")
         return
     yield pages.paragraph(
-        f"{len(groups):,} images are there more than once, {_across(groups):,} of them both for training and for "
-        "testing. Copies of one image are always in one fold."
+        f"{len(groups):,} images are there more than once, {groups['across'].sum():,} of them both for training and "
+        "for testing. Copies of one image are always in one fold."
     )
     yield _shown(groups, images, store, pictures=1)
 
@@ -82,26 +82,22 @@ def _look_alikes(alike: pd.DataFrame, store: PixelStore) -> Iterator[Markup]:
         return
     yield pages.paragraph(
         f"{len(groups):,} groups by perceptual hash, {(groups['labels'] > 1).sum():,} of them under different labels "
-        f"and {_across(groups):,} both for training and for testing; results/data/look_alikes.csv lists them all. "
-        "A copy in another fold makes the out-of-fold accuracy look too good: remove what is one image, and leave what "
-        "only looks like one."
+        f"and {groups['across'].sum():,} both for training and for testing; results/data/look_alikes.csv lists them "
+        "all. A copy in another fold makes the out-of-fold accuracy look too good: remove what is one image, and leave "
+        "what only looks like one."
     )
     yield _shown(groups, alike, store, pictures=4)
 
 
 def _overview(images: pd.DataFrame) -> pd.DataFrame:
-    """Counts of each ``group``, those that matter most first: different labels, then training and test images."""
+    """Counts of each ``group``, and whether it has both training and test images (``across``); those that matter most
+    first: different labels, then across."""
     columns = {"training": images["split"] == "train", "test": images["split"] == "test"}
     known = images["label"].where(images["label"] != "")
     groups = images.assign(**columns, labels=known).groupby("group", sort=False)
     counts = groups.agg({"training": "sum", "test": "sum", "labels": "nunique"})
-    order = np.lexsort([(counts["training"] == 0) | (counts["test"] == 0), counts["labels"] < 2])
-    return counts.iloc[order]
-
-
-def _across(groups: pd.DataFrame) -> int:
-    """How many groups have images both for training and for testing."""
-    return ((groups["training"] > 0) & (groups["test"] > 0)).sum()
+    counts["across"] = (counts["training"] > 0) & (counts["test"] > 0)
+    return counts.iloc[np.lexsort([~counts["across"], counts["labels"] < 2])]
 
 
 def _shown(groups: pd.DataFrame, images: pd.DataFrame, store: PixelStore, pictures: int) -> Markup:
@@ -109,13 +105,13 @@ def _shown(groups: pd.DataFrame, images: pd.DataFrame, store: PixelStore, pictur
     members = dict(list(images[images["group"].isin(first.index)].groupby("group")))
     rows = [
         {
-            "picture": tuple(of_store(store, image_id) for image_id in members[row.Index]["image_id"][:pictures]),
+            "picture": tuple(of_store(store, image_id) for image_id in group["image_id"][:pictures]),
             "training": row.training,
             "test": row.test,
-            "labels": ", ".join(figures.cut(label, 30) for label in members[row.Index]["label"].unique()[:5] if label),
-            "images": ", ".join(figures.cut(image_id, 60) for image_id in members[row.Index]["image_id"][:5]),
+            "labels": ", ".join(figures.cut(label, 30) for label in group["label"].unique()[:5] if label),
+            "images": ", ".join(figures.cut(image_id, 60) for image_id in group["image_id"][:5]),
         }
-        for row in first.itertuples()
+        for row, group in zip(first.itertuples(), map(members.get, first.index), strict=True)
     ]
     return pages.table(pd.DataFrame(rows), f"the first {len(rows)} of {len(groups):,}" if len(groups) > GROUPS else "")
 

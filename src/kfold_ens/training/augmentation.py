@@ -34,7 +34,7 @@ def _vertical_flip(step: config.VerticalFlip, size: int) -> v2.Transform:
     return v2.RandomVerticalFlip(step.probability)
 
 
-def _by_pillow(transform: v2.Transform) -> v2.Transform:
+def by_pillow(transform: v2.Transform) -> v2.Transform:
     """As the published recipes had it; of one image on one core mostly faster, and up to five times, than a tensor.
 
     benchmarks/README.md has the times.
@@ -43,11 +43,11 @@ def _by_pillow(transform: v2.Transform) -> v2.Transform:
 
 
 def _rotation(step: config.Rotation, size: int) -> v2.Transform:
-    return _by_pillow(v2.RandomRotation(step.degrees, interpolation=v2.InterpolationMode(step.interpolation)))
+    return by_pillow(v2.RandomRotation(step.degrees, interpolation=v2.InterpolationMode(step.interpolation)))
 
 
 def _affine(step: config.Affine, size: int) -> v2.Transform:
-    return _by_pillow(
+    return by_pillow(
         v2.RandomAffine(
             step.degrees,
             translate=(step.translate, step.translate),
@@ -59,7 +59,7 @@ def _affine(step: config.Affine, size: int) -> v2.Transform:
 
 def _color_jitter(step: config.ColorJitter, size: int) -> v2.Transform:
     jitter = v2.ColorJitter(step.brightness, step.contrast, step.saturation, step.hue)
-    return _by_pillow(jitter) if step.hue else jitter  # of brightness, contrast and saturation a tensor is faster
+    return by_pillow(jitter) if step.hue else jitter  # of brightness, contrast and saturation a tensor is faster
 
 
 def _grayscale(step: config.Grayscale, size: int) -> v2.Transform:
@@ -76,15 +76,15 @@ def _random_erasing(step: config.RandomErasing, size: int) -> v2.Transform:
 
 
 def _auto_augment(step: config.AutoAugment, size: int) -> v2.Transform:
-    return _by_pillow(v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET))
+    return by_pillow(v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET))
 
 
 def _rand_augment(step: config.RandAugment, size: int) -> v2.Transform:
-    return _by_pillow(v2.RandAugment(step.num_ops, step.magnitude))
+    return by_pillow(v2.RandAugment(step.num_ops, step.magnitude))
 
 
 def _trivial_augment(step: config.TrivialAugment, size: int) -> v2.Transform:
-    return _by_pillow(v2.TrivialAugmentWide())
+    return by_pillow(v2.TrivialAugmentWide())
 
 
 AUGMENTATIONS: dict[str, Callable[..., v2.Transform]] = {

@@ -181,9 +181,8 @@ class Training:
         parts -= parts > len(inputs) // 2  # batch normalisation cannot train on a single image
         loss, logits = torch.zeros((), device=inputs.device), []
         for some, wanted in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
-            forward = (
-                self.forward if len(some) == self.recipe.batch_size else self.network
-            )  # compiled for one size only
+            whole = len(some) == self.recipe.batch_size  # the one size that may be compiled
+            forward = self.forward if whole else self.network
             with self.compute.autocast():
                 logits.append(forward(some))
             share = self.criterion(logits[-1].float(), wanted, self.position.epoch) * (len(some) / len(inputs))
