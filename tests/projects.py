@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import yaml
 from conftest import REPOSITORY, TINY_RECIPE, write_yaml
 from PIL import Image
+from safetensors.numpy import load_file
 
 WORKFLOW = ("Snakefile", "workflow", "profiles", "recipes", "environment.yml")
 RECIPE = TINY_RECIPE | {
@@ -71,3 +73,22 @@ def write_colour(path: Path, label: str, random: np.random.Generator) -> None:
     pixels = colour(label) + random.integers(0, 12, (16, 16, 3))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+TIMINGS = ["seconds", "images_per_second", "waiting_share", "gpu_utilization", "peak_memory_mb"]
+
+
+def assert_same_results(one: Project, other: Project) -> None:
+    """Weights, histories, logits and submission of two folds, bit for bit."""
+    for fold in range(2):
+        folders = [project.folder / f"results/tiny/fold{fold}" for project in (one, other)]
+        weights = [load_file(folder / "model.safetensors") for folder in folders]
+        assert weights[0].keys() == weights[1].keys()
+        assert all(np.array_equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+        histories = [pd.read_csv(folder / "history.csv").drop(columns=TIMINGS) for folder in folders]
+        assert histories[0].equals(histories[1])
+        for name in ("oof_logits.npz", "test_logits.npz"):
+            logits = [np.load(folder / name) for folder in folders]
+            assert all(np.array_equal(logits[0][key], logits[1][key]) for key in logits[0].files)
+    submissions = [(project.folder / "results/submission.csv").read_bytes() for project in (one, other)]
+    assert submissions[0] == submissions[1]

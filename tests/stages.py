@@ -37,14 +37,18 @@ class Stage:
 
 def make_stage(folder: Path, counts: Mapping[str, int], seed: int = 0) -> Stage:
     """Three folds of a folder of classes, and nine test images."""
-    stage = Stage(folder)
     train, test = write_classes(folder / "train", counts, seed), folder / "test"
     for index in range(9):
         write_image(test / f"{index}.png", 25 * index, 10**6 + index)
-    run = load_config({"data": {"source": "imagefolder", "train": str(train), "test": str(test)}})
+    return stage_of({"source": "imagefolder", "train": str(train), "test": str(test)}, folder)
+
+
+def stage_of(data: Mapping, folder: Path, short_side: int = 16) -> Stage:
+    """Three folds of a data source."""
+    stage, run = Stage(folder), load_config({"data": data})
     write_manifest(run, folder / "export", 1, stage.file("manifest"), stage.file("classes"), stage.file("alike"))
     write_table(stage.file("folds"), assign_folds(read_manifest(stage.file("manifest"), "train"), 3, 0))
-    write_pixels(read_manifest(stage.file("manifest")), 16, folder / "pixels", folder / "index", 1)
+    write_pixels(read_manifest(stage.file("manifest")), short_side, folder / "pixels", folder / "index", 1)
     return stage
 
 

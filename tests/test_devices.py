@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kfold_ens import devices
-from kfold_ens.devices import autocast_dtype, lease, leased_device
+from kfold_ens.devices import autocast_dtype, lease, leased_devices
 from kfold_ens.errors import KfoldError
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -19,7 +19,7 @@ processes = multiprocessing.get_context("fork")
 
 def use_in_turn(leases, names, held):
     for _ in range(25):
-        with lease(names, leases) as index:
+        with lease(names, leases) as [index]:
             (held / names[index]).touch(exist_ok=False)  # fails where another process holds the device
             time.sleep(0.002)
             (held / names[index]).unlink()
@@ -36,7 +36,7 @@ def test_two_processes_never_hold_one_device(tmp_path, monkeypatch):
 
 
 def hold(leases, names, got):
-    with lease(names, leases) as index:
+    with lease(names, leases) as [index]:
         got.send(index)
         time.sleep(60)
 
@@ -98,7 +98,7 @@ def logged_job(leases, log, seconds):
             file.write(f"{os.getpid()} {what} {time.monotonic()}\n")
 
     write("waits")
-    with lease([f"gpu{number}" for number in range(4)], leases) as index:
+    with lease([f"gpu{number}" for number in range(4)], leases) as [index]:
         write(f"has {index}")
         time.sleep(seconds)
         write(f"gives {index}")
@@ -167,7 +167,7 @@ def test_without_a_gpu_a_job_computes_on_what_there_is(visible, monkeypatch, tmp
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    with leased_device("auto", tmp_path) as device:
+    with leased_devices("auto", leases=tmp_path) as [device]:
         assert device.type == ("mps" if torch.backends.mps.is_available() else "cpu")
 
 
@@ -176,16 +176,19 @@ def test_without_a_gpu_a_job_computes_on_what_there_is(visible, monkeypatch, tmp
 @without_gpu
 def test_visible_devices_that_are_not_there_are_refused(preference, visible, monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    with pytest.raises(KfoldError, match=f"CUDA_VISIBLE_DEVICES={visible} names"), leased_device(preference, tmp_path):
+    with (
+        pytest.raises(KfoldError, match=f"CUDA_VISIBLE_DEVICES={visible} names"),
+        leased_devices(preference, leases=tmp_path),
+    ):
         pass
-    with leased_device("cpu", tmp_path) as device:
+    with leased_devices("cpu", leases=tmp_path) as [device]:
         assert device.type == "cpu"
 
 
 @without_gpu
 def test_cuda_without_a_gpu_is_refused(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with pytest.raises(KfoldError, match="no cuda device here"), leased_device("cuda", tmp_path):
+    with pytest.raises(KfoldError, match="no cuda device here"), leased_devices("cuda", leases=tmp_path):
         pass
 
 

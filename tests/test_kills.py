@@ -15,12 +15,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 from conftest import TINY_RECIPE
-from projects import Project, new_project
-from safetensors.numpy import load_file
+from projects import Project, assert_same_results, new_project
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +29,6 @@ RECIPE = TINY_RECIPE | {
     "sampler": {"kind": "balanced"},
     "epochs": 40,
 }
-TIMINGS = ["seconds", "images_per_second", "waiting_share", "gpu_utilization", "peak_memory_mb"]
 
 
 def make_project(folder: Path) -> Project:
@@ -81,21 +77,6 @@ def test_killed_at_any_moment_it_ends_as_if_it_never_was(tmp_path):
     done = killed.run("--rerun-incomplete", "submission")
     assert done.returncode == 0, done.stdout
     assert "goes on at epoch" in (killed.folder / "output.txt").read_text() + done.stdout
-    compare(undisturbed.folder, killed.folder)
+    assert_same_results(undisturbed, killed)
     assert not list(killed.folder.glob("state/*/*/*"))
     assert not list((killed.folder / "results").rglob("*.tmp"))
-
-
-def compare(one: Path, other: Path) -> None:
-    """Weights, histories, logits and submission, bit for bit."""
-    for fold in range(2):
-        folders = [folder / f"results/tiny/fold{fold}" for folder in (one, other)]
-        weights = [load_file(folder / "model.safetensors") for folder in folders]
-        assert weights[0].keys() == weights[1].keys()
-        assert all(np.array_equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
-        histories = [pd.read_csv(folder / "history.csv").drop(columns=TIMINGS) for folder in folders]
-        assert histories[0].equals(histories[1])
-        for name in ("oof_logits.npz", "test_logits.npz"):
-            logits = [np.load(folder / name) for folder in folders]
-            assert all(np.array_equal(logits[0][key], logits[1][key]) for key in logits[0].files)
-    assert (one / "results/submission.csv").read_bytes() == (other / "results/submission.csv").read_bytes()

@@ -156,8 +156,16 @@ class Config(Slot):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     deterministic: bool = False
     compile: bool = False
+    gpu_slots: Annotated[int, Field(strict=True, ge=1, le=16)] = 1
+    gpus_per_fold: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
     checkpoint_minutes: NonNegative = 5
     tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _shared_or_together(self):
+        if self.gpu_slots > 1 and self.gpus_per_fold > 1:
+            raise ValueError("a fold is trained on several GPUs (gpus_per_fold), or shares one (gpu_slots); not both")
+        return self
 
     @property
     def submission_names(self) -> str:

@@ -63,6 +63,15 @@ def read_recipes(files):
     return dict(zip(of_stem, checked(load_recipe, of_stem.values())))
 
 
+def more_each_attempt(amount):
+    """A resource of which a job that is tried again, as one over its memory is on a cluster, gets as much more."""
+
+    def resource(wildcards, attempt):
+        return amount * attempt
+
+    return resource
+
+
 def pixels_of(slots):
     """The decoded images of a recipe's size."""
     folder = f"results/data/pixels-{slots.image.short_side}"
@@ -190,9 +199,13 @@ def pages_of(recipe):
 
 
 def cap_gpus():
-    """Snakemake drops the profile's cap when other --resources are given, and would start all folds at once."""
-    if "gpu" not in workflow.global_resources:
-        workflow.register_resource("gpu", 1)
+    """Snakemake drops the profile's cap when other --resources are given, and would start all folds at once.
+
+    On one machine the cap counts GPUs, and jobs that share one are as many more.
+    """
+    gpus = workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else 1
+    slots = RUN.gpu_slots if workflow.local_exec else 1
+    workflow.register_resource("gpu", max(gpus * slots, RUN.gpus_per_fold))
 
 
 def made_now(path):

@@ -60,7 +60,7 @@ rule pixels:
         "../../environment.yml"
     threads: 4
     resources:
-        mem_mb=4000,
+        mem_mb=more_each_attempt(4000),
     params:
         version=data.VERSION,
     script:

@@ -40,9 +40,9 @@ for recipe, slots in RECIPES.items():
                 "../../environment.yml"
             threads: 4
             resources:
-                gpu=1,
-                mem_mb=16000,
-                runtime=1440,
+                gpu=RUN.gpus_per_fold,
+                mem_mb=more_each_attempt(16000 * RUN.gpus_per_fold),
+                runtime=more_each_attempt(1440),
             params:
                 recipe=as_param(slots, exclude={"tta"}),
                 fold=fold,
@@ -72,8 +72,8 @@ for recipe, slots in RECIPES.items():
             threads: 4
             resources:
                 gpu=1,
-                mem_mb=8000,
-                runtime=120,
+                mem_mb=more_each_attempt(8000),
+                runtime=more_each_attempt(120),
             params:
                 tta=as_param(slots.tta),
                 fold=fold,

@@ -12,22 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from kfold_ens import config
-from kfold_ens.devices import autocast_dtype, leased_device
+from kfold_ens.devices import autocast_dtype, leased_devices
 from kfold_ens.errors import KfoldError
 from kfold_ens.jobs import usable_threads
 from kfold_ens.network.classifier import memory_format
 from kfold_ens.training.augmentation import to_input
+from kfold_ens.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
 class Compute:
-    """How a job computes: its device, the type of its autocast (None: float32 throughout), its loader workers, and
-    whether torch compiles what it trains."""
+    """How a process computes: its device, the type of its autocast (None: float32 throughout), its loader workers,
+    whether torch compiles what it trains, and with which other processes it trains."""
 
     device: torch.device
     dtype: torch.dtype | None
     workers: int
     compile: bool = False
+    ranks: Ranks = ALONE
 
     @property
     def pin(self) -> bool:
@@ -43,18 +45,26 @@ class Compute:
 
 @contextmanager
 def leased_compute(run: config.Config, threads: int) -> Iterator[Compute]:
-    """The device a run asks for, held until the end, with a rule's threads put to use.
+    """The device a run asks for, held until the end, with a rule's threads put to use; errors as below."""
+    with leased_computes(run, threads, 1) as computes:
+        yield computes[0]
+
+
+@contextmanager
+def leased_computes(run: config.Config, threads: int, count: int) -> Iterator[list[Compute]]:
+    """As many devices, of the kind a run asks for, for as many processes that train together.
 
     Raises:
         KfoldError: where the device is not there, its memory does not suffice, or it cannot be deterministic.
     """
-    threads = usable_threads(threads)
-    torch.set_num_threads(threads)
-    _be_deterministic(run.deterministic)
-    with leased_device(run.device) as device:
+    threads = max(1, usable_threads(threads) // count)
+    prepare(threads, run.deterministic)
+    with leased_devices(run.device, count, run.gpu_slots) as devices:
+        device = devices[0]
         workers = threads if device.type == "cuda" else 0  # on a CPU the network itself wants the threads
+        how = (autocast_dtype(device, run.precision), workers, run.compile)
         try:
-            yield Compute(device, autocast_dtype(device, run.precision), workers, run.compile)
+            yield [Compute(device, *how, Ranks(rank, count)) for rank, device in enumerate(devices)]
         except torch.OutOfMemoryError as error:
             raise KfoldError(f"out of memory on {device}; lower the recipe's batch_size.\n  {error}") from None
         except RuntimeError as error:
@@ -66,15 +76,16 @@ def leased_compute(run: config.Config, threads: int) -> Iterator[Compute]:
             ) from None
 
 
-def _be_deterministic(wanted: bool) -> None:
-    """Only algorithms that give the same bits twice; or those that cuDNN finds to be the fastest.
+def prepare(threads: int, deterministic: bool) -> None:
+    """Set up torch for a process: only algorithms that give the same bits twice, or those that cuDNN finds the fastest.
 
     https://docs.pytorch.org/docs/stable/notes/randomness.html
     """
-    if wanted:
+    torch.set_num_threads(threads)
+    if deterministic:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    torch.use_deterministic_algorithms(wanted)
-    torch.backends.cudnn.benchmark = not wanted
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -121,7 +122,8 @@ class Training:
         self.network = Classifier(recipe, len(fold.classes), weights)
         self.network.to(compute.device, memory_format=memory_format(compute.device, recipe.image.size))
         self.order = training_order(recipe, fold)
-        self.forward = torch.compile(self.network, dynamic=False) if compute.compile else self.network
+        self.eager = compute.ranks.wrap(self.network)
+        self.forward = torch.compile(self.eager, dynamic=False) if compute.compile else self.eager
         self.optimizer = build_optimizer(recipe.optimizer, self.network)
         self.schedule = build_schedule(recipe.schedule, self.optimizer, recipe.epochs * self.order.steps_per_epoch)
         self.criterion = build_loss(recipe.loss, np.bincount(fold.train.target, minlength=len(fold.classes)))
@@ -134,19 +136,25 @@ class Training:
         self.utilization = Utilization(compute.device)
 
     def step(self, views: Tensor, labels: Tensor) -> None:
-        """One batch: views (B, 3, size, size) uint8 and class indices (B,)."""
+        """One batch, or this rank's part of it: views (B, 3, size, size) uint8 and class indices (B,)."""
         seed_step(self.fold, self.position.epoch, self.position.step)
-        inputs, targets = self.mixing(
-            self.compute.input(views, self.recipe.image), labels.to(self.compute.device, non_blocking=True)
-        )
-        loss, logits = self._gradients(inputs, targets)
+        views, labels = self._whole(views), self._whole(labels)
+        inputs, targets = self.mixing(self.compute.input(views, self.recipe.image), labels)
+        if self.compute.ranks.count > 1:  # what follows, dropout, is drawn by each rank for its own images
+            torch.manual_seed(derive_seed("rank", torch.initial_seed(), self.compute.ranks.rank))
+        loss, correct = self._gradients(inputs, targets)
         self._update(loss)
         self.schedule.after_step()
         self.ema.after_step(self.network, self.position.epoch)
-        self._count(loss, logits, targets)
+        self._count(loss, correct, len(inputs))
+
+    def _whole(self, part: Tensor) -> Tensor:
+        """A whole batch on the device: it is mixed as one, whoever trains on which part of it."""
+        length = self.order.length(self.position.step)
+        return self.compute.ranks.gather(part.to(self.compute.device, non_blocking=True), length)
 
     def _gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """A batch's loss and logits; its gradient is left in the parameters.
+        """A batch's loss, and how many of it are right; its gradient is left in the parameters.
 
         Where memory does not suffice, the batch goes through the network in halves, quarters, ..., whose gradients add
         up to that of the whole; only batch normalisation then sees fewer images at a time. A network that cannot be
@@ -159,6 +167,8 @@ class Training:
             try:
                 return self._in_parts(inputs, targets)
             except torch.OutOfMemoryError as error:
+                if self.compute.ranks.count > 1:
+                    raise  # the other ranks are in the middle of this attempt
                 if self.at_a_time < 4:
                     raise KfoldError(
                         f"fold {self.fold.number}: out of memory with {self.at_a_time} images at a time; "
@@ -170,26 +180,28 @@ class Training:
                     *(self.fold.number, self.at_a_time, len(inputs)),
                 )
             except TorchDynamoException as error:
-                self.forward = self.network
+                self.forward = self.eager
                 log.warning("fold %d: not compiled, which costs speed only: %s", self.fold.number, _first_line(error))
             self.optimizer.zero_grad(set_to_none=True)
             if self.compute.device.type == "cuda":
                 torch.cuda.empty_cache()
 
     def _in_parts(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        ranks, length = self.compute.ranks, len(inputs)
+        own, share = ranks.own(length), ranks.share(length)
+        inputs, targets = inputs[own], targets[own]
         parts = -(-len(inputs) // self.at_a_time)
-        parts -= parts > len(inputs) // 2  # batch normalisation cannot train on a single image
-        loss, logits = torch.zeros((), device=inputs.device), []
+        parts -= parts > len(inputs) // 2 > 0  # batch normalisation cannot train on a single image
+        sums = torch.zeros(2, device=inputs.device)
         for some, wanted in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
-            whole = len(some) == self.recipe.batch_size  # the one size that may be compiled
-            forward = self.forward if whole else self.network
+            weight = len(some) / len(inputs) * share
+            whole = length == self.recipe.batch_size and parts == 1  # the one size that may be compiled
             with self.compute.autocast():
-                logits.append(forward(some))
-            share = self.criterion(logits[-1].float(), wanted, self.position.epoch) * (len(some) / len(inputs))
-            share.backward()
-            logits[-1] = logits[-1].detach()
-            loss = loss + share.detach()
-        return loss, torch.cat(logits)
+                logits = (self.forward if whole else self.eager)(some).float()
+            loss = self.criterion(logits, wanted, self.position.epoch) * weight
+            (loss * ranks.count).backward()  # the mean of all ranks' gradients is what each gets
+            sums += torch.stack([loss.detach(), _correct(logits.detach(), wanted) * (share * length / len(inputs))])
+        return tuple(ranks.sum(sums))
 
     def _update(self, loss: Tensor) -> None:
         """One step of the optimizer, or none where loss or gradient is not finite; the device is not waited for."""
@@ -201,12 +213,11 @@ class Training:
         step = (self.position.step + 1) * broken.float()
         self.position.broken = self.position.broken + step * (self.position.broken == 0)
 
-    def _count(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+    def _count(self, loss: Tensor, correct: Tensor, length: int) -> None:
         """Add a batch to the epoch's sums; they stay on the device, so nothing waits for it."""
-        labels = targets if targets.ndim == 1 else targets.argmax(dim=1)
-        self.position.images += len(labels)
-        self.position.loss = self.position.loss + loss * len(labels)
-        self.position.correct = self.position.correct + (logits.argmax(dim=1) == labels).sum()
+        self.position.images += length
+        self.position.loss = self.position.loss + loss * length
+        self.position.correct = self.position.correct + correct
         self.position.step += 1
 
     @property
@@ -288,6 +299,12 @@ class Training:
             )
 
 
+def _correct(logits: Tensor, targets: Tensor) -> Tensor:
+    """How many of a batch are right; of a mixed image the class that is most of it counts."""
+    labels = targets if targets.ndim == 1 else targets.argmax(dim=1)
+    return (logits.argmax(dim=1) == labels).sum()
+
+
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
@@ -297,6 +314,40 @@ def _peak_memory_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def train_fold_of_files(
+    compute: Compute,
+    *,
+    recipe: TrainingRecipe,
+    number: int,
+    seed: int,
+    manifest: str,
+    folds: str,
+    classes: str,
+    pixels: str,
+    index: str,
+    weights: str | None,
+    checkpoint_minutes: float,
+    state_folder: str,
+    history_file: str,
+    model_file: str,
+    version: Any,
+    tensorboard: str | None,
+) -> None:
+    """``train_fold`` for the files of the data stage, which every process that trains a fold opens for itself."""
+    train_fold(
+        recipe=recipe,
+        fold=read_fold(number, seed, manifest, folds, classes, PixelStore(pixels, index)),
+        weights=Path(weights) if weights else None,
+        compute=compute,
+        checkpoint_minutes=checkpoint_minutes,
+        state_folder=Path(state_folder),
+        history_file=Path(history_file),
+        model_file=Path(model_file),
+        version=version,
+        tensorboard=Path(tensorboard) if tensorboard else None,
+    )
 
 
 def train_fold(
@@ -330,8 +381,11 @@ def train_fold(
         training.restore(state)
         at = training.position
         log.info("fold %d goes on at epoch %d, step %d", fold.number, at.epoch + 1, at.step)
+    if not compute.ranks.leads:
+        fit(training, NoRecord())
+        return
     progress = Progress(training, state_folder / "progress.json", tensorboard)
-    fit(training, Checkpoints(file, checkpoint_minutes), progress, history_file)
+    fit(training, Record(Checkpoints(file, checkpoint_minutes), progress, history_file))
     write_table(history_file, pd.DataFrame(training.history))  # also where the saved state was past the last epoch
     log.info("fold %d: kept the weights of epoch %d", fold.number, training.best.epoch)
     save_model(model_file, TrainedModel(recipe, fold.classes, owner, training.best.weights))
@@ -362,36 +416,60 @@ def _fingerprint(recipe: TrainingRecipe, fold: Fold, weights: Path | None, versi
     )
 
 
-def fit(training: Training, checkpoints: Checkpoints, progress: Progress, history_file: Path) -> None:
+@dataclass(frozen=True)
+class Record:
+    """What is kept, and told, of a training while it goes on."""
+
+    checkpoints: Checkpoints
+    progress: Progress
+    history_file: Path
+
+    def after_step(self, training: Training) -> None:
+        self.progress.after_step()
+        self.checkpoints.after_step(training.state)
+
+    def after_epoch(self, training: Training, row: dict[str, Any]) -> None:
+        write_table(self.history_file, pd.DataFrame(training.history))
+        self.progress.after_epoch(row)
+        self.checkpoints.after_step(training.state)
+
+    def close(self) -> None:
+        self.progress.close()
+
+
+class NoRecord:
+    """Of a rank that does not lead."""
+
+    def after_step(self, training: Training) -> None:
+        pass
+
+    def after_epoch(self, training: Training, row: dict[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def fit(training: Training, record: Record | NoRecord) -> None:
     """Train to the last epoch: steps, then evaluation, then the epoch's row."""
     recipe, fold, compute, order = training.recipe, training.fold, training.compute, training.order
-    views = training_views(recipe, fold)
     start = (training.position.epoch, training.position.step)
-    batches = training_batches(views, order, start, recipe.epochs, compute.workers, compute.pin)
-    validation = evaluation_batches(
-        fold.validation.store,
-        fold.validation.image_id,
-        build_evaluation_view(recipe.image),
-        recipe.batch_size,
-        compute.workers,
-        compute.pin,
-        again=True,
-    )
-    with progress:
+    loading = (compute.workers, compute.pin)
+    batches = training_batches(training_views(recipe, fold), order, start, recipe.epochs, *loading, compute.ranks)
+    own = fold.validation.image_id[compute.ranks.own(len(fold.validation))]
+    view = build_evaluation_view(recipe.image)
+    validation = evaluation_batches(fold.validation.store, own, view, recipe.batch_size, *loading, again=True)
+    with closing(record):
         while not training.over:
             remaining = order.steps_per_epoch - training.position.step
-            train_epoch(training, islice(batches, remaining), checkpoints, progress)
+            train_epoch(training, islice(batches, remaining), record)
             started = time.perf_counter()
             scores = validate(training, validation)
             row = training.finish_epoch(scores, time.perf_counter() - started)
-            write_table(history_file, pd.DataFrame(training.history))
-            progress.after_epoch(row)
-            checkpoints.after_step(training.state)
+            record.after_epoch(training, row)
 
 
-def train_epoch(
-    training: Training, batches: Iterator[tuple[Tensor, Tensor]], checkpoints: Checkpoints, progress: Progress
-) -> None:
+def train_epoch(training: Training, batches: Iterator[tuple[Tensor, Tensor]], record: Record | NoRecord) -> None:
     """The rest of an epoch's steps."""
     training.network.train()
     before, started = training.position.seconds, time.perf_counter()
@@ -403,18 +481,18 @@ def train_epoch(
         if training.compute.device.type == "cpu":  # elsewhere one would wait for the device
             training.check_finite()
         training.position.seconds = before + time.perf_counter() - started
-        progress.after_step()
-        checkpoints.after_step(training.state)
+        record.after_step(training)
         asked = time.perf_counter()
     training.check_finite()
     training.position.seconds = before + time.perf_counter() - started
 
 
 def validate(training: Training, batches: Any) -> dict[str, float]:
-    """Loss and accuracy of the network on the fold's held-out images."""
-    logits = predict_logits(training.evaluated, batches, training.recipe.image, training.compute)
-    if not np.isfinite(logits).all():
+    """Loss and accuracy of the network on the fold's held-out images; each rank's batches are of its part of them."""
+    compute, target = training.compute, training.fold.validation.target
+    part = torch.from_numpy(predict_logits(training.evaluated, batches, training.recipe.image, compute))
+    logits = compute.ranks.gather(part.to(compute.device), len(target)).cpu()
+    if not logits.isfinite().all():
         raise KfoldError(f"fold {training.fold.number}: logits are not finite; lower optimizer.lr and run again.")
-    target = training.fold.validation.target
-    loss = training.criterion(torch.from_numpy(logits), torch.from_numpy(target), training.position.epoch)
-    return {"val_loss": float(loss), "val_accuracy": float((logits.argmax(axis=1) == target).mean())}
+    loss = training.criterion(logits, torch.from_numpy(target), training.position.epoch)
+    return {"val_loss": float(loss), "val_accuracy": float((logits.numpy().argmax(axis=1) == target).mean())}

@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 from kfold_ens import config
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.randomness import derive_seed
+from kfold_ens.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,10 @@ class EpochOrder:
     fold: int
     draw: Draw = np.random.Generator.permutation
 
+    def length(self, step: int) -> int:
+        """How many images the batch of a step has."""
+        return min(self.batch_size, self.num_images - step * self.batch_size)
+
     @property
     def steps_per_epoch(self) -> int:
         """A last batch of a single image is left out: batch normalisation cannot train on it."""
@@ -131,12 +136,13 @@ class EpochOrder:
 class _Batches:
     """What DataLoader wants of a batch sampler: something that can be iterated."""
 
-    def __init__(self, order: EpochOrder, start: tuple[int, int], epochs: int) -> None:
+    def __init__(self, order: EpochOrder, start: tuple[int, int], epochs: int, ranks: Ranks) -> None:
         self._arguments = (*start, epochs)
-        self._order = order
+        self._order, self._ranks = order, ranks
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return self._order.remaining(*self._arguments)
+        for batch in self._order.remaining(*self._arguments):
+            yield batch[self._ranks.own(len(batch))]
 
 
 def _leave_signals_to_the_job(worker: int) -> None:
@@ -163,10 +169,17 @@ def _loader_options(workers: int, pin: bool) -> dict[str, Any]:
 
 
 def training_batches(
-    views: TrainingViews, order: EpochOrder, start: tuple[int, int], epochs: int, workers: int, pin: bool
+    views: TrainingViews,
+    order: EpochOrder,
+    start: tuple[int, int],
+    epochs: int,
+    workers: int,
+    pin: bool,
+    ranks: Ranks = ALONE,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches (views (B, 3, size, size) uint8, class indices (B,)) from (epoch, step) to the end of the run."""
-    sampler = _Batches(order, start, epochs)
+    """Batches (views (B, 3, size, size) uint8, class indices (B,)) from (epoch, step) to the end of the run; where
+    several ranks train together, this one's part of each."""
+    sampler = _Batches(order, start, epochs, ranks)
     return iter(DataLoader(views, batch_sampler=sampler, **_loader_options(workers, pin)))
 
 

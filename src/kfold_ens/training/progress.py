@@ -29,10 +29,8 @@ class Progress:
         self._bar = _bar(training)
         self._writer = _event_writer(tensorboard, training.position.epoch) if tensorboard else None
 
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
+    def close(self) -> None:
+        """End the bar and the event files."""
         self._bar.close()
         if self._writer:
             self._writer.close()

@@ -1,0 +1,175 @@
+"""One fold on several devices: processes that train one network together, each on its part of every batch.
+
+The first of them, rank 0, is the job itself: it alone takes signals, saves, logs and writes, and the others end with
+it. (Under torchrun it would be a child, with one more process between it and Snakemake to pass signals and errors on.)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, distributed, multiprocessing, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from kfold_ens.errors import KfoldError
+from kfold_ens.jobs import Preempted
+from kfold_ens.network.synchronized import synchronize_batch_norms
+
+if TYPE_CHECKING:
+    from kfold_ens.training.evaluation import Compute
+
+log = logging.getLogger(__name__)
+
+LINGER_SECONDS = 10  # how long a follower's own error waits: where rank 0 has the same, rank 0 tells it
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that train a fold together, and which of them this is. One alone needs no other."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def own(self, length: int) -> slice:
+        """This rank's part of a batch; the whole where it has fewer images than there are ranks."""
+        if length < self.count:
+            return slice(0, length)
+        cuts = [length * rank // self.count for rank in range(self.count + 1)]
+        return slice(cuts[self.rank], cuts[self.rank + 1])
+
+    def share(self, length: int) -> float:
+        """The weight of that part in the mean over a batch; over all ranks they add up to 1."""
+        return 1 / self.count if length < self.count else len(range(length)[self.own(length)]) / length
+
+    def gather(self, own: Tensor, length: int) -> Tensor:
+        """The whole batch (length, ...), of which every rank gives its part."""
+        if self.count == 1 or len(own) == length:
+            return own
+        sizes = [len(range(length)[Ranks(rank, self.count).own(length)]) for rank in range(self.count)]
+        padded = own.new_zeros(max(sizes), *own.shape[1:])
+        padded[: len(own)] = own
+        parts = [torch.empty_like(padded) for _ in sizes]
+        distributed.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all ranks."""
+        if self.count > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """A network whose gradients, and batch statistics, are those of the whole batch."""
+        if self.count == 1:
+            return network
+        synchronize_batch_norms(network)
+        return DistributedDataParallel(network)
+
+
+ALONE = Ranks()
+
+
+def train_together(work: Callable[[Compute], None], computes: Sequence[Compute]) -> None:
+    """Call ``work`` with each: with the first one here, with the others in processes of their own.
+
+    Raises:
+        KfoldError, Preempted: what ``work`` raises here.
+    """
+    if len(computes) == 1:
+        work(computes[0])
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{Path(folder, 'meeting')}"
+        with _followers(work, computes, meeting), _joined(computes[0], meeting):
+            work(computes[0])
+
+
+@contextmanager
+def _joined(compute: Compute, meeting: str) -> Iterator[None]:
+    """In the group of the processes that meet there."""
+    if sys.platform == "linux":  # all of them are on this machine
+        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
+    backend = "nccl" if compute.device.type == "cuda" else "gloo"
+    ranks = compute.ranks
+    distributed.init_process_group(backend, init_method=meeting, rank=ranks.rank, world_size=ranks.count)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def _followers(work: Callable[[Compute], None], computes: Sequence[Compute], meeting: str) -> Iterator[None]:
+    """The other ranks' processes, which end with this one; where one of them ends first, so does this one."""
+    settings = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+    arguments = (work, computes, meeting, settings)
+    context = multiprocessing.start_processes(
+        _follow, arguments, nprocs=len(computes) - 1, join=False, start_method="spawn"
+    )
+    done = threading.Event()
+    watch = threading.Thread(target=_watch, args=(context, done), daemon=True)
+    watch.start()
+    try:
+        yield
+        watch.join()
+    except (KfoldError, Preempted):
+        raise
+    except Exception:
+        watch.join(2 * LINGER_SECONDS)  # a follower that is gone is told of there, and is why
+        raise
+    finally:
+        done.set()
+        for process in context.processes:
+            process.kill()
+
+
+def _watch(context: multiprocessing.ProcessContext, done: threading.Event) -> None:
+    """Wait for the followers; without one of them the others would wait for it for ever."""
+    try:
+        while not context.join(timeout=1):
+            pass
+    except Exception as error:
+        if not done.is_set():
+            log.error("ERROR: a process that trained with this one is gone: %s", str(error).strip().split("\n")[-1])
+            os._exit(1)
+
+
+def _follow(
+    index: int, work: Callable[[Compute], None], computes: Sequence[Compute], meeting: str, settings: tuple[int, bool]
+) -> None:
+    """A follower's whole life."""
+    from kfold_ens.training.evaluation import prepare
+
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(name, signal.SIG_IGN)  # rank 0 saves, and then ends this process
+    logging.getLogger("kfold_ens").setLevel(logging.ERROR)
+    prepare(*settings)
+    compute = computes[index + 1]
+    if compute.device.type == "cuda":
+        torch.cuda.set_device(compute.device)
+    try:
+        with _joined(compute, meeting):
+            work(compute)
+    except Exception:
+        time.sleep(LINGER_SECONDS)
+        raise

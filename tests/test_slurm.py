@@ -1,0 +1,131 @@
+"""The workflow on a real Slurm: the same submission, two folds at once, and what happens to jobs there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from projects import RECIPE, Project, assert_same_results, new_project
+from slurm import Slurm, start_slurm
+
+pytestmark = pytest.mark.slow
+
+PROFILE = ["--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    if not shutil.which("slurmctld") or not shutil.which("munged") or os.geteuid() != 0:
+        message = "as root: apt-get install slurm-wlm munge"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    with ExitStack() as cleanup:
+        yield start_slurm(tmp_path_factory.mktemp("slurm"), cleanup)
+
+
+@contextmanager
+def started(project: Project, slurm: Slurm, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "snakemake", *PROFILE, *arguments]
+    options = {"cwd": project.folder, "env": slurm.environment, "text": True}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def run(project: Project, slurm: Slurm, *arguments: str) -> None:
+    with started(project, slurm, *arguments) as process:
+        output = process.communicate()[0]
+    assert process.returncode == 0, output + slurm.logs()
+
+
+@pytest.fixture(scope="module")
+def finished(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The digits through Slurm, from their export to the submission."""
+    folder = tmp_path_factory.mktemp("cluster") / "project"
+    folder.mkdir()
+    project = new_project(folder, RECIPE, data={"source": "digits", "limit_per_class": 20}, checkpoint_minutes=0.001)
+    run(project, slurm, "submission")
+    return project
+
+
+def without_folds(project: Project, folder: Path) -> Project:
+    """The same with its folds to be trained, and all that follows."""
+    shutil.copytree(project.folder, folder)
+    shutil.rmtree(folder / "results/tiny")
+    (folder / "results/submission.csv").unlink()
+    return Project(folder)
+
+
+def until(condition: Callable[[], object], slurm: Slurm, seconds: float = 120) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, slurm.jobs() + [slurm.logs()]
+        time.sleep(0.1)
+
+
+def in_training(project: Project, fold: int) -> Callable[[], bool]:
+    return (project.folder / f"state/tiny/fold{fold}/state.pt").is_file
+
+
+def test_a_cluster_gives_the_submission_of_one_machine(finished, tmp_path):
+    alone = without_folds(finished, tmp_path / "alone")
+    shutil.rmtree(alone.folder / "results")
+    done = alone.run("submission", "--cores", "all")
+    assert done.returncode == 0, done.stdout
+    assert_same_results(finished, alone)
+
+
+def test_two_folds_are_trained_at_once_each_on_its_own_gpu(finished, slurm):
+    jobs = [slurm.jobs_of(f"train_fold{fold}")[0] for fold in range(2)]
+    assert max(job["start"] for job in jobs) < min(job["end"] for job in jobs)
+    logs = [(finished.folder / f"logs/tiny/fold{fold}/train.log").read_text() for fold in range(2)]
+    assert {re.search(r"CUDA_VISIBLE_DEVICES=(\S+)", log)[1] for log in logs} == {"0", "1"}
+
+
+def test_small_rules_are_no_jobs_of_the_cluster(finished, slurm):
+    stages = {job["rule"].split("_")[1] for job in slurm.jobs()}
+    assert stages == {"manifest", "pixels", "train", "predict"}
+
+
+def test_a_node_that_is_set_down_in_training_changes_nothing(finished, slurm, tmp_path):
+    project = without_folds(finished, tmp_path / "project")
+    with started(project, slurm, "submission") as process:
+        until(in_training(project, 0), slurm)
+        slurm.set_node("down")
+        time.sleep(1)
+        slurm.set_node("resume")
+        output = process.communicate()[0]
+    assert process.returncode == 0, output + slurm.logs()
+    assert_same_results(finished, project)
+
+
+def test_after_scancel_the_next_run_goes_on(finished, slurm, tmp_path):
+    project = without_folds(finished, tmp_path / "project")
+    with started(project, slurm, "--retries", "0", "submission") as process:
+        until(in_training(project, 0), slurm)
+        slurm.command("scancel", slurm.jobs_of("train_fold0")[-1]["id"])
+        output = process.communicate()[0]
+    assert process.returncode == 1, output
+    run(project, slurm, "submission")
+    assert "goes on at epoch" in (project.folder / "logs/tiny/fold0/train.log").read_text()
+    assert_same_results(finished, project)
+
+
+def test_a_job_over_its_memory_is_tried_again_with_more(finished, slurm, tmp_path):
+    project = without_folds(finished, tmp_path / "project")
+    project.edit("workflow/rules/training.smk", "more_each_attempt(16000)", "more_each_attempt(500)")
+    run(project, slurm, "train_fold0")
+    jobs = slurm.jobs_of("train_fold0")
+    first = next(index for index, job in enumerate(jobs) if job["memory"] == "500M")
+    assert jobs[first]["state"] == "FAILED"
+    assert [job["memory"] for job in jobs[first + 1 :]] in (["1000M"], ["1000M", "1500M"])
+    assert jobs[-1]["state"] == "COMPLETED"

@@ -1,0 +1,129 @@
+"""Processes that train a fold together give what one process gives."""
+
+from __future__ import annotations
+
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stages import stage_of, training_recipe
+from torch.nn.functional import cross_entropy
+
+from kfold_ens.config import TrainingRecipe
+from kfold_ens.training.evaluation import Compute
+from kfold_ens.training.fold import NoRecord, Training, fit, training_views
+from kfold_ens.training.loader import training_batches
+from kfold_ens.training.ranks import Ranks, train_together
+
+CPU = torch.device("cpu")
+WHOLE = training_recipe(
+    image={"kind": "squash", "size": 32, "short_side": 32, "normalize": False},
+    augmentation=[{"kind": "random_resized_crop"}, {"kind": "horizontal_flip"}],
+    mixing={"kind": "mixup_or_cutmix", "alpha": 1.0, "probability": 0.5},
+    optimizer={"kind": "sgd", "lr": 1e-3},
+    schedule={"kind": "constant"},
+    batch_size=24,
+    epochs=6,
+)
+FROZEN = {"frozen": ["conv1", "bn1", "layer1", "layer2", "layer3"]}
+# Twenty layers of random weights at 32 pixels amplify rounding by ten a step, whoever rounds; the last four do not.
+LAST_LAYERS = WHOLE.model_copy(update={"backbone": WHOLE.backbone.model_copy(update=FROZEN)})
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 7, 8])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_parts_of_a_batch_make_it_up(length, count):
+    ranks = [Ranks(rank, count) for rank in range(count)]
+    batch, loss = torch.randn(length, 5), torch.zeros(())
+    labels = torch.randint(5, (length,))
+    for each in ranks:
+        own = each.own(length)
+        assert len(batch[own]) >= 1
+        loss = loss + cross_entropy(batch[own], labels[own]) * each.share(length)
+    assert torch.allclose(loss, cross_entropy(batch, labels))
+    assert sum(each.share(length) for each in ranks) == pytest.approx(1)
+    if length >= count:
+        assert torch.equal(torch.cat([batch[each.own(length)] for each in ranks]), batch)
+
+
+class Losses(NoRecord):
+    """Of every step."""
+
+    def __init__(self) -> None:
+        self.of_steps, self._before = [], 0.0
+
+    def after_step(self, training: Training) -> None:
+        total = float(training.position.loss)
+        self.of_steps.append(total - self._before)
+        self._before = total
+
+    def after_epoch(self, training: Training, row: dict) -> None:
+        self._before = 0.0
+
+
+def training_on_digits(compute: Compute, recipe: TrainingRecipe, folder: Path) -> Training:
+    stage = stage_of({"source": "digits", "limit_per_class": 16}, folder / f"rank{compute.ranks.rank}", 32)
+    return Training(recipe, stage.fold(), None, compute)
+
+
+def write_gradient(compute: Compute, folder: Path) -> None:
+    """Of the first batch."""
+    training = training_on_digits(compute, WHOLE, folder)
+    views = training_views(WHOLE, training.fold)
+    batch = next(training_batches(views, training.order, (0, 0), 1, 0, False, compute.ranks))
+    training.optimizer.step = lambda: None
+    training.optimizer.zero_grad = lambda set_to_none: None
+    training.step(*batch)
+    if compute.ranks.leads:
+        gradients = {f"gradient {name}": each.grad.numpy() for name, each in training.network.named_parameters()}
+        statistics = {name: each.numpy() for name, each in training.network.named_buffers()}
+        np.savez(folder / "result.npz", **gradients, **statistics)
+
+
+def write_curve(compute: Compute, folder: Path) -> None:
+    """Train; the losses of all steps, the history and the weights."""
+    training, losses = training_on_digits(compute, LAST_LAYERS, folder), Losses()
+    fit(training, losses)
+    if compute.ranks.leads:
+        history = {
+            key: [row[key] for row in training.history] for key in ("train_accuracy", "val_loss", "val_accuracy")
+        }
+        np.savez(folder / "result.npz", steps=losses.of_steps, **history)
+
+
+def of_ranks(count: int, work, folder: Path) -> dict[str, np.ndarray]:
+    """What the first of some ranks wrote; in a process of its own, as it ends itself where another rank is gone."""
+    folder.mkdir()
+    computes = [Compute(CPU, None, 0, ranks=Ranks(rank, count)) for rank in range(count)]
+    first = get_context("spawn").Process(target=train_together, args=(partial(work, folder=folder), computes))
+    first.start()
+    first.join()
+    assert first.exitcode == 0
+    return dict(np.load(folder / "result.npz"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_gradients_and_batch_statistics_are_those_of_one_process(count, tmp_path):
+    alone, together = (of_ranks(each, write_gradient, tmp_path / str(each)) for each in (1, count))
+    assert alone.keys() == together.keys()
+    for name, expected in alone.items():
+        distance = np.linalg.norm(together[name].astype(float) - expected)
+        assert distance <= 1e-4 * np.linalg.norm(expected.astype(float)), name
+
+
+@pytest.mark.slow
+def test_the_loss_curve_is_that_of_one_process(tmp_path):
+    alone, together = (of_ranks(count, write_curve, tmp_path / str(count)) for count in (1, 2))
+    assert len(alone["steps"]) >= 24
+    assert alone["val_loss"][-1] < alone["val_loss"][0]
+    print(
+        np.abs(together["steps"] / alone["steps"] - 1).max(), np.abs(together["val_loss"] / alone["val_loss"] - 1).max()
+    )
+    np.testing.assert_allclose(together["steps"], alone["steps"], rtol=1e-3)
+    np.testing.assert_allclose(together["val_loss"], alone["val_loss"], rtol=1e-3)
+    np.testing.assert_allclose(together["train_accuracy"], alone["train_accuracy"], atol=0.02)
+    assert together["val_accuracy"].tolist() == pytest.approx(alone["val_accuracy"].tolist(), abs=0.02)
