@@ -95,20 +95,23 @@ def write_curve(compute: Compute, folder: Path) -> None:
 
 
 def of_ranks(count: int, work, folder: Path) -> dict[str, np.ndarray]:
-    """What the first of some ranks wrote; in a process of its own, as it ends itself where another rank is gone."""
+    """What the first of some ranks wrote, which ends its own process where another is gone."""
     folder.mkdir()
     computes = [Compute(CPU, None, 0, ranks=Ranks(rank, count)) for rank in range(count)]
-    first = get_context("spawn").Process(target=train_together, args=(partial(work, folder=folder), computes))
-    first.start()
-    first.join()
-    assert first.exitcode == 0
+    arguments = (partial(work, folder=folder), computes)
+    if count == 1:
+        train_together(*arguments)
+    else:
+        first = get_context("spawn").Process(target=train_together, args=arguments)
+        first.start()
+        first.join()
+        assert first.exitcode == 0
     return dict(np.load(folder / "result.npz"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 3])
-def test_gradients_and_batch_statistics_are_those_of_one_process(count, tmp_path):
-    alone, together = (of_ranks(each, write_gradient, tmp_path / str(each)) for each in (1, count))
+def test_gradients_and_batch_statistics_are_those_of_one_process(tmp_path):
+    alone, together = (of_ranks(count, write_gradient, tmp_path / str(count)) for count in (1, 3))
     assert alone.keys() == together.keys()
     for name, expected in alone.items():
         distance = np.linalg.norm(together[name].astype(float) - expected)
@@ -120,10 +123,7 @@ def test_the_loss_curve_is_that_of_one_process(tmp_path):
     alone, together = (of_ranks(count, write_curve, tmp_path / str(count)) for count in (1, 2))
     assert len(alone["steps"]) >= 24
     assert alone["val_loss"][-1] < alone["val_loss"][0]
-    print(
-        np.abs(together["steps"] / alone["steps"] - 1).max(), np.abs(together["val_loss"] / alone["val_loss"] - 1).max()
-    )
-    np.testing.assert_allclose(together["steps"], alone["steps"], rtol=1e-3)
-    np.testing.assert_allclose(together["val_loss"], alone["val_loss"], rtol=1e-3)
+    np.testing.assert_allclose(together["steps"], alone["steps"], rtol=1e-5)
+    np.testing.assert_allclose(together["val_loss"], alone["val_loss"], rtol=1e-5)
     np.testing.assert_allclose(together["train_accuracy"], alone["train_accuracy"], atol=0.02)
     assert together["val_accuracy"].tolist() == pytest.approx(alone["val_accuracy"].tolist(), abs=0.02)

@@ -1,0 +1,90 @@
+"""How long Snakemake plans a large run, and what it takes around each job; wants no GPU, and trains nothing.
+
+python benchmarks/scheduling.py
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from kfold_ens.exchange import Logits, write_logits
+
+REPOSITORY = Path(__file__).parents[1]
+RECIPES, FOLDS = 10, 20
+REPEATS = 5
+
+
+def make_project(folder: Path, num_folds: int) -> None:
+    """A configuration of ten recipes to be compared."""
+    names = [f"recipe{number}" for number in range(RECIPES)]
+    for name in names:
+        shutil.copy(REPOSITORY / "recipes/digits.yaml", folder / f"{name}.yaml")
+    files = [f"{name}.yaml" for name in names]
+    config = {"data": {"source": "digits"}, "num_folds": num_folds, "recipe": files[0], "ablation": files}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def snakemake(folder: Path, *arguments: str) -> tuple[float, str]:
+    """Seconds, and what it printed."""
+    options = ["--snakefile", str(REPOSITORY / "Snakefile"), "--configfile", "config.yaml", "--cores", "1"]
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "snakemake", *options, *arguments]
+    done = subprocess.run(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        sys.exit(done.stdout)
+    return time.perf_counter() - started, done.stdout
+
+
+def planning() -> tuple[list[float], int]:
+    """Seconds of some dry runs of everything, and how many jobs they plan."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_project(Path(folder), FOLDS)
+        runs = [
+            snakemake(Path(folder), "--dry-run", "--quiet", "rules", "ablation", "submission") for _ in range(REPEATS)
+        ]
+    return [seconds for seconds, _ in runs], int(re.search(r"^total +(\d+)", runs[0][1], re.MULTILINE)[1])
+
+
+def around_a_job() -> tuple[list[float], int]:
+    """Seconds a job of runs whose jobs have next to nothing to do, without the planning before; and how many jobs."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_project(folder, 2)
+        logits = Logits(np.array(["a", "b"]), np.eye(2, dtype=np.float32), ("x", "y"))
+        for recipe in range(RECIPES):
+            for fold in range(2):
+                path = folder / f"results/recipe{recipe}/fold{fold}/test_logits.npz"
+                path.parent.mkdir(parents=True)
+                write_logits(path, logits)
+        methods = ("average", "softmax", "vote")
+        targets = [
+            f"results/recipe{recipe}/{method}/test_logits.npz" for recipe in range(RECIPES) for method in methods
+        ]
+        only = ["--allowed-rules", "combine", "--forcerun", "combine", "--"]
+        seconds = []
+        for _ in range(REPEATS):
+            planned, _ = snakemake(folder, "--dry-run", "--quiet", "rules", *targets, *only[:-1])
+            seconds.append((snakemake(folder, *targets, *only[:-1])[0] - planned) / len(targets))
+    return seconds, len(targets)
+
+
+def line(what: str, seconds: list[float]) -> str:
+    return f"{what}: {np.median(seconds):.2f} s ({min(seconds):.2f} to {max(seconds):.2f}, {len(seconds)} runs)"
+
+
+if __name__ == "__main__":
+    seconds, jobs = planning()
+    print(line(f"planning {RECIPES} recipes x {FOLDS} folds x 3 combinations, {jobs} jobs", seconds))
+    seconds, jobs = around_a_job()
+    print(line(f"around a job that has nothing to do, one of {jobs}", seconds))
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")

@@ -1,0 +1,67 @@
+"""Faked GPUs, leased as real ones are, and what must hold of the log of their leases.
+
+A job that imports this before it asks for a device computes on the CPU, under one of four leases.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from kfold_ens import devices
+
+GPUS = [f"gpu{number}" for number in range(4)]
+
+
+@contextmanager
+def logged_lease(folder: Path, count: int = 1, slots: int = 1) -> Iterator[list[int]]:
+    """Lease some of the four; the log has when the job began to wait, when it had which, and when it gave it back."""
+    write_line(folder, "waits")
+    with devices.lease(GPUS, folder, count, slots) as indices:
+        for index in indices:
+            write_line(folder, f"has {index}")
+        yield indices
+        for index in indices:
+            write_line(folder, f"gives {index}")
+
+
+def write_line(folder: Path, what: str) -> None:
+    folder.mkdir(exist_ok=True)
+    with open(folder / "log", "a") as file:
+        file.write(f"{os.getpid()} {what} {time.monotonic()}\n")
+
+
+def read_log(folder: Path) -> list[list[str]]:
+    log = folder / "log"
+    return [line.split() for line in log.read_text().splitlines()] if log.is_file() else []
+
+
+def assert_never_shared_never_idle(log: list[list[str]], killed: dict[str, float], idle: float) -> None:
+    """No device has two jobs at once, nor none for longer than ``idle`` seconds while a job waits for one."""
+    waits = {line[0]: float(line[-1]) for line in log if line[1] == "waits"}
+    ends = killed | {line[0]: float(line[-1]) for line in log if line[1] == "gives"}
+    held = [(line[2], float(line[-1]), ends[line[0]], line[0]) for line in log if line[1] == "has"]
+    for device in "0123":
+        spans = sorted((start, end) for each, start, end, _ in held if each == device)
+        assert len(spans) >= 5
+        for (_, free), (taken, _) in pairwise(spans):
+            assert free <= taken
+            waiting = [job for _, start, _, job in held if waits[job] < taken - idle and start > free + idle]
+            assert taken - free < idle or not waiting
+
+
+@contextmanager
+def _faked(preference: str, count: int = 1, slots: int = 1, leases: Path | None = None) -> Iterator[list[torch.device]]:
+    with logged_lease(Path(os.environ["KFOLD_FAKED_GPUS"]), count, slots):
+        yield [torch.device("cpu")] * count
+
+
+if "KFOLD_FAKED_GPUS" in os.environ:
+    devices.leased_devices = _faked
+    devices.POLL_SECONDS = 0.05

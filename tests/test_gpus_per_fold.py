@@ -1,0 +1,106 @@
+"""A fold on several devices through Snakemake: its submission, and what happens when one of its processes dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from projects import RECIPE, Project, new_project, write_colour
+
+pytestmark = pytest.mark.slow
+
+LABELS = ["0", "31", "62", "93", "124"]  # from black to white
+
+
+def make_project(folder: Path, **config: object) -> Project:
+    random = np.random.default_rng(0)
+    for label in LABELS:
+        for index in range(16):
+            write_colour(folder / "data/train" / label / f"{index}.png", label, random)
+    for index in range(20):
+        write_colour(folder / f"data/test/{index}.png", LABELS[index % 5], random)
+    data = {"source": "imagefolder", "train": "data/train", "test": "data/test"}
+    return new_project(folder, RECIPE | {"batch_size": 8, "epochs": 12}, data=data, checkpoint_minutes=0.001, **config)
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Project:
+    project = make_project(tmp_path / "alone")
+    done = project.run("submission")
+    assert done.returncode == 0, done.stdout
+    return project
+
+
+def submission(project: Project) -> bytes:
+    return (project.folder / "results/submission.csv").read_bytes()
+
+
+def processes_of(name: str, project: Project) -> list[int]:
+    """The processes with a word in their command that work in a project's folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command, folder = (process / "cmdline").read_bytes().decode(), os.readlink(process / "cwd")
+        except OSError:  # it is gone
+            continue
+        if name in command and folder == str(project.folder):
+            found.append(int(process.name))
+    return found
+
+
+@contextmanager
+def in_training(project: Project) -> Iterator[subprocess.Popen[str]]:
+    """A run whose first fold has saved its state."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--rerun-incomplete", "train_fold0"]
+    with subprocess.Popen(
+        command, cwd=project.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        started, state = time.time(), project.folder / "state/tiny/fold0/previous.pt"
+        while not (state.is_file() and state.stat().st_mtime > started) and time.time() < started + 120:
+            time.sleep(0.02)
+        yield process
+
+
+def test_two_processes_give_the_submission_of_one_whatever_dies_meanwhile(alone, tmp_path):
+    project = make_project(tmp_path / "together", gpus_per_fold=2)
+
+    with in_training(project) as run:
+        (follower,) = processes_of("spawn_main", project)
+        os.kill(follower, signal.SIGKILL)
+        output = run.communicate()[0]
+    assert run.returncode == 1
+    assert "a process that trained with this one is gone" in output
+
+    with in_training(project) as run:
+        (leader,) = processes_of("train.py", project)
+        os.kill(leader, signal.SIGKILL)
+        output = run.communicate()[0]
+    assert run.returncode == 1
+    assert "goes on at epoch" in output
+    assert not processes_of("spawn_main", project)
+
+    with in_training(project) as run:
+        os.kill(processes_of("train.py", project)[0], signal.SIGTERM)
+        output = run.communicate()[0]
+    assert run.returncode == 1
+    assert "the state is saved" in output
+    assert not processes_of("spawn_main", project)
+
+    done = project.run("submission")
+    assert done.returncode == 0, done.stdout
+    assert submission(project) == submission(alone)
+
+
+def test_more_devices_than_there_are_are_refused(tmp_path):
+    project = make_project(tmp_path / "together", gpus_per_fold=3, device="cuda")
+    done = project.run("train_fold0")
+    assert done.returncode == 1
+    assert "there is no cuda device here" in done.stdout or "lower it in config.yaml" in done.stdout
