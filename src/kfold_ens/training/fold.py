@@ -367,13 +367,14 @@ def fit(training: Training, checkpoints: Checkpoints, progress: Progress, histor
     recipe, fold, compute, order = training.recipe, training.fold, training.compute, training.order
     views = training_views(recipe, fold)
     start = (training.position.epoch, training.position.step)
-    batches = training_batches(views, order, start, recipe.epochs, compute.workers, compute.pin)
+    workers = compute.workers_for(recipe.batch_size, recipe.image)
+    batches = training_batches(views, order, start, recipe.epochs, workers, compute.pin)
     validation = evaluation_batches(
         fold.validation.store,
         fold.validation.image_id,
         build_evaluation_view(recipe.image),
         recipe.batch_size,
-        compute.workers,
+        workers,
         compute.pin,
         again=True,
     )
