@@ -48,4 +48,5 @@ rule submission:
 
 
 onsuccess:
+    fetch(*TAKEN_HOME)
     show_metrics("results/submission.csv", f"results/{RECIPE}/metrics.json")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,10 @@ def usable_threads(threads: int) -> int:
     return max(1, min(threads, available))
 
 
-def snakemake_report(snakefile: str, config: dict[str, Any], targets: list[str], path: str) -> None:
-    """Write Snakemake's report of some finished targets, by a configuration.
+def snakemake_report(
+    snakefile: str, config: dict[str, Any], targets: list[str], path: str, options: Sequence[str] = ()
+) -> None:
+    """Write Snakemake's report of some finished targets, by a configuration; ``options`` are Snakemake's own.
 
     Raises:
         KfoldError: with Snakemake's own words, where it cannot.
@@ -71,7 +73,8 @@ def snakemake_report(snakefile: str, config: dict[str, Any], targets: list[str],
         yaml.safe_dump(config, file)
         file.flush()
         style = Path(snakefile).parent / "workflow" / "report" / "style.css"
-        options = [
+        command = [
+            *(sys.executable, "-m", "snakemake", *targets),
             "--snakefile",
             snakefile,
             "--configfile",
@@ -80,8 +83,8 @@ def snakemake_report(snakefile: str, config: dict[str, Any], targets: list[str],
             path,
             "--report-stylesheet",
             str(style),
+            *options,
         ]
-        command = [sys.executable, "-m", "snakemake", *targets, *options]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise KfoldError(f"the report could not be made:\n{done.stdout}")

@@ -1,6 +1,8 @@
 import pickle
+import shutil
 from dataclasses import replace
 from itertools import chain
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,14 @@ from hypothesis import strategies as st
 from stages import make_stage, training_recipe
 
 from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view
-from kfold_ens.training.loader import EpochOrder, TrainingViews, as_tensor, evaluation_batches, training_batches
+from kfold_ens.training.loader import (
+    EpochOrder,
+    TrainingViews,
+    as_tensor,
+    evaluation_batches,
+    training_batches,
+    workers_with_room,
+)
 
 RECIPE = training_recipe(augmentation=[{"kind": "random_resized_crop"}, {"kind": "horizontal_flip"}])
 ORDERS = st.builds(
@@ -108,3 +117,10 @@ def test_evaluation_keeps_every_image_in_order(fold):
         assert [len(batch) for batch in batches] == [4, 4, 1]
         expected = [view(as_tensor(fold.train.store, row)) for row in fold.train.store.rows(ids)]
         assert torch.equal(torch.cat(batches), torch.stack(expected))
+
+
+@pytest.mark.parametrize(("free_mb", "workers"), [(10_000, 4), (200, 4), (140, 3), (64, 1), (50, 0)])
+def test_as_many_workers_as_shared_memory_has_room_for(monkeypatch, tmp_path, free_mb, workers):
+    monkeypatch.setattr("kfold_ens.training.loader.SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free_mb * 10**6))
+    assert workers_with_room(4, batch_bytes=64 * 3 * 224**2) == workers

@@ -40,7 +40,7 @@ def as_param(model, **selection):
 
 def source_tables(wildcards):
     """The tables a data source is read from; a changed one is read again."""
-    return [RUN.data.train, RUN.data.test] if RUN.data.source == "csv" else []
+    return [local(RUN.data.train), local(RUN.data.test)] if RUN.data.source == "csv" else []
 
 
 def source_folders(wildcards):
@@ -50,8 +50,8 @@ def source_folders(wildcards):
 
 
 def optional(**files):
-    """The inputs among these that the user has."""
-    return {name: file for name, file in files.items() if file}
+    """The inputs among these that the user has, which lie where Snakemake runs."""
+    return {name: local(file) for name, file in files.items() if file}
 
 
 def read_recipes(files):
@@ -95,7 +95,7 @@ def weights_of(slots):
 def local_weights(wildcards):
     """The user's own weights, where the recipe names a file."""
     weights = WEIGHTS[wildcards.weights].weights
-    return {"file": weights} if Path(weights).suffix else {}
+    return {"file": local(weights)} if Path(weights).suffix else {}
 
 
 def weights_param(wildcards):
@@ -111,12 +111,12 @@ def rule_name(stage, recipe, fold):
 def is_finished(recipe, fold):
     """Whether a fold has come to its end."""
     files = ("model.safetensors", "history.csv", "oof_logits.npz", "test_logits.npz")
-    return all(Path(f"results/{recipe}/fold{fold}/{file}").is_file() for file in files)
+    return all(exists(f"results/{recipe}/fold{fold}/{file}") for file in files)
 
 
 def finished_folds(recipe):
     """The folds that a report shows: those that are finished, or all of them, trained first, where none is."""
-    return [fold for fold in FOLDS if is_finished(recipe, fold)] or list(FOLDS)
+    return FINISHED[recipe] or list(FOLDS)
 
 
 def folds_param(wildcards):
@@ -178,12 +178,12 @@ def commit(wildcards):
 
 def reported_recipes():
     """The configured recipe, and those of the ablation of which a fold is finished."""
-    return [recipe for recipe in RECIPES if recipe == RECIPE or any(is_finished(recipe, fold) for fold in FOLDS)]
+    return [recipe for recipe in RECIPES if recipe == RECIPE or FINISHED[recipe]]
 
 
 def reported():
     """Every page of the report; the ablation's where all that it compares is finished."""
-    compared = [is_finished(recipe, fold) for recipe in ABLATION for fold in FOLDS]
+    compared = [FINISHED[recipe] == list(FOLDS) for recipe in ABLATION]
     pages = [page for recipe in reported_recipes() for page in pages_of(recipe)]
     return pages + ["results/ablation.html"] * (any(compared) and all(compared))
 
@@ -208,6 +208,23 @@ def cap_gpus():
     workflow.register_resource("gpu", max(gpus * slots, RUN.gpus_per_fold))
 
 
+def storage_options():
+    """The storage that results are in, as options of the Snakemake that makes the report; none where they are here."""
+    settings = workflow.storage_settings
+    provider = ["--default-storage-provider", settings.default_storage_provider]
+    return [*provider, "--default-storage-prefix", settings.default_storage_prefix] if HAS_STORAGE else []
+
+
+def fetch(*paths):
+    """Copy results that are in a storage to where they would lie without one."""
+    for path in paths if HAS_STORAGE else ():
+        if exists(path):
+            stored = workflow.modifier.path_modifier.apply_default_storage(path).flags["storage_object"]
+            stored.set_local_path(Path(path))
+            workflow.async_run(stored.managed_retrieve())
+            os.utime(path, (stored.mtime(), stored.mtime()))
+
+
 def made_now(path):
     """Whether this run made a file."""
     return Path(path).is_file() and os.path.getmtime(path) >= STARTED
@@ -222,6 +239,7 @@ def show_metrics(submission, metrics):
 
 
 STARTED = time.time()
+HAS_STORAGE = workflow.storage_settings.default_storage_provider is not None
 (RUN,) = checked(load_config, [config])
 CONFIGURED, *COMPARED = checked(find_recipe, [RUN.recipe, *RUN.ablation], Path(workflow.basedir, "recipes"))
 RECIPES = read_recipes([CONFIGURED, *COMPARED])
@@ -230,12 +248,18 @@ RECIPE = CONFIGURED.stem
 ABLATION = list(dict.fromkeys(file.stem for file in COMPARED))
 WEIGHTS = {weights_name(slots.backbone): slots.backbone for slots in RECIPES.values()}
 FOLDS = range(RUN.num_folds)
+TAKEN_HOME = [
+    f"results/{RECIPE}/metrics.json",
+    *(f"results/{name}" for name in ("submission.csv", "submission.zip", "ablation.csv", "report.html")),
+]
+FINISHED = {recipe: [fold for fold in FOLDS if is_finished(recipe, fold)] for recipe in RECIPES}
 REPORTED = reported()
 MAKES_REPORT = any(each.split("=")[0] == "--report" for each in sys.argv)  # then `submission` means all of it
 config.update(RUN.model_dump(mode="json"))  # captions read it, defaults included
 
 if workflow.is_main_process:
     cap_gpus()
+    os.environ.update(workflow.spawned_job_args_factory.get_storage_provider_envvars())  # the report's Snakemake looks there
 
 
 wildcard_constraints:

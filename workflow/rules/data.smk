@@ -12,9 +12,10 @@ rule manifest:
         manifest=MANIFEST,
         classes=CLASSES,
         look_alikes=LOOK_ALIKES,
-        images=directory("results/data/images"),
+        images=local(directory("results/data/images")),
     log:
         "logs/data/manifest.log",
+    localrule: HAS_STORAGE
     conda:
         "../../environment.yml"
     threads: 4
@@ -56,6 +57,7 @@ rule pixels:
         "logs/data/pixels-{short_side}.log",
     benchmark:
         "logs/data/pixels-{short_side}.benchmark.tsv"
+    localrule: HAS_STORAGE
     conda:
         "../../environment.yml"
     threads: 4

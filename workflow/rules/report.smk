@@ -282,7 +282,8 @@ rule ablation_page:
 rule report:
     input:
         pages=REPORTED,
-        captions=sorted(map(str, Path(workflow.basedir, "workflow/report").iterdir())),
+        scores=[f"results/{recipe}/report/score.html" for recipe in reported_recipes()],
+        captions=[local(str(file)) for file in sorted(Path(workflow.basedir, "workflow/report").iterdir())],
     output:
         "results/report.html",
     log:
@@ -291,5 +292,7 @@ rule report:
         "../../environment.yml"
     params:
         snakefile=workflow.main_snakefile,
+        pages=REPORTED,
+        options=storage_options(),
     script:
         "../scripts/report.py"

@@ -30,8 +30,9 @@ def predict(
 ) -> Logits:
     """Logits of these images, in their order, averaged over the views of ``tta``."""
     recipe = model.recipe
+    workers = compute.workers_for(recipe.batch_size, recipe.image)
     views = [
-        evaluation_batches(store, image_ids, view, recipe.batch_size, compute.workers, compute.pin, name)
+        evaluation_batches(store, image_ids, view, recipe.batch_size, workers, compute.pin, name)
         for name, view in build_views(tta, recipe.image).items()
     ]
     logits_vnk = np.stack([predict_logits(network, batches, recipe.image, compute) for batches in views])

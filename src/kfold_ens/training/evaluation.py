@@ -17,6 +17,7 @@ from kfold_ens.errors import KfoldError
 from kfold_ens.jobs import usable_threads
 from kfold_ens.network.classifier import memory_format
 from kfold_ens.training.augmentation import to_input
+from kfold_ens.training.loader import workers_with_room
 from kfold_ens.training.ranks import ALONE, Ranks
 
 
@@ -34,6 +35,10 @@ class Compute:
     @property
     def pin(self) -> bool:
         return self.device.type == "cuda"
+
+    def workers_for(self, batch_size: int, image: config.Image) -> int:
+        """Its loader workers, where there is room for their batches of uint8 views."""
+        return workers_with_room(self.workers, batch_size * 3 * image.size**2)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)

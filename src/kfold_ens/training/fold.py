@@ -454,7 +454,7 @@ def fit(training: Training, record: Record | NoRecord) -> None:
     """Train to the last epoch: steps, then evaluation, then the epoch's row."""
     recipe, fold, compute, order = training.recipe, training.fold, training.compute, training.order
     start = (training.position.epoch, training.position.step)
-    loading = (compute.workers, compute.pin)
+    loading = (compute.workers_for(recipe.batch_size, recipe.image), compute.pin)
     batches = training_batches(training_views(recipe, fold), order, start, recipe.epochs, *loading, compute.ranks)
     own = fold.validation.image_id[compute.ranks.own(len(fold.validation))]
     view = build_evaluation_view(recipe.image)

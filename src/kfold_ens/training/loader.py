@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.util import Finalize
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,10 @@ from kfold_ens import config
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.randomness import derive_seed
 from kfold_ens.training.ranks import ALONE, Ranks
+
+log = logging.getLogger(__name__)
+
+SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,19 @@ class _Batches:
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for batch in self._order.remaining(*self._arguments):
             yield batch[self._ranks.own(len(batch))]
+
+
+def workers_with_room(workers: int, batch_bytes: int) -> int:
+    """As many of these workers as shared memory has room for; containers often have 64 MB of it, and one batch too many
+    ends the job. Training and validation each have so many workers, two batches a worker, and one that is in use.
+    """
+    if not SHARED_MEMORY.is_dir():
+        return workers
+    batches_a_loader = shutil.disk_usage(SHARED_MEMORY).free // batch_bytes // 2
+    room = max(0, (batches_a_loader - 1) // 2)
+    if room < workers:
+        log.warning("%s has room for %d loader workers, not for %d; make it larger", SHARED_MEMORY, room, workers)
+    return min(workers, room)
 
 
 def _leave_signals_to_the_job(worker: int) -> None:
