@@ -33,7 +33,7 @@ SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 MinJobAge=86400
-ReturnToService=2
+ReturnToService=1
 MpiDefault=none
 # No cgroups: a test machine may be a container.
 ProctrackType=proctrack/linuxproc

@@ -19,6 +19,7 @@ from slurm import Slurm, start_slurm
 pytestmark = pytest.mark.slow
 
 PROFILE = ["--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"]
+PROFILE += ["--max-threads", "1"]  # as on one machine; two jobs at once have two cores here
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def in_training(project: Project, fold: int) -> Callable[[], bool]:
 def test_a_cluster_gives_the_submission_of_one_machine(finished, tmp_path):
     alone = without_folds(finished, tmp_path / "alone")
     shutil.rmtree(alone.folder / "results")
-    done = alone.run("submission", "--cores", "all")
+    done = alone.run("submission")
     assert done.returncode == 0, done.stdout
     assert_same_results(finished, alone)
 
@@ -122,7 +123,7 @@ def test_after_scancel_the_next_run_goes_on(finished, slurm, tmp_path):
 
 def test_a_job_over_its_memory_is_tried_again_with_more(finished, slurm, tmp_path):
     project = without_folds(finished, tmp_path / "project")
-    project.edit("workflow/rules/training.smk", "more_each_attempt(16000)", "more_each_attempt(500)")
+    project.edit("workflow/rules/training.smk", "16000 * RUN", "500 * RUN")
     run(project, slurm, "train_fold0")
     jobs = slurm.jobs_of("train_fold0")
     first = next(index for index, job in enumerate(jobs) if job["memory"] == "500M")
