@@ -280,6 +280,19 @@ def test_bad_images_are_listed_before_any_training(project):
     assert "train_fold" not in re.sub(r"^train_fold\d +\d$", "", done.stdout, flags=re.MULTILINE)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "gpus"),
+    [
+        (["--resources", "gpu=3", "--config", "gpu_slots=2"], 6),
+        (["--config", "gpus_per_fold=2"], 2),
+    ],
+)
+def test_the_cap_on_gpus_is_as_many_jobs_as_can_have_one(project, arguments, gpus):
+    done = project.run("-R", "write_submission", *arguments, "--", "submission")
+    assert done.returncode == 0, done.stdout
+    assert re.search(rf'Provided resources:.*gpu=({gpus}\b|Resource\("gpu", {gpus}\))', done.stdout), done.stdout
+
+
 def test_other_resources_do_not_drop_the_cap_on_gpus(project):
     (project.folder / "results/submission.csv").unlink()
     done = project.run("--resources", "mem_mb=64000")
