@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from kfold_ens import devices
+from kfold_ens.training import evaluation
 
 GPUS = [f"gpu{number}" for number in range(4)]
 
@@ -26,9 +27,11 @@ def logged_lease(folder: Path, count: int = 1, slots: int = 1) -> Iterator[list[
     with devices.lease(GPUS, folder, count, slots) as indices:
         for index in indices:
             write_line(folder, f"has {index}")
-        yield indices
-        for index in indices:
-            write_line(folder, f"gives {index}")
+        try:
+            yield indices
+        finally:
+            for index in indices:
+                write_line(folder, f"gives {index}")
 
 
 def write_line(folder: Path, what: str) -> None:
@@ -45,15 +48,15 @@ def read_log(folder: Path) -> list[list[str]]:
 def assert_never_shared_never_idle(log: list[list[str]], killed: dict[str, float], idle: float) -> None:
     """No device has two jobs at once, nor none for longer than ``idle`` seconds while a job waits for one."""
     waits = {line[0]: float(line[-1]) for line in log if line[1] == "waits"}
+    has = {line[0]: float(line[-1]) for line in log if line[1] == "has"}
     ends = killed | {line[0]: float(line[-1]) for line in log if line[1] == "gives"}
-    held = [(line[2], float(line[-1]), ends[line[0]], line[0]) for line in log if line[1] == "has"]
+    until = ends | has  # a job waits until it has a device, or is killed
     for device in "0123":
-        spans = sorted((start, end) for each, start, end, _ in held if each == device)
+        spans = sorted((has[line[0]], ends[line[0]]) for line in log if line[1:3] == ["has", device])
         assert len(spans) >= 5
         for (_, free), (taken, _) in pairwise(spans):
             assert free <= taken
-            waiting = [job for _, start, _, job in held if waits[job] < taken - idle and start > free + idle]
-            assert taken - free < idle or not waiting
+            assert all(min(until[job], taken) - max(since, free) <= idle for job, since in waits.items())
 
 
 @contextmanager
@@ -63,5 +66,5 @@ def _faked(preference: str, count: int = 1, slots: int = 1, leases: Path | None 
 
 
 if "KFOLD_FAKED_GPUS" in os.environ:
-    devices.leased_devices = _faked
+    evaluation.leased_devices = _faked
     devices.POLL_SECONDS = 0.05

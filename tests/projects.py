@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +51,16 @@ class Project:
     def configure(self, **values: object) -> None:
         path = self.folder / "config.yaml"
         write_yaml(path, yaml.safe_load(path.read_text()) | values)
+
+    def processes(self, word: str) -> list[int]:
+        """Those with a word in their command that work in this folder."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it is gone
+                command, folder = (process / "cmdline").read_bytes().decode(), os.readlink(process / "cwd")
+                if word in command and folder == str(self.folder):
+                    found.append(int(process.name))
+        return found
 
     def times(self, pattern: str) -> dict[str, int]:
         return {str(path): path.stat().st_mtime_ns for path in sorted(self.folder.glob(pattern))}

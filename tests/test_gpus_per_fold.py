@@ -43,19 +43,6 @@ def submission(project: Project) -> bytes:
     return (project.folder / "results/submission.csv").read_bytes()
 
 
-def processes_of(name: str, project: Project) -> list[int]:
-    """The processes with a word in their command that work in a project's folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command, folder = (process / "cmdline").read_bytes().decode(), os.readlink(process / "cwd")
-        except OSError:  # it is gone
-            continue
-        if name in command and folder == str(project.folder):
-            found.append(int(process.name))
-    return found
-
-
 @contextmanager
 def in_training(project: Project) -> Iterator[subprocess.Popen[str]]:
     """A run whose first fold has saved its state."""
@@ -73,26 +60,26 @@ def test_two_processes_give_the_submission_of_one_whatever_dies_meanwhile(alone,
     project = make_project(tmp_path / "together", gpus_per_fold=2)
 
     with in_training(project) as run:
-        (follower,) = processes_of("spawn_main", project)
+        (follower,) = project.processes("spawn_main")
         os.kill(follower, signal.SIGKILL)
         output = run.communicate()[0]
     assert run.returncode == 1
     assert "a process that trained with this one is gone" in output
 
     with in_training(project) as run:
-        (leader,) = processes_of("train.py", project)
+        (leader,) = project.processes("train.py")
         os.kill(leader, signal.SIGKILL)
         output = run.communicate()[0]
     assert run.returncode == 1
     assert "goes on at epoch" in output
-    assert not processes_of("spawn_main", project)
+    assert not project.processes("spawn_main")
 
     with in_training(project) as run:
-        os.kill(processes_of("train.py", project)[0], signal.SIGTERM)
+        os.kill(project.processes("train.py")[0], signal.SIGTERM)
         output = run.communicate()[0]
     assert run.returncode == 1
     assert "the state is saved" in output
-    assert not processes_of("spawn_main", project)
+    assert not project.processes("spawn_main")
 
     done = project.run("submission")
     assert done.returncode == 0, done.stdout
