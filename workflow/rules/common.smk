@@ -259,7 +259,8 @@ config.update(RUN.model_dump(mode="json"))  # captions read it, defaults include
 
 if workflow.is_main_process:
     cap_gpus()
-    os.environ.update(workflow.spawned_job_args_factory.get_storage_provider_envvars())  # the report's Snakemake looks there
+    # where the Snakemake that makes the report looks for them
+    os.environ.update(workflow.spawned_job_args_factory.get_storage_provider_envvars())
 
 
 wildcard_constraints:
