@@ -53,7 +53,7 @@ def assert_never_shared_never_idle(log: list[list[str]], killed: dict[str, float
     until = ends | has  # a job waits until it has a device, or is killed
     for device in "0123":
         spans = sorted((has[line[0]], ends[line[0]]) for line in log if line[1:3] == ["has", device])
-        assert len(spans) >= 5
+        assert len(spans) >= 2
         for (_, free), (taken, _) in pairwise(spans):
             assert free <= taken
             assert all(min(until[job], taken) - max(since, free) <= idle for job, since in waits.items())

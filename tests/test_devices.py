@@ -162,8 +162,27 @@ def use_two_in_turn(leases):
     """With all or none there is no job that holds one device and waits for ever for another's."""
     for _ in range(20):
         with lease("abc", leases, count=2) as indices:
-            assert len(set(indices)) == 2
+            for index in indices:
+                (leases / f"held{index}").touch(exist_ok=False)  # fails where another job holds it
             time.sleep(0.002)
+            for index in indices:
+                (leases / f"held{index}").unlink()
+
+
+def test_more_devices_than_there_are_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(devices, "_kind", lambda preference: "mps")
+    with pytest.raises(KfoldError, match="gpus_per_fold: 2, but there are 1 devices"), leased_devices("mps", 2):
+        pass
+    with leased_devices("mps", 1) as [device]:
+        assert device.type == "mps"
+
+
+def test_locks_that_were_given_up_are_forgotten(tmp_path):
+    with lease("ab", tmp_path, slots=2), lease("ab", tmp_path):
+        assert not held_at_once(tmp_path, "ab", (2, 1))[0]
+        before = len(devices._LOCKED)
+        held_at_once(tmp_path, "ab", (1, 1), (2, 1), (1, 2))
+        assert len(devices._LOCKED) == before
 
 
 def test_a_lease_is_given_back_even_after_an_error(tmp_path):

@@ -63,6 +63,7 @@ def without_folds(project: Project, folder: Path) -> Project:
     """The same with its folds to be trained, and all that follows."""
     shutil.copytree(project.folder, folder)
     shutil.rmtree(folder / "results/tiny")
+    shutil.rmtree(folder / "logs")
     (folder / "results/submission.csv").unlink()
     return Project(folder)
 
@@ -72,6 +73,11 @@ def until(condition: Callable[[], object], slurm: Slurm, seconds: float = 120) -
     while not condition():
         assert time.monotonic() < limit, slurm.jobs() + [slurm.logs()]
         time.sleep(0.1)
+
+
+def train_log(project: Project) -> str:
+    log = project.folder / "logs/tiny/fold0/train.log"
+    return log.read_text() if log.is_file() else ""
 
 
 def in_training(project: Project, fold: int) -> Callable[[], bool]:
@@ -110,27 +116,32 @@ def test_a_node_that_is_set_down_in_training_changes_nothing(finished, slurm, tm
     for left in project.processes("snakemake"):  # a real cluster's nodes are rid of them by cgroups
         os.kill(left, signal.SIGKILL)
     assert process.returncode == 0, output + slurm.logs()
+    assert "goes on at epoch" in train_log(project)
     assert_same_results(finished, project)
 
 
 def test_after_scancel_the_next_run_goes_on(finished, slurm, tmp_path):
     project = without_folds(finished, tmp_path / "project")
+    project.configure(checkpoint_minutes=60)  # so what is saved was saved because of the signal
     with started(project, slurm, "--retries", "0", "submission") as process:
-        until(in_training(project, 0), slurm)
+        until(lambda: "epoch 1/" in train_log(project), slurm)
         slurm.command("scancel", slurm.jobs_of("train_fold0")[-1]["id"])
         output = process.communicate()[0]
     assert process.returncode == 1, output
+    assert "the state is saved" in train_log(project)
     run(project, slurm, "submission")
-    assert "goes on at epoch" in (project.folder / "logs/tiny/fold0/train.log").read_text()
+    assert "goes on at epoch" in train_log(project)
     assert_same_results(finished, project)
 
 
-def test_a_job_over_its_memory_is_tried_again_with_more(finished, slurm, tmp_path):
+def test_a_job_of_two_gpus_over_its_memory_is_tried_again_with_more(finished, slurm, tmp_path):
     project = without_folds(finished, tmp_path / "project")
     project.edit("workflow/rules/training.smk", "16000 * RUN", "500 * RUN")
+    project.configure(gpus_per_fold=2)
     run(project, slurm, "train_fold0")
     jobs = slurm.jobs_of("train_fold0")
-    first = next(index for index, job in enumerate(jobs) if job["memory"] == "500M")
+    first = next(index for index, job in enumerate(jobs) if job["memory"] == "1000M")
     assert jobs[first]["state"] == "FAILED"
-    assert [job["memory"] for job in jobs[first + 1 :]] in (["1000M"], ["1000M", "1500M"])
+    assert [job["memory"] for job in jobs[first + 1 :]] in (["2000M"], ["2000M", "3000M"])
     assert jobs[-1]["state"] == "COMPLETED"
+    assert train_log(project).count("CUDA_VISIBLE_DEVICES=0,1") == 1

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -188,9 +189,19 @@ def _locked(path: Path, how: int, held: ExitStack) -> bool:
     except BlockingIOError:
         file.close()
         return False
-    os.register_at_fork(after_in_child=file.close)  # a loader's worker that outlives its job must not keep the lease
+    _LOCKED.add(file)
+    held.callback(_LOCKED.discard, file)
     held.enter_context(file)
     return True
+
+
+def _close_locked() -> None:
+    for file in _LOCKED:
+        file.close()
+
+
+_LOCKED: set[IO[bytes]] = set()
+os.register_at_fork(after_in_child=_close_locked)  # a loader's worker that outlives its job must not keep the lease
 
 
 def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:

@@ -13,6 +13,7 @@ from stages import stage_of, training_recipe
 from torch.nn.functional import cross_entropy
 
 from kfold_ens.config import TrainingRecipe
+from kfold_ens.jobs import job
 from kfold_ens.training.evaluation import Compute
 from kfold_ens.training.fold import NoRecord, Training, fit, training_views
 from kfold_ens.training.loader import training_batches
@@ -127,3 +128,26 @@ def test_the_loss_curve_is_that_of_one_process(tmp_path):
     np.testing.assert_allclose(together["val_loss"], alone["val_loss"], rtol=1e-5)
     np.testing.assert_allclose(together["train_accuracy"], alone["train_accuracy"], atol=0.02)
     assert together["val_accuracy"].tolist() == pytest.approx(alone["val_accuracy"].tolist(), abs=0.02)
+
+
+def fail(compute: Compute, rank: int) -> None:
+    """One rank's disk is full, while the others wait for it."""
+    if compute.ranks.rank == rank:
+        raise OSError(28, "No space left on device")
+    compute.ranks.wait_for_all()
+
+
+def fail_as_a_job(log: Path, rank: int) -> None:
+    computes = [Compute(CPU, None, 0, ranks=Ranks(each, 2)) for each in range(2)]
+    with job(str(log)):
+        train_together(partial(fail, rank=rank), computes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_is_wrong_with_a_process_is_told_whichever_it_is(rank, tmp_path):
+    first = get_context("spawn").Process(target=fail_as_a_job, args=(tmp_path / "log", rank))
+    first.start()
+    first.join()
+    assert first.exitcode == 1
+    assert "No space left on device" in (tmp_path / "log").read_text()

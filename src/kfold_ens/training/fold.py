@@ -377,6 +377,7 @@ def train_fold(
     file = StateFile(state_folder, owner)
     require_space(state_folder, _disk_space(training) - file.size, f"training fold {fold.number}")
     state = file.load()
+    compute.ranks.wait_for_all()  # or rank 0, where no epoch is left, might remove it before another reads it
     if state:
         training.restore(state)
         at = training.position

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -17,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LINGER_SECONDS = 10  # how long a follower's own error waits: where rank 0 has the same, rank 0 tells it
+NOTICE_SECONDS = 8  # within which a follower's end is noticed; its loader's workers, if it has any, take five to end
+LINGER_SECONDS = 20  # how long a follower's own error waits: where rank 0 has the same, rank 0 tells it
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -76,6 +77,11 @@ class Ranks:
             distributed.all_reduce(tensor)
         return tensor
 
+    def wait_for_all(self) -> None:
+        """Until every rank has come here."""
+        if self.count > 1:
+            distributed.barrier()
+
     def wrap(self, network: nn.Module) -> nn.Module:
         """A network whose gradients, and batch statistics, are those of the whole batch."""
         if self.count == 1:
@@ -91,41 +97,40 @@ def train_together(work: Callable[[Compute], None], computes: Sequence[Compute])
     """Call ``work`` with each: with the first one here, with the others in processes of their own.
 
     Raises:
-        KfoldError, Preempted: what ``work`` raises here.
+        whatever ``work`` raises here; where another process is gone, this one ends with a message and 1.
     """
     if len(computes) == 1:
         work(computes[0])
         return
-    with tempfile.TemporaryDirectory() as folder:
-        meeting = f"file://{Path(folder, 'meeting')}"
-        with _followers(work, computes, meeting), _joined(computes[0], meeting):
-            work(computes[0])
+    with tempfile.TemporaryDirectory() as folder, _followers(work, computes, folder), _joined(computes[0], folder):
+        work(computes[0])
 
 
 @contextmanager
-def _joined(compute: Compute, meeting: str) -> Iterator[None]:
-    """In the group of the processes that meet there."""
+def _joined(compute: Compute, folder: str) -> Iterator[None]:
+    """In the group of the processes that meet in a folder.
+
+    After an error nothing is taken down in good order: NCCL would wait there for the others. The process ends.
+    """
     if sys.platform == "linux":  # all of them are on this machine
         os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
     backend = "nccl" if compute.device.type == "cuda" else "gloo"
-    ranks = compute.ranks
-    distributed.init_process_group(backend, init_method=meeting, rank=ranks.rank, world_size=ranks.count)
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+    rank, count = compute.ranks.rank, compute.ranks.count
+    distributed.init_process_group(backend, init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
+    yield
+    distributed.destroy_process_group()
 
 
 @contextmanager
-def _followers(work: Callable[[Compute], None], computes: Sequence[Compute], meeting: str) -> Iterator[None]:
+def _followers(work: Callable[[Compute], None], computes: Sequence[Compute], folder: str) -> Iterator[None]:
     """The other ranks' processes, which end with this one; where one of them ends first, so does this one."""
-    settings = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
-    arguments = (work, computes, meeting, settings)
+    settings = (os.getpid(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+    arguments = (work, computes, folder, settings)
     context = multiprocessing.start_processes(
         _follow, arguments, nprocs=len(computes) - 1, join=False, start_method="spawn"
     )
     done = threading.Event()
-    watch = threading.Thread(target=_watch, args=(context, done), daemon=True)
+    watch = threading.Thread(target=_watch, args=(context, done, folder), daemon=True)
     watch.start()
     try:
         yield
@@ -133,15 +138,16 @@ def _followers(work: Callable[[Compute], None], computes: Sequence[Compute], mee
     except (KfoldError, Preempted):
         raise
     except Exception:
-        watch.join(2 * LINGER_SECONDS)  # a follower that is gone is told of there, and is why
+        watch.join(NOTICE_SECONDS)  # if a follower is gone, that is why, and is told there
         raise
     finally:
         done.set()
         for process in context.processes:
             process.kill()
+            process.join()  # its device is free then
 
 
-def _watch(context: multiprocessing.ProcessContext, done: threading.Event) -> None:
+def _watch(context: multiprocessing.ProcessContext, done: threading.Event, folder: str) -> None:
     """Wait for the followers; without one of them the others would wait for it for ever."""
     try:
         while not context.join(timeout=1):
@@ -149,27 +155,40 @@ def _watch(context: multiprocessing.ProcessContext, done: threading.Event) -> No
     except Exception as error:
         if not done.is_set():
             log.error("ERROR: a process that trained with this one is gone: %s", str(error).strip().split("\n")[-1])
+            shutil.rmtree(folder, ignore_errors=True)
             os._exit(1)
 
 
 def _follow(
-    index: int, work: Callable[[Compute], None], computes: Sequence[Compute], meeting: str, settings: tuple[int, bool]
+    index: int,
+    work: Callable[[Compute], None],
+    computes: Sequence[Compute],
+    folder: str,
+    settings: tuple[int, int, bool],
 ) -> None:
     """A follower's whole life."""
     from kfold_ens.training.evaluation import prepare
 
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent, threads, deterministic = settings
+    _end_with(parent)
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(name, signal.SIG_IGN)  # rank 0 saves, and then ends this process
     logging.getLogger("kfold_ens").setLevel(logging.ERROR)
-    prepare(*settings)
+    prepare(threads, deterministic)
     compute = computes[index + 1]
     if compute.device.type == "cuda":
         torch.cuda.set_device(compute.device)
-    try:
-        with _joined(compute, meeting):
+    with _joined(compute, folder):
+        try:
             work(compute)
-    except Exception:
-        time.sleep(LINGER_SECONDS)
-        raise
+        except Exception:
+            time.sleep(LINGER_SECONDS)
+            raise
+
+
+def _end_with(parent: int) -> None:
+    """Let the system kill this process when its parent ends, however that ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
