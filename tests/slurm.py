@@ -90,12 +90,6 @@ class Slurm:
     def set_node(self, state: str) -> None:
         self.command("scontrol", "update", f"nodename={NODE}", f"state={state}", "reason=test")
 
-    def start_requeued_jobs(self) -> None:
-        """Now, and not in two minutes, which Slurm gives a job that it queues again."""
-        for job in self.jobs():
-            if job["state"] == "PENDING":
-                self.command("scontrol", "update", f"jobid={job['id']}", "starttime=now")
-
     def logs(self) -> str:
         """The ends of the daemons' logs."""
         return "\n".join(f"{path}\n{path.read_text()[-2000:]}" for path in sorted(self.folder.glob("*.log")))

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 PROFILE = ["--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"]
 PROFILE += ["--max-threads", "1"]  # as on one machine; two jobs at once have two cores here
+MINUTES = 12  # after which a run is given up
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def started(project: Project, slurm: Slurm, *arguments: str) -> Iterator[subproc
 
 def run(project: Project, slurm: Slurm, *arguments: str) -> None:
     with started(project, slurm, *arguments) as process:
-        output = process.communicate()[0]
+        output = process.communicate(timeout=MINUTES * 60)[0]
     assert process.returncode == 0, output + slurm.logs()
 
 
@@ -105,14 +106,14 @@ def test_small_rules_are_no_jobs_of_the_cluster(finished, slurm):
 
 
 def test_a_node_that_is_set_down_in_training_changes_nothing(finished, slurm, tmp_path):
+    """It takes two minutes longer than the others: for so long Slurm leaves a job that it queues again."""
     project = without_folds(finished, tmp_path / "project")
     with started(project, slurm, "submission") as process:
         until(in_training(project, 0), slurm)
         slurm.set_node("down")
         time.sleep(1)
         slurm.set_node("resume")
-        slurm.start_requeued_jobs()
-        output = process.communicate()[0]
+        output = process.communicate(timeout=MINUTES * 60)[0]
     for left in project.processes("snakemake"):  # a real cluster's nodes are rid of them by cgroups
         os.kill(left, signal.SIGKILL)
     assert process.returncode == 0, output + slurm.logs()
@@ -126,7 +127,7 @@ def test_after_scancel_the_next_run_goes_on(finished, slurm, tmp_path):
     with started(project, slurm, "--retries", "0", "submission") as process:
         until(lambda: "epoch 1/" in train_log(project), slurm)
         slurm.command("scancel", slurm.jobs_of("train_fold0")[-1]["id"])
-        output = process.communicate()[0]
+        output = process.communicate(timeout=MINUTES * 60)[0]
     assert process.returncode == 1, output
     assert "the state is saved" in train_log(project)
     run(project, slurm, "submission")
