@@ -19,6 +19,7 @@ from projects import RECIPE, Project, new_project
 pytestmark = pytest.mark.slow
 
 KILLS = 30
+MINUTES = 15  # after which the runs are given up
 IDLE = (
     1.0  # seconds in which a device may be free while a job waits: twenty polls, on a machine with more jobs than cores
 )
@@ -62,10 +63,16 @@ def test_four_gpus_are_never_shared_and_never_idle_while_a_fold_waits(tmp_path):
     projects = [make_project(tmp_path / name) for name in ("one", "other")]
     leases, chance, killed = tmp_path / "leases", random.Random(0), {}
     runs = [start(project, leases) for project in projects]
-    while any(run.poll() is None for run in runs):
-        time.sleep(chance.uniform(0.5, 3))
-        if len(killed) < KILLS:
-            kill_one(leases, killed, chance)
+    try:
+        until = time.monotonic() + MINUTES * 60
+        while any(run.poll() is None for run in runs) and time.monotonic() < until:
+            time.sleep(chance.uniform(0.5, 3))
+            if len(killed) < KILLS:
+                kill_one(leases, killed, chance)
+    finally:
+        for run in runs:
+            run.kill()
+            run.wait()
     outputs = [(project.folder / "output.txt").read_text() for project in projects]
     assert [run.returncode for run in runs] == [0, 0], outputs
     log = read_log(leases)
