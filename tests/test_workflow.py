@@ -103,7 +103,7 @@ def test_what_concerns_no_training_trains_nothing(project, arguments, expected):
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("workflow/scripts/train.py", "from pathlib import Path", "# a comment\nfrom pathlib import Path"),
+        ("workflow/scripts/train.py", "from functools import partial", "# a comment\nfrom functools import partial"),
         ("workflow/rules/training.smk", "# Fine-tune", "# Fine-tune, as they say,"),
         ("workflow/report/workflow.rst", "Images split", "All images, split"),
         ("workflow/rules/report.smk", "version=report_stage.VERSION", "version=report_stage.VERSION + 1"),
