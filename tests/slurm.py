@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -119,12 +120,8 @@ def _configure(slurm: Slurm) -> None:
     (folder / "munge.key").chmod(0o400)
     (folder / "slurm.conf").write_text(SLURM_CONF.format(folder=folder, node=NODE, ports=_free_ports()))
     (folder / "gres.conf").write_text(GRES_CONF.format(node=NODE))
-    (folder / "bin/srun").write_text(SRUN.format(folder=folder, srun=_installed("srun")))
+    (folder / "bin/srun").write_text(SRUN.format(folder=folder, srun=shutil.which("srun")))
     (folder / "bin/srun").chmod(0o755)
-
-
-def _installed(name: str) -> str:
-    return subprocess.run(["which", name], text=True, capture_output=True, check=True).stdout.strip()
 
 
 def _free_ports() -> list[int]:
@@ -136,13 +133,8 @@ def _free_ports() -> list[int]:
 
 
 def _wait_for_node(slurm: Slurm) -> None:
-    until = time.monotonic() + 30
-    while (
-        "idle"
-        not in subprocess.run(
-            ["sinfo", "--noheader", "--format=%T"], env=slurm.environment, text=True, capture_output=True
-        ).stdout
-    ):
+    until, states = time.monotonic() + 30, ["sinfo", "--noheader", "--format=%T"]
+    while b"idle" not in subprocess.run(states, env=slurm.environment, capture_output=True).stdout:
         assert time.monotonic() < until, slurm.logs()
         time.sleep(0.2)
 

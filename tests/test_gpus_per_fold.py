@@ -17,6 +17,7 @@ from projects import RECIPE, Project, new_project, write_colour
 
 pytestmark = pytest.mark.slow
 
+LEADER, FOLLOWER = "train.py", "spawn_main"  # words in their commands
 LABELS = ["0", "31", "62", "93", "124"]  # from black to white
 
 
@@ -56,30 +57,26 @@ def in_training(project: Project) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
+def output_after(number: signal.Signals, word: str, project: Project) -> str:
+    """What a run prints that fails as the process with a word in its command gets a signal; none is left behind."""
+    with in_training(project) as run:
+        (process,) = project.processes(word)
+        os.kill(process, number)
+        output = run.communicate()[0]
+    assert run.returncode == 1
+    assert not project.processes(FOLLOWER)
+    return output
+
+
 def test_two_processes_give_the_submission_of_one_whatever_dies_meanwhile(alone, tmp_path):
     project = make_project(tmp_path / "together", gpus_per_fold=2)
 
-    with in_training(project) as run:
-        (follower,) = project.processes("spawn_main")
-        os.kill(follower, signal.SIGKILL)
-        output = run.communicate()[0]
-    assert run.returncode == 1
+    output = output_after(signal.SIGKILL, FOLLOWER, project)
     assert "a process that trained with this one is gone" in output
-
-    with in_training(project) as run:
-        (leader,) = project.processes("train.py")
-        os.kill(leader, signal.SIGKILL)
-        output = run.communicate()[0]
-    assert run.returncode == 1
+    output = output_after(signal.SIGKILL, LEADER, project)
     assert "goes on at epoch" in output
-    assert not project.processes("spawn_main")
-
-    with in_training(project) as run:
-        os.kill(project.processes("train.py")[0], signal.SIGTERM)
-        output = run.communicate()[0]
-    assert run.returncode == 1
+    output = output_after(signal.SIGTERM, LEADER, project)
     assert "the state is saved" in output
-    assert not project.processes("spawn_main")
 
     project.configure(gpus_per_fold=1)
     done = project.run("train_fold0")

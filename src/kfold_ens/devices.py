@@ -136,9 +136,8 @@ def lease(names: Sequence[str], folder: Path, count: int = 1, slots: int = 1) ->
         if not waiting:
             log.info("all %d devices are in use by other jobs; waiting for %d", len(names), count)
             waiting = True
-        time.sleep(
-            POLL_SECONDS * random.uniform(0.5, 1)
-        )  # two jobs that want several must not go on undoing each other
+        # At random, or two jobs that want several devices might go on undoing each other.
+        time.sleep(POLL_SECONDS * random.uniform(0.5, 1))
 
 
 def _hold_some(names: Sequence[str], folder: Path, count: int, slots: int, held: ExitStack) -> list[int]:

@@ -58,13 +58,17 @@ class Ranks:
 
     def share(self, length: int) -> float:
         """The weight of that part in the mean over a batch; over all ranks they add up to 1."""
-        return 1 / self.count if length < self.count else len(range(length)[self.own(length)]) / length
+        return 1 / self.count if length < self.count else self._size(length) / length
+
+    def _size(self, length: int) -> int:
+        own = self.own(length)
+        return own.stop - own.start
 
     def gather(self, own: Tensor, length: int) -> Tensor:
         """The whole batch (length, ...), of which every rank gives its part."""
         if self.count == 1 or len(own) == length:
             return own
-        sizes = [len(range(length)[Ranks(rank, self.count).own(length)]) for rank in range(self.count)]
+        sizes = [Ranks(rank, self.count)._size(length) for rank in range(self.count)]
         padded = own.new_zeros(max(sizes), *own.shape[1:])
         padded[: len(own)] = own
         parts = [torch.empty_like(padded) for _ in sizes]
