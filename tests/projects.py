@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,9 +34,16 @@ class Project:
 
     folder: Path
 
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Snakemake in this folder, by these options of Popen; what it prints can be read from it."""
+        command = [sys.executable, "-m", "snakemake", *arguments]
+        printed = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, **{"cwd": self.folder} | printed | options)
+
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]  # a thread a training
-        return subprocess.run(command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        with self.start("--cores", "1", *arguments) as process:  # a thread a training
+            output = process.communicate()[0]
+        return subprocess.CompletedProcess(process.args, process.returncode, output)
 
     def planned(self, *arguments: str) -> set[str]:
         """The rules that a dry run would run."""

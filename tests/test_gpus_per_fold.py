@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,10 +46,7 @@ def submission(project: Project) -> bytes:
 @contextmanager
 def in_training(project: Project) -> Iterator[subprocess.Popen[str]]:
     """A run whose first fold has saved its state."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--rerun-incomplete", "train_fold0"]
-    with subprocess.Popen(
-        command, cwd=project.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as process:
+    with project.start("--cores", "2", "--rerun-incomplete", "train_fold0") as process:
         started, state = time.time(), project.folder / "state/tiny/fold0/previous.pt"
         while not (state.is_file() and state.stat().st_mtime > started) and time.time() < started + 120:
             time.sleep(0.02)

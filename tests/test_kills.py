@@ -10,7 +10,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -39,11 +38,9 @@ def make_project(folder: Path) -> Project:
 
 def run_and_kill(project: Project, moment: random.Random) -> bool:
     """Start a run and kill all of its processes; False where it came to its end before."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--rerun-incomplete", "submission"]
     output = open(project.folder / "output.txt", "a")  # noqa: SIM115 (the run writes to it)
-    started = subprocess.Popen(
-        command, cwd=project.folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-    )
+    options = {"stdout": output, "start_new_session": True}
+    started = project.start("--cores", "1", "--rerun-incomplete", "submission", **options)
     in_training = moment.random() < 0.8
     while in_training and started.poll() is None and not recent(project.folder.glob("state/tiny/fold*/progress.json")):
         time.sleep(0.05)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -50,9 +49,7 @@ def committed_project(folder: Path, **config: object) -> Project:
 
 def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
     options = ["--workflow-profile", "profiles/kubernetes", "--seconds-between-status-checks", "1"]
-    command = [sys.executable, "-m", "snakemake", *options, "submission", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=project.folder, **pipes)
+    return project.start(*options, "submission", *arguments)
 
 
 def wait_for(something: Callable[[], object], run: subprocess.Popen[str]) -> None:

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -37,13 +36,12 @@ FAKED = """        import leases  # noqa: F401 (faked GPUs)
         from kfold_ens.training.evaluation"""
 
 
-def start(project: Project, leases: Path) -> subprocess.Popen[bytes]:
+def start(project: Project, leases: Path) -> subprocess.Popen[str]:
     options = ["--cores", "4", "--max-threads", "1", "--resources", "gpu=4", "--retries", str(KILLS)]
-    command = [sys.executable, "-m", "snakemake", *options, "submission"]
     paths = os.pathsep.join([str(REPOSITORY / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": paths, "KFOLD_FAKED_GPUS": str(leases)}
     output = open(project.folder / "output.txt", "w")  # noqa: SIM115 (the run writes to it)
-    return subprocess.Popen(command, cwd=project.folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    return project.start(*options, "submission", env=environment, stdout=output)
 
 
 def kill_one(leases: Path, killed: dict[str, float], chance: random.Random) -> None:

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,12 +21,13 @@ pytestmark = pytest.mark.slow
 PROFILE = ["--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"]
 PROFILE += ["--max-threads", "1"]  # as on one machine; two jobs at once have two cores here
 MINUTES = 12  # after which a run is given up
+DAEMONS = ("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd")
 
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    if not shutil.which("slurmctld") or not shutil.which("munged") or os.geteuid() != 0:
-        message = "as root: apt-get install slurm-wlm munge"
+    if not all(map(shutil.which, DAEMONS)) or os.geteuid() != 0:
+        message = "as root: apt-get install slurm-wlm slurmdbd munge mariadb-server"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     with ExitStack() as cleanup:
         yield start_slurm(tmp_path_factory.mktemp("slurm"), cleanup)
@@ -35,9 +35,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 
 @contextmanager
 def started(project: Project, slurm: Slurm, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "snakemake", *PROFILE, *arguments]
-    options = {"cwd": project.folder, "env": slurm.environment, "text": True}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as process:
+    with project.start(*PROFILE, *arguments, env=slurm.environment) as process:
         try:
             yield process
         finally:
@@ -105,20 +103,48 @@ def test_small_rules_are_no_jobs_of_the_cluster(finished, slurm):
     assert stages == {"manifest", "pixels", "train", "predict"}
 
 
-def test_a_node_that_is_set_down_in_training_changes_nothing(finished, slurm, tmp_path):
-    """It takes two minutes longer than the others: for so long Slurm leaves a job that it queues again."""
+def test_a_fold_whose_node_is_set_down_goes_on_on_another(finished, slurm, tmp_path):
     project = without_folds(finished, tmp_path / "project")
     with started(project, slurm, "submission") as process:
         until(in_training(project, 0), slurm)
-        slurm.set_node("down")
-        time.sleep(1)
-        slurm.set_node("resume")
+        assert slurm.jobs_of("train_fold0")[-1]["node"] == "first"
+        slurm.set_node("first", "down")
+        slurm.set_node("second", "resume")
         output = process.communicate(timeout=MINUTES * 60)[0]
+    slurm.set_node("first", "resume")
+    slurm.set_node("second", "drain")
     for left in project.processes("snakemake"):  # a real cluster's nodes are rid of them by cgroups
         os.kill(left, signal.SIGKILL)
     assert process.returncode == 0, output + slurm.logs()
+    assert slurm.jobs_of("train_fold0")[-1]["node"] == "second"
     assert "goes on at epoch" in train_log(project)
     assert_same_results(finished, project)
+
+
+def test_a_fold_goes_on_after_urgent_work_took_its_place(finished, slurm, tmp_path):
+    project = without_folds(finished, tmp_path / "project")
+    with started(project, slurm, "submission") as process:
+        until(in_training(project, 0), slurm)
+        urgent = ["--partition=urgent", "--gres=gpu:2", "--output=/dev/null", "--wait", "--wrap=sleep 1"]
+        slurm.command("sbatch", *urgent)
+        output = process.communicate(timeout=MINUTES * 60)[0]
+    assert process.returncode == 0, output + slurm.logs()
+    assert "Restarts=1" in slurm.command("scontrol", "show", "job", slurm.jobs_of("train_fold0")[-1]["id"])
+    assert "goes on at epoch" in train_log(project)
+    assert_same_results(finished, project)
+
+
+def test_a_fold_whose_time_is_over_goes_on_with_more(finished, slurm, tmp_path):
+    project = without_folds(finished, tmp_path / "project")
+    project.edit("workflow/rules/training.smk", "more_each_attempt(1440)", "more_each_attempt(1)")
+    project.edit("tiny.yaml", "epochs: 8", "epochs: 100000")
+    project.configure(checkpoint_minutes=60)  # so what is saved was saved because of the signal
+    with started(project, slurm, "train_fold0"):
+        until(lambda: "goes on at epoch" in train_log(project), slurm, 300)
+        first, second = slurm.jobs_of("train_fold0")[-2:]
+        slurm.command("scancel", second["id"])
+    assert first["state"] == "TIMEOUT"
+    assert (first["minutes"], second["minutes"]) == ("1:00", "2:00")
 
 
 def test_after_scancel_the_next_run_goes_on(finished, slurm, tmp_path):
@@ -133,6 +159,27 @@ def test_after_scancel_the_next_run_goes_on(finished, slurm, tmp_path):
     run(project, slurm, "submission")
     assert "goes on at epoch" in train_log(project)
     assert_same_results(finished, project)
+
+
+def test_with_accounting_jobs_are_charged_to_the_default_account_or_the_one_of_the_profile(finished, tmp_path):
+    project = without_folds(finished, tmp_path / "project")
+    (tmp_path / "slurm").mkdir()
+    with ExitStack() as cleanup:
+        slurm = start_slurm(tmp_path / "slurm", cleanup, accounting=True)
+        for account in ("usual", "lab"):
+            slurm.command("sacctmgr", "--immediate", "add", "account", account)
+            slurm.command("sacctmgr", "--immediate", "add", "user", "root", f"account={account}")
+        slurm.command("sacctmgr", "--immediate", "modify", "user", "root", "set", "defaultaccount=usual")
+        run(project, slurm, "train_fold0")
+        project.edit("profiles/slurm/config.yaml", "# slurm_account: my_account", "slurm_account: lab")
+        run(project, slurm, "--slurm-status-command", "sacct", "submission")
+        columns = "--format=comment,account,state,alloctres"
+        jobs = slurm.command("sacct", "--allocations", "--noheader", "--parsable2", columns).split()
+    assert_same_results(finished, project)
+    accounts = dict.fromkeys(["predict_fold0", "predict_fold1", "train_fold1"], "lab") | {"train_fold0": "usual"}
+    charged = [f"rule_{rule}|{account}|COMPLETED" for rule, account in sorted(accounts.items())]
+    assert sorted(job.rpartition("|")[0] for job in jobs) == charged
+    assert all("gres/gpu=1," in job for job in jobs)
 
 
 def test_a_job_of_two_gpus_over_its_memory_is_tried_again_with_more(finished, slurm, tmp_path):
