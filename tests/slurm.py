@@ -40,12 +40,13 @@ MpiDefault=none
 # No cgroups: a test machine may be a container.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-# Jobs over their memory are ended, and urgent ones take the place of others.
+# Jobs over their memory are ended, and urgent ones take the place of others; none is queued again unless it asks to.
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=1
 JobAcctGatherParams=OverMemoryKill
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
+JobRequeue=0
 SchedulerParameters=sched_interval=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory

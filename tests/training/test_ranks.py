@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,12 +28,11 @@ WHOLE = training_recipe(
     mixing={"kind": "mixup_or_cutmix", "alpha": 1.0, "probability": 0.5},
     optimizer={"kind": "sgd", "lr": 1e-3},
     schedule={"kind": "constant"},
+    ema={"kind": "ema", "decay": 0.9, "start_epoch": 2},
     batch_size=24,
     epochs=6,
 )
 FROZEN = {"frozen": ["conv1", "bn1", "layer1", "layer2", "layer3"]}
-# Twenty layers of random weights at 32 pixels amplify rounding by ten a step, whoever rounds; the last four do not.
-LAST_LAYERS = WHOLE.model_copy(update={"backbone": WHOLE.backbone.model_copy(update=FROZEN)})
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 7, 8])
@@ -84,21 +85,34 @@ def write_gradient(compute: Compute, folder: Path) -> None:
         np.savez(folder / "result.npz", **gradients, **statistics)
 
 
+class InFloat64(Compute):
+    def input(self, *arguments) -> torch.Tensor:
+        return super().input(*arguments).double()
+
+
 def write_curve(compute: Compute, folder: Path) -> None:
-    """Train; the losses of all steps, the history and the weights."""
-    training, losses = training_on_digits(compute, LAST_LAYERS, folder), Losses()
-    fit(training, losses)
+    """Train in float64, as from random weights this network amplifies float32's rounding; the losses of all steps."""
+    with in_float64():
+        training, losses = training_on_digits(InFloat64(**vars(compute)), WHOLE, folder), Losses()
+        fit(training, losses)
     if compute.ranks.leads:
-        history = {
-            key: [row[key] for row in training.history] for key in ("train_accuracy", "val_loss", "val_accuracy")
-        }
+        history = {name: [row[name] for row in training.history] for name in ("val_loss", "val_accuracy")}
         np.savez(folder / "result.npz", steps=losses.of_steps, **history)
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def of_ranks(count: int, work, folder: Path) -> dict[str, np.ndarray]:
     """What the first of some ranks wrote, which ends its own process where another is gone."""
     folder.mkdir()
-    computes = [Compute(CPU, None, 0, ranks=Ranks(rank, count)) for rank in range(count)]
+    computes = [Compute(CPU, None, 1, ranks=Ranks(rank, count)) for rank in range(count)]
     arguments = (partial(work, folder=folder), computes)
     if count == 1:
         train_together(*arguments)
@@ -122,12 +136,11 @@ def test_gradients_and_batch_statistics_are_those_of_one_process(tmp_path):
 @pytest.mark.slow
 def test_the_loss_curve_is_that_of_one_process(tmp_path):
     alone, together = (of_ranks(count, write_curve, tmp_path / str(count)) for count in (1, 2))
-    assert len(alone["steps"]) >= 24
+    assert len(alone["steps"]) >= 30
     assert alone["val_loss"][-1] < alone["val_loss"][0]
     np.testing.assert_allclose(together["steps"], alone["steps"], rtol=1e-5)
     np.testing.assert_allclose(together["val_loss"], alone["val_loss"], rtol=1e-5)
-    np.testing.assert_allclose(together["train_accuracy"], alone["train_accuracy"], atol=0.02)
-    assert together["val_accuracy"].tolist() == pytest.approx(alone["val_accuracy"].tolist(), abs=0.02)
+    assert together["val_accuracy"].tolist() == alone["val_accuracy"].tolist()
 
 
 def fail(compute: Compute, rank: int) -> None:
@@ -138,7 +151,7 @@ def fail(compute: Compute, rank: int) -> None:
 
 
 def fail_as_a_job(log: Path, rank: int) -> None:
-    computes = [Compute(CPU, None, 0, ranks=Ranks(each, 2)) for each in range(2)]
+    computes = [Compute(CPU, None, 1, ranks=Ranks(each, 2)) for each in range(2)]
     with job(str(log)):
         train_together(partial(fail, rank=rank), computes)
 

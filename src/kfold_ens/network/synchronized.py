@@ -71,7 +71,7 @@ class _SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
         if not self.training:
             return super().forward(x)
         axes = [0, *range(2, x.ndim)]
-        values = x.float()
+        values = x.to(torch.promote_types(x.dtype, torch.float32))
         count = _Sum.apply(values.new_tensor([values.numel() / values.shape[1]]))
         mean = _Sum.apply(values.sum(axes)) / count
         centred = values - _along(mean, x)
