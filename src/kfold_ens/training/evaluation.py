@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,12 +25,12 @@ from kfold_ens.training.ranks import ALONE, Ranks
 @dataclass(frozen=True)
 class Compute:
     """How a process computes: its device, the type of its autocast (None: float32 throughout), its loader workers,
-    whether torch compiles what it trains, and with which other processes it trains."""
+    whether torch compiles what it trains ("auto": where that pays), and with which other processes it trains."""
 
     device: torch.device
     dtype: torch.dtype | None
     workers: int
-    compile: bool = False
+    compile: bool | Literal["auto"] = False
     ranks: Ranks = ALONE
 
     @property
@@ -67,7 +68,8 @@ def leased_computes(run: config.Config, threads: int, count: int) -> Iterator[li
     with leased_devices(run.device, count, run.gpu_slots) as devices:
         device = devices[0]
         workers = threads if device.type == "cuda" else 0  # on a CPU the network itself wants the threads
-        how = (autocast_dtype(device, run.precision), workers, run.compile)
+        compile = False if run.compile == "auto" and device.type == "cpu" else run.compile  # there it never paid
+        how = (autocast_dtype(device, run.precision), workers, compile)
         try:
             yield [Compute(device, *how, Ranks(rank, count)) for rank, device in enumerate(devices)]
         except torch.OutOfMemoryError as error:

@@ -29,6 +29,7 @@ from kfold_ens.files import fingerprint, read_json, read_table, require_space, s
 from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format, save_model
 from kfold_ens.randomness import derive_seed
 from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view
+from kfold_ens.training.compilation import Compilation
 from kfold_ens.training.ema import build_ema
 from kfold_ens.training.evaluation import Compute, predict_logits
 from kfold_ens.training.loader import (
@@ -122,8 +123,7 @@ class Training:
         self.network = Classifier(recipe, len(fold.classes), weights)
         self.network.to(compute.device, memory_format=memory_format(compute.device, recipe.image.size))
         self.order = training_order(recipe, fold)
-        self.eager = compute.ranks.wrap(self.network)
-        self.forward = torch.compile(self.eager, dynamic=False) if compute.compile else self.eager
+        self.compilation = Compilation(compute.ranks.wrap(self.network), compute)
         self.optimizer = build_optimizer(recipe.optimizer, self.network)
         self.schedule = build_schedule(recipe.schedule, self.optimizer, recipe.epochs * self.order.steps_per_epoch)
         self.criterion = build_loss(recipe.loss, np.bincount(fold.train.target, minlength=len(fold.classes)))
@@ -137,6 +137,7 @@ class Training:
 
     def step(self, views: Tensor, labels: Tensor) -> None:
         """One batch, or this rank's part of it: views (B, 3, size, size) uint8 and class indices (B,)."""
+        self.compilation.before_step(self.steps_left)
         seed_step(self.fold, self.position.epoch, self.position.step)
         views, labels = self._whole(views), self._whole(labels)
         inputs, targets = self.mixing(self.compute.input(views, self.recipe.image), labels)
@@ -180,8 +181,8 @@ class Training:
                     *(self.fold.number, self.at_a_time, len(inputs)),
                 )
             except TorchDynamoException as error:
-                self.forward = self.eager
-                log.warning("fold %d: not compiled, which costs speed only: %s", self.fold.number, _first_line(error))
+                self.compilation.give_up()
+                log.warning("fold %d: not compiled, which costs speed only: %s", self.fold.number, _summary(error))
             self.optimizer.zero_grad(set_to_none=True)
             if self.compute.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -197,7 +198,7 @@ class Training:
             weight = len(some) / len(inputs) * share
             whole = length == self.recipe.batch_size and parts == 1  # the one size that may be compiled
             with self.compute.autocast():
-                logits = (self.forward if whole else self.eager)(some).float()
+                logits = (self.compilation.forward if whole else self.compilation.eager)(some).float()
             loss = self.criterion(logits, wanted, self.position.epoch) * weight
             (loss * ranks.count).backward()  # the mean of all ranks' gradients is what each gets
             sums += torch.stack([loss.detach(), _correct(logits.detach(), wanted) * (share * length / len(inputs))])
@@ -224,6 +225,11 @@ class Training:
     def evaluated(self) -> nn.Module:
         """The network that an epoch is judged by: this one, or the average of its weights."""
         return self.ema.evaluated(self.network, self.position.epoch)
+
+    @property
+    def steps_left(self) -> int:
+        """In all epochs of the recipe."""
+        return (self.recipe.epochs - self.position.epoch) * self.order.steps_per_epoch - self.position.step
 
     @property
     def over(self) -> bool:
@@ -305,8 +311,8 @@ def _correct(logits: Tensor, targets: Tensor) -> Tensor:
     return (logits.argmax(dim=1) == labels).sum()
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+def _summary(error: Exception) -> str:
+    return " ".join(str(error).split("\n\n")[0].split())
 
 
 def _peak_memory_mb(device: torch.device) -> float:
