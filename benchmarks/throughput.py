@@ -19,6 +19,7 @@ import multiprocessing
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -394,6 +395,47 @@ def prediction(recipe: Recipe, how: argparse.Namespace) -> dict[str, list[float]
     )
 
 
+def growth(recipe: Recipe, how: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
+    """A small network trained on ever more images, each time by a process of its own."""
+    backbone = recipe.backbone.model_copy(update={"name": "resnet18"})
+    image = recipe.image.model_copy(update={"size": 16})
+    small = recipe.model_copy(update={"backbone": backbone, "image": image, "batch_size": 64, "epochs": 2})
+    compute = Compute(how.device, BF16, how.workers)
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        return {f"{count:,} images": pool.apply(epochs_over, (count, small, compute, folder)) for count in how.growth}
+
+
+def epochs_over(count: int, recipe: Recipe, compute: Compute, folder: Path) -> dict[str, float]:
+    """The second of two epochs over images of their own bytes, and the process's memory without the images' file."""
+    sizes = {name: np.full(count, 16) for name in ("height", "width")} | {"offset": np.arange(count) * 16 * 16 * 3}
+    names = np.arange(count).astype(str)
+    np.savez(folder / "index.npz", image_id=names, sha256=names, **sizes)
+    np.random.default_rng(0).integers(256, size=count * 16 * 16 * 3, dtype=np.uint8).tofile(folder / "pixels")
+    fold = fold_of(PixelStore(folder / "pixels", folder / "index.npz"), count, count // 4)
+    files = {"history_file": folder / "history.csv", "model_file": folder / "model.safetensors"}
+    with peak_of_own_memory() as peak:
+        train_fold(recipe, fold, None, compute, 1e9, folder / "state", **files, version=f"growth {count}")
+    last = pd.read_csv(files["history_file"]).iloc[-1]
+    return {"seconds an epoch": float(last["seconds"]), "memory, MB": max(peak), "pixels, MB": count * 768 / 2**20}
+
+
+@contextmanager
+def peak_of_own_memory() -> Iterator[list[float]]:
+    """Samples of what this process holds, in MB, of which no file is the source."""
+    samples, done = [], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            status = Path("/proc/self/status").read_text()
+            samples.append(int(status.split("RssAnon:")[1].split()[0]) / 2**10)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    yield samples
+    done.set()
+    thread.join()
+
+
 def kernels(recipe: Recipe, fold: Fold, how: argparse.Namespace) -> list[dict[str, Any]]:
     """The ten operations that take most of three of our steps."""
     step = Ours(recipe, how, fold, compile=how.compile)
@@ -425,6 +467,7 @@ def measure(recipe: Recipe, how: argparse.Namespace) -> dict[str, Any]:
             "model alone": lambda: model_alone(recipe, fold, how),
             "prediction by five models, images/s": lambda: prediction(recipe, how),
             "end to end": lambda: end_to_end(recipe, fold, how, folder),
+            "growth": lambda: growth(recipe, how, folder),
             "largest operations": lambda: kernels(recipe, fold, how),
         }
         results = {}
@@ -489,6 +532,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="of the loader: 4, or none on a CPU, as train_fold has it")
     parser.add_argument("--photos", type=int, default=200, help="how many JPEGs")
     parser.add_argument("--photo", type=int, nargs=2, default=(500, 375), help="their width and height in pixels")
+    parser.add_argument("--growth", type=int, nargs="*", default=(8000, 32000, 128000), help="images of part growth")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: on a GPU")
     parser.add_argument("--parts", nargs="*", default=[], help="how their names begin; default: all")
     parser.add_argument("--out", type=Path, help="a folder")
