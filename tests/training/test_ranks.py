@@ -109,10 +109,10 @@ def in_float64() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
-def of_ranks(count: int, work, folder: Path) -> dict[str, np.ndarray]:
+def of_ranks(count: int, work, folder: Path, compile: bool = False) -> dict[str, np.ndarray]:
     """What the first of some ranks wrote, which ends its own process where another is gone."""
     folder.mkdir()
-    computes = [Compute(CPU, None, 1, ranks=Ranks(rank, count)) for rank in range(count)]
+    computes = [Compute(CPU, None, 1, compile, Ranks(rank, count)) for rank in range(count)]
     arguments = (partial(work, folder=folder), computes)
     if count == 1:
         train_together(*arguments)
@@ -133,9 +133,15 @@ def test_gradients_and_batch_statistics_are_those_of_one_process(tmp_path):
         assert distance <= 1e-4 * np.linalg.norm(expected.astype(float)), name
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> dict[str, np.ndarray]:
+    return of_ranks(1, write_curve, tmp_path_factory.mktemp("alone") / "1")
+
+
 @pytest.mark.slow
-def test_the_loss_curve_is_that_of_one_process(tmp_path):
-    alone, together = (of_ranks(count, write_curve, tmp_path / str(count)) for count in (1, 2))
+@pytest.mark.parametrize("compile", [False, True])
+def test_the_loss_curve_is_that_of_one_process(alone, tmp_path, compile):
+    together = of_ranks(2, write_curve, tmp_path / "2", compile)
     assert len(alone["steps"]) >= 30
     assert alone["val_loss"][-1] < alone["val_loss"][0]
     np.testing.assert_allclose(together["steps"], alone["steps"], rtol=1e-5)
