@@ -20,8 +20,8 @@ PAYS_FROM = 30 * 60  # seconds: three minutes of compiling are won back by a six
 class Compilation:
     """The network that steps call: compiled from the start, never, or once the steps left promise to pay for it."""
 
-    def __init__(self, network: nn.Module, compute: Compute) -> None:
-        self.eager, self._compute = network, compute
+    def __init__(self, network: nn.Module, compute: Compute, fold: int) -> None:
+        self.eager, self._compute, self._fold = network, compute, fold
         self._undecided = compute.compile == "auto"
         self._seen, self._started = 0, 0.0
         self.forward = self._compiled() if compute.compile is True else network
@@ -44,7 +44,7 @@ class Compilation:
         ranks = self._compute.ranks
         mean = float(ranks.sum(torch.tensor(seconds, device=self._compute.device))) / ranks.count  # one answer for all
         if mean >= PAYS_FROM:
-            log.info("compiles the network, as %.0f minutes of training are left", mean / 60)
+            log.info("fold %d: compiles the network, as %.0f minutes of training are left", self._fold, mean / 60)
             self.forward = self._compiled()
 
     def give_up(self) -> None:

@@ -123,7 +123,7 @@ class Training:
         self.network = Classifier(recipe, len(fold.classes), weights)
         self.network.to(compute.device, memory_format=memory_format(compute.device, recipe.image.size))
         self.order = training_order(recipe, fold)
-        self.compilation = Compilation(compute.ranks.wrap(self.network), compute)
+        self.compilation = Compilation(compute.ranks.wrap(self.network), compute, fold.number)
         self.optimizer = build_optimizer(recipe.optimizer, self.network)
         self.schedule = build_schedule(recipe.schedule, self.optimizer, recipe.epochs * self.order.steps_per_epoch)
         self.criterion = build_loss(recipe.loss, np.bincount(fold.train.target, minlength=len(fold.classes)))
