@@ -143,7 +143,10 @@ class Slurm:
 
 
 def start_slurm(folder: Path, cleanup: ExitStack, accounting: bool = False) -> Slurm:
-    """Start munge, the controller and the nodes' daemons; ``cleanup`` ends them."""
+    """Start munge, the controller and the nodes' daemons; ``cleanup`` ends them.
+
+    The folder's path must be short: a job's socket lies below it, and sockets have 108 characters.
+    """
     folder.chmod(0o755)  # munge refuses a socket in a folder that others cannot enter
     slurm, ports = Slurm(folder), _free_ports(5)
     _configure(slurm, ports, accounting)

@@ -161,11 +161,12 @@ def test_after_scancel_the_next_run_goes_on(finished, slurm, tmp_path):
     assert_same_results(finished, project)
 
 
-def test_with_accounting_jobs_are_charged_to_the_default_account_or_the_one_of_the_profile(finished, tmp_path):
+def test_with_accounting_jobs_are_charged_to_the_default_account_or_that_of_the_profile(
+    finished, tmp_path, tmp_path_factory
+):
     project = without_folds(finished, tmp_path / "project")
-    (tmp_path / "slurm").mkdir()
     with ExitStack() as cleanup:
-        slurm = start_slurm(tmp_path / "slurm", cleanup, accounting=True)
+        slurm = start_slurm(tmp_path_factory.mktemp("slurm"), cleanup, accounting=True)
         for account in ("usual", "lab"):
             slurm.command("sacctmgr", "--immediate", "add", "account", account)
             slurm.command("sacctmgr", "--immediate", "add", "user", "root", f"account={account}")
