@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -401,8 +402,10 @@ def growth(recipe: Recipe, how: argparse.Namespace, folder: Path) -> dict[str, d
     image = recipe.image.model_copy(update={"size": 16})
     small = recipe.model_copy(update={"backbone": backbone, "image": image, "batch_size": 64, "epochs": 2})
     compute = Compute(how.device, BF16, how.workers)
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        return {f"{count:,} images": pool.apply(epochs_over, (count, small, compute, folder)) for count in how.growth}
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:  # unlike a Pool, may load
+        runs = {count: pool.submit(epochs_over, count, small, compute, folder) for count in how.growth}
+        return {f"{count:,} images": run.result() for count, run in runs.items()}
 
 
 def epochs_over(count: int, recipe: Recipe, compute: Compute, folder: Path) -> dict[str, float]:
@@ -431,9 +434,11 @@ def peak_of_own_memory() -> Iterator[list[float]]:
 
     thread = threading.Thread(target=watch)
     thread.start()
-    yield samples
-    done.set()
-    thread.join()
+    try:
+        yield samples
+    finally:
+        done.set()
+        thread.join()
 
 
 def kernels(recipe: Recipe, fold: Fold, how: argparse.Namespace) -> list[dict[str, Any]]:
