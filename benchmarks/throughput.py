@@ -320,12 +320,9 @@ def by_views(steps: list[dict], size: int, store: PixelStore) -> Arm:
 def end_to_end(recipe: Recipe, fold: Fold, how: argparse.Namespace, folder: Path) -> dict[str, float]:
     """A whole fold of two epochs by ``train_fold``: loading, mixing, validation, saving; what its history says."""
     compute = Compute(how.device, BF16, how.workers, how.compile)
-    files = {"history_file": folder / "history.csv", "model_file": folder / "model.safetensors"}
-    recipe = recipe.model_copy(update={"epochs": 2})
     started = time.perf_counter()
-    train_fold(recipe, fold, None, compute, 1e9, folder / "state", **files, version="benchmark")
+    last = second_epoch(recipe, fold, compute, folder)
     wall = time.perf_counter() - started
-    last = pd.read_csv(files["history_file"]).iloc[-1]  # the first epoch compiles, and looks for algorithms
     return {
         "training images/s": float(last["images_per_second"]),
         "share waiting for data": float(last["waiting_share"]),
@@ -334,6 +331,14 @@ def end_to_end(recipe: Recipe, fold: Fold, how: argparse.Namespace, folder: Path
         "wall seconds, two epochs": wall,
         "peak memory, MB": float(last["peak_memory_mb"]),
     }
+
+
+def second_epoch(recipe: Recipe, fold: Fold, compute: Compute, folder: Path) -> pd.Series:
+    """The history's last row of two epochs by ``train_fold``; the first compiles, and looks for algorithms."""
+    files = {"history_file": folder / "history.csv", "model_file": folder / "model.safetensors"}
+    recipe = recipe.model_copy(update={"epochs": 2})
+    train_fold(recipe, fold, None, compute, 1e9, folder / "state", **files, version="benchmark")
+    return pd.read_csv(files["history_file"]).iloc[-1]
 
 
 def workers_memory(recipe: Recipe, store: PixelStore) -> dict[str, float]:
@@ -400,7 +405,7 @@ def growth(recipe: Recipe, how: argparse.Namespace, folder: Path) -> dict[str, d
     """A small network trained on ever more images, each time by a process of its own."""
     backbone = recipe.backbone.model_copy(update={"name": "resnet18"})
     image = recipe.image.model_copy(update={"size": 16})
-    small = recipe.model_copy(update={"backbone": backbone, "image": image, "batch_size": 64, "epochs": 2})
+    small = recipe.model_copy(update={"backbone": backbone, "image": image, "batch_size": 64})
     compute = Compute(how.device, BF16, how.workers)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:  # unlike a Pool, may load
@@ -415,10 +420,8 @@ def epochs_over(count: int, recipe: Recipe, compute: Compute, folder: Path) -> d
     np.savez(folder / "index.npz", image_id=names, sha256=names, **sizes)
     np.random.default_rng(0).integers(256, size=count * 16 * 16 * 3, dtype=np.uint8).tofile(folder / "pixels")
     fold = fold_of(PixelStore(folder / "pixels", folder / "index.npz"), count, count // 4)
-    files = {"history_file": folder / "history.csv", "model_file": folder / "model.safetensors"}
     with peak_of_own_memory() as peak:
-        train_fold(recipe, fold, None, compute, 1e9, folder / "state", **files, version=f"growth {count}")
-    last = pd.read_csv(files["history_file"]).iloc[-1]
+        last = second_epoch(recipe, fold, compute, folder)
     return {"seconds an epoch": float(last["seconds"]), "memory, MB": max(peak), "pixels, MB": count * 768 / 2**20}
 
 

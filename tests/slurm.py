@@ -155,11 +155,11 @@ def start_slurm(folder: Path, cleanup: ExitStack, accounting: bool = False) -> S
     if accounting:
         _start_database(slurm, cleanup, ports[4])
         _start(slurm, cleanup, "slurmdbd.pid", "slurmdbd")
-        _until(slurm, lambda: slurm.answers("sacctmgr", "--readonly", "show", "cluster"))
+        until(lambda: slurm.answers("sacctmgr", "--readonly", "show", "cluster"), slurm, 30)
     _start(slurm, cleanup, "slurmctld.pid", "slurmctld")
     for name in ("first", "second"):
         _start(slurm, cleanup, f"slurmd-{name}.pid", "slurmd", "-N", name)
-    _until(slurm, lambda: slurm.answers("sinfo") and "idle" in slurm.command("sinfo", "--noheader", "--format=%T"))
+    until(lambda: slurm.answers("sinfo") and "idle" in slurm.command("sinfo", "--noheader", "--format=%T"), slurm, 30)
     return slurm
 
 
@@ -200,7 +200,7 @@ def _start_database(slurm: Slurm, cleanup: ExitStack, port: int) -> None:
     database = subprocess.Popen(["mariadbd", "--no-defaults", data, reach, *options])
     cleanup.callback(database.wait)
     cleanup.callback(database.terminate)
-    _until(slurm, (folder / "database.socket").exists)
+    until((folder / "database.socket").exists, slurm, 30)
     user = "CREATE USER slurm@localhost IDENTIFIED BY 'slurm'; GRANT ALL ON *.* TO slurm@localhost"
     slurm.command("mariadb", "--no-defaults", reach, "--execute", user)
 
@@ -211,11 +211,12 @@ def _start(slurm: Slurm, cleanup: ExitStack, pid_file: str, *command: str) -> No
     slurm.command(*command)
 
 
-def _until(slurm: Slurm, condition: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 30
+def until(condition: Callable[[], object], slurm: Slurm, seconds: float = 120) -> None:
+    """Wait for something that a Slurm is to bring about."""
+    limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit, slurm.logs()
-        time.sleep(0.2)
+        time.sleep(0.1)
 
 
 def _end(pid_file: Path) -> None:

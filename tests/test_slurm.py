@@ -7,14 +7,13 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from projects import RECIPE, Project, assert_same_results, new_project
-from slurm import Slurm, start_slurm
+from slurm import Slurm, start_slurm, until
 
 pytestmark = pytest.mark.slow
 
@@ -65,13 +64,6 @@ def without_folds(project: Project, folder: Path) -> Project:
     shutil.rmtree(folder / "logs")
     (folder / "results/submission.csv").unlink()
     return Project(folder)
-
-
-def until(condition: Callable[[], object], slurm: Slurm, seconds: float = 120) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, slurm.jobs() + [slurm.logs()]
-        time.sleep(0.1)
 
 
 def train_log(project: Project) -> str:
