@@ -60,6 +60,7 @@ def findings(refusal: pytest.ExceptionInfo) -> dict[str, str]:
         ({"fold_count": 5}, "fold_count", "no such key"),
         ({"ensemble": "mean"}, "ensemble", "'average', 'softmax' or 'vote' (got 'mean')"),
         ({"device": "tpu"}, "device", "got 'tpu'"),
+        ({"compile": "never"}, "compile", "valid boolean"),
         ({"recipe": ""}, "recipe", "at least 1 character"),
         ({"recipe": "a\0b"}, "recipe", "NUL can stand in no name"),
         ({"recipe": "\ud800"}, "recipe", "valid string"),
@@ -87,6 +88,26 @@ def test_a_wrong_value_of_a_run_is_refused_by_its_key(changes, key, finding):
         load_config(changed(RUN, changes))
     assert list(findings(refusal)) == [key]
     assert finding in findings(refusal)[key]
+
+
+@pytest.mark.parametrize(
+    ("changes", "finding"),
+    [
+        ({"gpu_slots": 2, "gpus_per_fold": 2}, "shares one (gpu_slots); not both"),
+        ({"deterministic": True, "compile": "auto"}, "with deterministic: true write compile: true or false"),
+    ],
+)
+def test_values_of_a_run_that_contradict_are_refused(changes, finding):
+    with pytest.raises(ConfigError) as refusal:
+        load_config(RUN | changes)
+    assert finding in str(refusal.value)
+    for one in changes.items():
+        load_config(RUN | dict([one]))
+
+
+@pytest.mark.parametrize(("written", "meant"), [("auto", "auto"), ("true", True), ("no", False), (False, False)])
+def test_compile_is_auto_or_as_any_yes_or_no(written, meant):
+    assert load_config(RUN | {"compile": written}).compile == meant
 
 
 @pytest.mark.parametrize(

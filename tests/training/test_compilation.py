@@ -1,28 +1,35 @@
 """Compiling, for real, on the CPU."""
 
 import logging
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
 import torch
 from stages import make_stage, training_recipe
+from torch import nn
 
-from kfold_ens.config import load_config
 from kfold_ens.training import compilation
-from kfold_ens.training.evaluation import Compute, leased_compute
-from kfold_ens.training.fold import Training
+from kfold_ens.training.compilation import Compilation
+from kfold_ens.training.evaluation import Compute
+from kfold_ens.training.fold import Position, Training
+from kfold_ens.training.ranks import ALONE, Ranks
 
 RECIPE = training_recipe(epochs=2, batch_size=8)
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
-def steps(stage, compile, count=3, recipe=RECIPE):
-    training = Training(recipe, stage.fold(), None, Compute(CPU, None, 0, compile))
+def step(training, size=8, generator=None):
+    views = torch.randint(256, (size, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    training.step(views, torch.randint(2, (size,), generator=generator))
+
+
+def steps(stage, compile):
+    training = Training(RECIPE, stage.fold(), None, Compute(CPU, None, 0, compile))
     training.network.train()
     generator = torch.Generator().manual_seed(0)
-    for size in [8] * count + [5]:  # an epoch's last batch may be smaller
-        views = torch.randint(256, (size, 3, 16, 16), dtype=torch.uint8, generator=generator)
-        training.step(views, torch.randint(2, (size,), generator=generator))
+    for size in [8, 8, 8, 5]:  # an epoch's last batch may be smaller
+        step(training, size, generator)
     return training
 
 
@@ -71,24 +78,106 @@ def test_where_compiling_fails_the_fold_trains_without_it(stage, monkeypatch, ca
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("left", ["long", "short"])
-def test_auto_compiles_once_the_steps_left_promise_to_pay_for_it(stage, monkeypatch, caplog, left):
-    longer = RECIPE.model_copy(update={"epochs": 3})
+def test_a_compiled_step_out_of_memory_is_taken_as_the_network_is_and_only_then_in_halves(stage, caplog):
+    training = Training(RECIPE, stage.fold(), None, Compute(CPU, None, 0, True))
+    training.network.train()
+    network, passes = training.compilation.eager, []
+
+    def memory_for(images):
+        def forward(batch):
+            passes.append(len(batch))
+            if len(batch) > images:
+                raise torch.OutOfMemoryError("tried to allocate more than there is")
+            return network(batch)
+
+        return forward
+
+    training.compilation.forward = memory_for(4)
+    training.compilation.eager = memory_for(8)
+    step(training)
+    assert (passes, training.at_a_time) == ([8, 8], 8)
+    assert caplog.text.count("goes on without compiling") == 1
+    training.compilation.forward = training.compilation.eager = memory_for(4)
+    step(training)
+    assert (passes[2:], training.at_a_time) == ([8, 4, 4], 4)
+
+
+STEPS = 10_000
+NEEDED = compilation.PAYS_FROM / (STEPS - compilation.WARMUP - compilation.WATCHED)  # seconds a step, for auto to pay
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that only a test lets go by."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(Compilation, "_now", lambda self: clock.now)
+    return clock
+
+
+def on_a_gpu(compile="auto", network=None, device=GPU, ranks=ALONE):
+    return Compilation(network or nn.Linear(1, 1), Compute(device, None, 0, compile, ranks), fold=0)
+
+
+def watch(compilation, clock, seconds):
+    """Steps of so many seconds each, between which other things take longer; how many until it compiles."""
+    for number, each in enumerate(seconds):
+        with compilation.step(STEPS - number):
+            clock.now += each
+        clock.now += 1000  # validation, or waiting for data
+        if compilation.forward is not compilation.eager:
+            return number + 1
+    return None
+
+
+def test_auto_compiles_where_the_steps_left_take_as_long_as_pays(clock):
+    watched = compilation.WARMUP + compilation.WATCHED
+    assert watch(on_a_gpu(), clock, [NEEDED * 1.01] * STEPS) == watched
+    assert watch(on_a_gpu(), clock, [NEEDED * 0.99] * STEPS) is None
+    assert watch(on_a_gpu(), clock, [60] * compilation.WARMUP + [NEEDED * 0.99] * STEPS) is None
+    assert watch(on_a_gpu(), clock, [0] * compilation.WARMUP + [60, *[NEEDED * 1.01] * STEPS]) == watched
+
+
+@pytest.mark.parametrize("where", [{"device": CPU}, {"ranks": Ranks(0, 2)}])
+def test_auto_leaves_a_cpu_and_processes_that_train_together_as_they_are(clock, where, monkeypatch):
+    monkeypatch.setattr(Ranks, "wrap", lambda self, network: network)
+    assert watch(on_a_gpu(**where), clock, [60] * 100) is None
+
+
+@pytest.mark.parametrize("given_up_after", [0, 30])
+def test_what_gave_up_stays_as_it_is(clock, given_up_after):
+    given_up = on_a_gpu()
+    watch(given_up, clock, [60] * given_up_after)
+    given_up.give_up()
+    assert watch(given_up, clock, [60] * 100) is None
+
+
+def test_the_steps_left_are_those_of_all_epochs(stage):
+    training = Training(RECIPE, stage.fold(), None, Compute(CPU, None, 0))
+    whole = training.order.steps_per_epoch
+    assert training.steps_left == 2 * whole > 2
+    training.network.train()
+    step(training)
+    assert training.steps_left == 2 * whole - 1
+    again = Training(RECIPE, stage.fold(), None, Compute(CPU, None, 0))
+    again.restore(training.state())
+    assert again.steps_left == 2 * whole - 1
+    again.position = Position(epoch=1)
+    assert again.steps_left == whole
+
+
+@pytest.mark.slow
+def test_auto_compiles_in_the_middle_of_training(stage, clock, monkeypatch, caplog):
     torch.compiler.reset()
     torch._dynamo.utils.counters.clear()
-    monkeypatch.setattr(compilation, "WARMUP", 1)
-    monkeypatch.setattr(compilation, "WATCHED", 2)
-    monkeypatch.setattr(compilation, "PAYS_FROM", 0 if left == "long" else 3600)
+    monkeypatch.setattr(compilation, "PAYS_FROM", 0)
+    longer = RECIPE.model_copy(update={"epochs": 100})
+    training = Training(longer, stage.fold(), None, Compute(CPU, None, 0))
+    training.network.train()
+    training.compilation = on_a_gpu(network=training.network)
     with caplog.at_level(logging.INFO, logger="kfold_ens"):
-        steps(stage, "auto", 2, longer)
-        assert not torch._dynamo.utils.counters["stats"]  # still watched
-        steps(stage, "auto", 4, longer)
-    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    assert (compiled, caplog.text.count("compiles the network")) == ((1, 1) if left == "long" else (0, 0))
-
-
-@pytest.mark.parametrize(("asked", "compiles"), [("auto", False), (True, True), (False, False)])
-def test_on_a_cpu_nothing_is_compiled_unless_asked_for(asked, compiles):
-    run = load_config({"data": {"source": "digits"}, "device": "cpu", "compile": asked})
-    with leased_compute(run, 1) as compute:
-        assert compute.compile is compiles
+        for _ in range(compilation.WARMUP + compilation.WATCHED):
+            assert not torch._dynamo.utils.counters["stats"]
+            step(training)
+        step(training)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert caplog.text.count("compiles the network") == 1

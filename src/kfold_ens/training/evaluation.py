@@ -68,8 +68,7 @@ def leased_computes(run: config.Config, threads: int, count: int) -> Iterator[li
     with leased_devices(run.device, count, run.gpu_slots) as devices:
         device = devices[0]
         workers = threads if device.type == "cuda" else 0  # on a CPU the network itself wants the threads
-        compile = run.compile if run.compile != "auto" or device.type == "cuda" else False  # on a CPU it never paid
-        how = (autocast_dtype(device, run.precision), workers, compile)
+        how = (autocast_dtype(device, run.precision), workers, run.compile)
         try:
             yield [Compute(device, *how, Ranks(rank, count)) for rank, device in enumerate(devices)]
         except torch.OutOfMemoryError as error:

@@ -137,7 +137,10 @@ class Training:
 
     def step(self, views: Tensor, labels: Tensor) -> None:
         """One batch, or this rank's part of it: views (B, 3, size, size) uint8 and class indices (B,)."""
-        self.compilation.before_step(self.steps_left)
+        with self.compilation.step(self.steps_left):
+            self._step(views, labels)
+
+    def _step(self, views: Tensor, labels: Tensor) -> None:
         seed_step(self.fold, self.position.epoch, self.position.step)
         views, labels = self._whole(views), self._whole(labels)
         inputs, targets = self.mixing(self.compute.input(views, self.recipe.image), labels)
@@ -159,7 +162,7 @@ class Training:
 
         Where memory does not suffice, the batch goes through the network in halves, quarters, ..., whose gradients add
         up to that of the whole; only batch normalisation then sees fewer images at a time. A network that cannot be
-        compiled computes as it is.
+        compiled, or whose compiled step wants more memory than there is, computes as it is first.
 
         Raises:
             KfoldError: where it does not suffice for two images.
@@ -170,22 +173,28 @@ class Training:
             except torch.OutOfMemoryError as error:
                 if self.compute.ranks.count > 1:
                     raise  # the other ranks are in the middle of this attempt
-                if self.at_a_time < 4:
-                    raise KfoldError(
-                        f"fold {self.fold.number}: out of memory with {self.at_a_time} images at a time; "
-                        f"lower image.size in the recipe, or take a smaller backbone.\n  {error}"
-                    ) from None
-                self.at_a_time //= 2
-                log.warning(
-                    "fold %d: out of memory; goes on with %d images at a time, and still %d a step",
-                    *(self.fold.number, self.at_a_time, len(inputs)),
-                )
+                if self.compilation.give_up():
+                    log.warning("fold %d: out of memory; goes on without compiling", self.fold.number)
+                else:
+                    self._halve(len(inputs), error)
             except TorchDynamoException as error:
                 self.compilation.give_up()
                 log.warning("fold %d: not compiled, which costs speed only: %s", self.fold.number, _summary(error))
             self.optimizer.zero_grad(set_to_none=True)
             if self.compute.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def _halve(self, length: int, error: torch.OutOfMemoryError) -> None:
+        if self.at_a_time < 4:
+            raise KfoldError(
+                f"fold {self.fold.number}: out of memory with {self.at_a_time} images at a time; "
+                f"lower image.size in the recipe, or take a smaller backbone.\n  {error}"
+            ) from None
+        self.at_a_time //= 2
+        log.warning(
+            "fold %d: out of memory; goes on with %d images at a time, and still %d a step",
+            *(self.fold.number, self.at_a_time, length),
+        )
 
     def _in_parts(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         ranks, length = self.compute.ranks, len(inputs)
