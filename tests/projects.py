@@ -7,7 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,18 @@ class Project:
         printed = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, **{"cwd": self.folder} | printed | options)
 
+    @contextmanager
+    def started(self, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+        """The same, waited for at the end; where the block fails it is killed first."""
+        with self.start(*arguments, **options) as process:
+            try:
+                yield process
+            except BaseException:
+                process.kill()
+                raise
+
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        with self.start("--cores", "1", *arguments) as process:  # a thread a training
+        with self.started("--cores", "1", *arguments) as process:  # a thread a training
             output = process.communicate()[0]
         return subprocess.CompletedProcess(process.args, process.returncode, output)
 

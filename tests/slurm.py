@@ -107,7 +107,7 @@ class Slurm:
 
     def command(self, *arguments: str) -> str:
         """What one of Slurm's commands prints."""
-        done = subprocess.run(arguments, env=self.environment, text=True, capture_output=True)
+        done = subprocess.run(arguments, env=self.environment, text=True, capture_output=True, timeout=120)
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout}{done.stderr}\n{self.logs()}"
         return done.stdout
 
@@ -167,10 +167,8 @@ def _configure(slurm: Slurm, ports: list[int], accounting: bool) -> None:
     folder = slurm.folder
     for name in ("state", "bin"):
         (folder / name).mkdir()
-    host, database = (
-        platform.node().split(".")[0],
-        ACCOUNTING.format(folder=folder, port=ports[3]) if accounting else "",
-    )
+    host = platform.node().split(".")[0]
+    database = ACCOUNTING.format(folder=folder, port=ports[3]) if accounting else ""
     _write(folder / "munge.key", os.urandom(128), 0o400)
     _write(folder / "slurm.conf", SLURM_CONF.format(folder=folder, host=host, ports=ports, accounting=database))
     _write(folder / "gres.conf", GRES_CONF)

@@ -46,7 +46,7 @@ def submission(project: Project) -> bytes:
 @contextmanager
 def in_training(project: Project) -> Iterator[subprocess.Popen[str]]:
     """A run whose first fold has saved its state."""
-    with project.start("--cores", "2", "--rerun-incomplete", "train_fold0") as process:
+    with project.started("--cores", "2", "--rerun-incomplete", "train_fold0") as process:
         started, state = time.time(), project.folder / "state/tiny/fold0/previous.pt"
         while not (state.is_file() and state.stat().st_mtime > started) and time.time() < started + 120:
             time.sleep(0.02)
