@@ -5,9 +5,12 @@ Views are uint8 tensors (3, size, size); the device turns them into floats (``to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -104,9 +107,43 @@ AUGMENTATIONS: dict[str, Callable[..., v2.Transform]] = {
 }
 
 
+class RotatedCrop(v2.Transform):
+    """A rotation and then a random resized crop, by the same draws, of which only what the crop shows is computed."""
+
+    def __init__(self, rotation: config.Rotation, crop: v2.RandomResizedCrop) -> None:
+        super().__init__()
+        self._rotation, self._crop = v2.RandomRotation(rotation.degrees), crop
+        self._resample = Image.Resampling[rotation.interpolation.upper()]
+
+    def forward(self, image_chw: Tensor) -> Tensor:
+        angle = self._rotation.make_params([image_chw])["angle"]
+        box = self._crop.make_params([image_chw])
+        part = rotated_part(image_chw, angle, self._resample, **box)
+        return v2.functional.resize(part, self._crop.size, self._crop.interpolation, antialias=True)
+
+
+def rotated_part(
+    image_chw: Tensor, angle: float, resample: Image.Resampling, top: int, left: int, height: int, width: int
+) -> Tensor:
+    """A part (3, height, width) of an image rotated about its middle, counterclockwise by degrees, by Pillow."""
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    middle_y, middle_x = image_chw.shape[1] / 2, image_chw.shape[2] / 2
+    x, y = left - middle_x, top - middle_y
+    from_rotated = (cos, -sin, cos * x - sin * y + middle_x, sin, cos, sin * x + cos * y + middle_y)
+    image = Image.fromarray(image_chw.permute(1, 2, 0).numpy())
+    part = image.transform((width, height), Image.Transform.AFFINE, from_rotated, resample)
+    return torch.from_numpy(np.array(part)).permute(2, 0, 1)
+
+
 def build_augmentation(steps: Sequence[config.Augmentation], size: int) -> v2.Transform:
     """The random views of training; draws from torch's global generator."""
-    return v2.Compose([AUGMENTATIONS[step.kind](step, size) for step in steps])
+    transforms: list[v2.Transform] = []
+    for before, step in zip([None, *steps], steps, strict=False):
+        if isinstance(before, config.Rotation) and isinstance(step, config.RandomResizedCrop):
+            transforms[-1] = RotatedCrop(before, _random_resized_crop(step, size))
+        else:
+            transforms.append(AUGMENTATIONS[step.kind](step, size))
+    return v2.Compose(transforms)
 
 
 def _squash(image: config.Squash) -> v2.Transform:
