@@ -415,14 +415,19 @@ def growth(recipe: Recipe, how: argparse.Namespace, folder: Path) -> dict[str, d
 
 def epochs_over(count: int, recipe: Recipe, compute: Compute, folder: Path) -> dict[str, float]:
     """The second of two epochs over images of their own bytes, and the process's memory without the images' file."""
-    sizes = {name: np.full(count, 16) for name in ("height", "width")} | {"offset": np.arange(count) * 16 * 16 * 3}
-    names = np.arange(count).astype(str)
-    np.savez(folder / "index.npz", image_id=names, sha256=names, **sizes)
-    np.random.default_rng(0).integers(256, size=count * 16 * 16 * 3, dtype=np.uint8).tofile(folder / "pixels")
+    write_noise(count, folder)
     fold = fold_of(PixelStore(folder / "pixels", folder / "index.npz"), count, count // 4)
     with peak_of_own_memory() as peak:
         last = second_epoch(recipe, fold, compute, folder)
     return {"seconds an epoch": float(last["seconds"]), "memory, MB": max(peak), "pixels, MB": count * 768 / 2**20}
+
+
+def write_noise(count: int, folder: Path) -> None:
+    """Decoded images of random bytes, and their index."""
+    sizes = {name: np.full(count, 16) for name in ("height", "width")} | {"offset": np.arange(count) * 16 * 16 * 3}
+    names = np.arange(count).astype(str)
+    np.savez(folder / "index.npz", image_id=names, sha256=np.char.zfill(names, 64), **sizes)
+    np.random.default_rng(0).integers(256, size=count * 16 * 16 * 3, dtype=np.uint8).tofile(folder / "pixels")
 
 
 @contextmanager
@@ -540,12 +545,15 @@ def options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="of the loader: 4, or none on a CPU, as train_fold has it")
     parser.add_argument("--photos", type=int, default=200, help="how many JPEGs")
     parser.add_argument("--photo", type=int, nargs=2, default=(500, 375), help="their width and height in pixels")
-    parser.add_argument("--growth", type=int, nargs="*", default=(8000, 32000, 128000), help="images of part growth")
+    parser.add_argument(
+        "--growth", type=int, nargs="*", help="images of part growth: 8000 32000 128000, or a quarter on a CPU"
+    )
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: on a GPU")
     parser.add_argument("--parts", nargs="*", default=[], help="how their names begin; default: all")
     parser.add_argument("--out", type=Path, help="a folder")
     how = parser.parse_args()
     defaults = {"batch": (64, 8), "steps": (100, 2), "warmup": (30, 1), "workers": (4, 0), "compile": (True, False)}
+    defaults["growth"] = ((8000, 32000, 128000), (2000, 8000, 32000))
     for name, values in defaults.items():
         if getattr(how, name) is None:
             setattr(how, name, values[how.device.type != "cuda"])

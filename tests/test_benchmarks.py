@@ -10,7 +10,7 @@ import pytest
 from conftest import REPOSITORY, TINY_RECIPE, write_yaml
 
 TINY = ["--device", "cpu", "--batch", "4", "--steps", "1", "--warmup", "1", "--blocks", "2", "--photos", "8"]
-TINY += ["--growth", "64"]
+TINY += ["--growth", "64", "--workers", "1"]
 
 
 @pytest.mark.slow
