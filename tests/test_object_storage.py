@@ -67,6 +67,7 @@ def test_a_report_of_results_in_a_storage(tmp_path, storage):
     assert stored(storage)["results/report.html"].decode() == report
 
 
+@pytest.mark.slow
 def test_what_the_user_has_is_read_where_it_is(tmp_path, storage):
     random = np.random.default_rng(0)
     names = {split: [f"{split}{index}.png" for index in range(8)] for split in ("train", "test")}

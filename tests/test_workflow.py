@@ -180,6 +180,7 @@ def test_test_labels_are_checked_before_training_and_change_only_the_scores(proj
     assert "train_fold" not in re.sub(r"^train_fold\d +\d$", "", done.stdout, flags=re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_sample_sets_the_order_and_a_zip_is_made_where_it_is_wanted(project):
     table = pd.read_csv(project.folder / "results/submission.csv", dtype=str)
     backwards = table[::-1].assign(pred_label="0")
