@@ -119,8 +119,14 @@ def test_evaluation_keeps_every_image_in_order(fold):
         assert torch.equal(torch.cat(batches), torch.stack(expected))
 
 
-@pytest.mark.parametrize(("free_mb", "workers"), [(10_000, 4), (200, 4), (140, 3), (64, 1), (50, 0)])
-def test_as_many_workers_as_shared_memory_has_room_for(monkeypatch, tmp_path, free_mb, workers):
+@pytest.mark.parametrize(
+    ("free_mb", "jobs", "workers"),
+    [(10_000, 1, 4), (200, 1, 4), (140, 1, 3), (64, 1, 1), (50, 1, 0), (800, 4, 4), (400, 4, 2), (64, 2, 0)],
+)
+@pytest.mark.parametrize("used_mb", [0, 80])
+def test_as_many_workers_as_shared_memory_has_room_for(monkeypatch, tmp_path, free_mb, used_mb, jobs, workers):
+    """Whatever a job before it has taken of it: that is not shared once more."""
+    memory = SimpleNamespace(free=(free_mb - used_mb * (jobs > 1)) * 10**6, total=free_mb * 10**6)
     monkeypatch.setattr("kfold_ens.training.loader.SHARED_MEMORY", tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free_mb * 10**6))
-    assert workers_with_room(4, batch_bytes=64 * 3 * 224**2) == workers
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: memory)
+    assert workers_with_room(4, 64 * 3 * 224**2, jobs) == workers

@@ -25,13 +25,15 @@ from kfold_ens.training.ranks import ALONE, Ranks
 @dataclass(frozen=True)
 class Compute:
     """How a process computes: its device, the type of its autocast (None: float32 throughout), its loader workers,
-    whether torch compiles what it trains ("auto": where that pays), and with which other processes it trains."""
+    whether torch compiles what it trains ("auto": where that pays), with which other processes it trains, and how many
+    jobs may share the machine."""
 
     device: torch.device
     dtype: torch.dtype | None
     workers: int
     compile: bool | Literal["auto"] = False
     ranks: Ranks = ALONE
+    jobs: int = 1
 
     @property
     def pin(self) -> bool:
@@ -39,7 +41,7 @@ class Compute:
 
     def workers_for(self, batch_size: int, image: config.Image) -> int:
         """Its loader workers, where there is room for their batches of uint8 views."""
-        return workers_with_room(self.workers, batch_size * 3 * image.size**2)
+        return workers_with_room(self.workers, batch_size * 3 * image.size**2, self.jobs)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
@@ -69,8 +71,9 @@ def leased_computes(run: config.Config, threads: int, count: int) -> Iterator[li
         device = devices[0]
         workers = threads if device.type == "cuda" else 0  # on a CPU the network itself wants the threads
         how = (autocast_dtype(device, run.precision), workers, run.compile)
+        jobs = max(1, torch.cuda.device_count() * run.gpu_slots // count)
         try:
-            yield [Compute(device, *how, Ranks(rank, count)) for rank, device in enumerate(devices)]
+            yield [Compute(device, *how, Ranks(rank, count), jobs) for rank, device in enumerate(devices)]
         except torch.OutOfMemoryError as error:
             raise KfoldError(f"out of memory on {device}; lower the recipe's batch_size.\n  {error}") from None
         except RuntimeError as error:

@@ -152,16 +152,21 @@ class _Batches:
             yield batch[self._ranks.own(len(batch))]
 
 
-def workers_with_room(workers: int, batch_bytes: int) -> int:
-    """As many of these workers as shared memory has room for; containers often have 64 MB of it, and one batch too many
-    ends the job. Training and validation each have so many workers, two batches a worker, and one that is in use.
+def workers_with_room(workers: int, batch_bytes: int, jobs: int = 1) -> int:
+    """As many of these workers as one of so many jobs has room for in shared memory; containers often have 64 MB of it,
+    and one batch too many ends the job. Training and validation each have so many workers, two batches a worker, and
+    one that is in use.
     """
     if not SHARED_MEMORY.is_dir():
         return workers
-    batches_a_loader = shutil.disk_usage(SHARED_MEMORY).free // batch_bytes // 2
+    memory = shutil.disk_usage(SHARED_MEMORY)
+    batches_a_loader = min(memory.free, memory.total // jobs) // batch_bytes // 2
     room = max(0, (batches_a_loader - 1) // 2)
     if room < workers:
-        log.warning("%s has room for %d loader workers, not for %d; make it larger", SHARED_MEMORY, room, workers)
+        many = f" in each of {jobs} jobs that may run at once" if jobs > 1 else ""
+        log.warning(
+            "%s has room for %d loader workers%s, not for %d; make it larger", SHARED_MEMORY, room, many, workers
+        )
     return min(workers, room)
 
 
