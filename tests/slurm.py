@@ -113,7 +113,9 @@ class Slurm:
 
     def answers(self, *arguments: str) -> bool:
         """Whether one of Slurm's commands finds the daemon that it speaks to."""
-        return subprocess.run(arguments, env=self.environment, capture_output=True).returncode == 0
+        with suppress(subprocess.TimeoutExpired):
+            return subprocess.run(arguments, env=self.environment, capture_output=True, timeout=20).returncode == 0
+        return False
 
     def jobs(self) -> list[dict[str, str]]:
         """All jobs so far, as Slurm has them."""

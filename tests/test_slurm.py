@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,8 +35,16 @@ def require(*daemons: str) -> None:
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
 
-def started(project: Project, slurm: Slurm, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
-    return project.started(*PROFILE, *arguments, env=slurm.environment)
+@contextmanager
+def started(project: Project, slurm: Slurm, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Snakemake on this Slurm; at the end neither it nor a job of it is left."""
+    with project.started(*PROFILE, *arguments, env=slurm.environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # it would submit them again
+            slurm.command("scancel", "--me")
+            until(lambda: not slurm.command("squeue", "--noheader"), slurm)
 
 
 def run(project: Project, slurm: Slurm, *arguments: str) -> None:
@@ -129,9 +137,7 @@ def test_a_fold_whose_time_is_over_goes_on_with_more(finished, slurm, tmp_path):
     project.edit("workflow/rules/training.smk", "more_each_attempt(1440)", "more_each_attempt(1)")
     project.edit("tiny.yaml", "epochs: 8", "epochs: 100000")
     project.configure(checkpoint_minutes=60)  # so what is saved was saved because of the signal
-    with started(project, slurm, "train_fold0") as process, ExitStack() as jobs:
-        jobs.callback(process.kill)  # it would submit them again
-        jobs.callback(slurm.command, "scancel", "--me")
+    with started(project, slurm, "train_fold0"):
         until(lambda: "goes on at epoch" in train_log(project), slurm, 300)
         first, second = slurm.jobs_of("train_fold0")[-2:]
     assert first["state"] == "TIMEOUT"
@@ -148,7 +154,7 @@ def test_a_fold_that_is_cancelled_goes_on_in_the_next_run_and_in_the_same(finish
     assert process.returncode == 1, output
     assert "the state is saved" in train_log(project)
     with started(project, slurm, "submission") as process:
-        until(lambda: "goes on at epoch" in train_log(project), slurm)
+        until(lambda: slurm.jobs_of("train_fold0")[-1]["state"] == "RUNNING", slurm)
         slurm.command("scancel", slurm.jobs_of("train_fold0")[-1]["id"])
         output = process.communicate(timeout=MINUTES * 60)[0]
     assert process.returncode == 0, output + slurm.logs()

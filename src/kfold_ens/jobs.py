@@ -61,6 +61,14 @@ def usable_threads(threads: int) -> int:
     return max(1, min(threads, available))
 
 
+def jobs_at_once() -> int:
+    """How many jobs that want a GPU this run has at once on this machine, as workflow/rules/common.smk counts them.
+
+    Of other runs, and of a cluster's other jobs, nothing is known.
+    """
+    return int(os.environ.get("KFOLD_JOBS_AT_ONCE", 1))
+
+
 def snakemake_report(
     snakefile: str, config: dict[str, Any], targets: list[str], path: str, options: Sequence[str] = ()
 ) -> None:

@@ -1,6 +1,7 @@
 """Compiling, for real, on the CPU."""
 
 import logging
+from contextlib import nullcontext
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -77,29 +78,55 @@ def test_where_compiling_fails_the_fold_trains_without_it(stage, monkeypatch, ca
     assert float(training.position.loss) == pytest.approx(float(steps(stage, False).position.loss), rel=1e-6)
 
 
-@pytest.mark.slow
-def test_a_compiled_step_out_of_memory_is_taken_as_the_network_is_and_only_then_in_halves(stage, caplog):
-    training = Training(RECIPE, stage.fold(), None, Compute(CPU, None, 0, True))
+@pytest.fixture
+def memory(stage):
+    """A training whose passes fail on more images than there is memory for, and which passes there were."""
+    training, passes = Training(RECIPE, stage.fold(), None, Compute(CPU, None, 0)), []
     training.network.train()
-    network, passes = training.compilation.eager, []
+    network = training.network
 
-    def memory_for(images):
+    def with_room_for(images, kind):
         def forward(batch):
-            passes.append(len(batch))
-            if len(batch) > images:
-                raise torch.OutOfMemoryError("tried to allocate more than there is")
-            return network(batch)
+            passes.append((kind, len(batch)))
+            if len(batch) <= images:
+                return network(batch)
+            logits = network(batch)
+            logits.register_hook(out_of_memory)
+            return logits
 
         return forward
 
-    training.compilation.forward = memory_for(4)
-    training.compilation.eager = memory_for(8)
+    def set_room(compiled, eager):
+        training.compilation.forward, training.compilation.eager = (
+            with_room_for(compiled, "compiled"),
+            with_room_for(eager, "eager"),
+        )
+
+    return training, passes, set_room
+
+
+def out_of_memory(gradient):
+    raise torch.OutOfMemoryError("tried to allocate more than there is")
+
+
+def test_a_compiled_step_out_of_memory_is_taken_as_the_network_is_and_only_then_in_halves(memory, caplog):
+    training, passes, set_room = memory
+    set_room(compiled=4, eager=8)
     step(training)
-    assert (passes, training.at_a_time) == ([8, 8], 8)
+    assert (passes, training.at_a_time) == ([("compiled", 8), ("eager", 8)], 8)
     assert caplog.text.count("goes on without compiling") == 1
-    training.compilation.forward = training.compilation.eager = memory_for(4)
+    training.compilation.eager = training.compilation.forward
+    passes.clear()
     step(training)
-    assert (passes[2:], training.at_a_time) == ([8, 4, 4], 4)
+    assert passes == [("eager", 8)]
+
+
+def test_where_an_eager_pass_is_out_of_memory_that_is_not_laid_to_compiling(memory, caplog):
+    training, passes, set_room = memory
+    set_room(compiled=8, eager=4)
+    step(training, size=6)
+    assert passes == [("eager", 6), ("eager", 3), ("eager", 3)]
+    assert (training.at_a_time, "without compiling" in caplog.text) == (4, False)
 
 
 STEPS = 10_000
@@ -114,8 +141,8 @@ def clock(monkeypatch):
     return clock
 
 
-def on_a_gpu(compile="auto", network=None, device=GPU, ranks=ALONE):
-    return Compilation(network or nn.Linear(1, 1), Compute(device, None, 0, compile, ranks), fold=0)
+def on_a_gpu(network=None, device=GPU, ranks=ALONE):
+    return Compilation(network or nn.Linear(1, 1), Compute(device, None, 0, "auto", ranks), fold=0)
 
 
 def watch(compilation, clock, seconds):
@@ -134,20 +161,23 @@ def test_auto_compiles_where_the_steps_left_take_as_long_as_pays(clock):
     assert watch(on_a_gpu(), clock, [NEEDED * 1.01] * STEPS) == watched
     assert watch(on_a_gpu(), clock, [NEEDED * 0.99] * STEPS) is None
     assert watch(on_a_gpu(), clock, [60] * compilation.WARMUP + [NEEDED * 0.99] * STEPS) is None
-    assert watch(on_a_gpu(), clock, [0] * compilation.WARMUP + [60, *[NEEDED * 1.01] * STEPS]) == watched
+    assert watch(on_a_gpu(), clock, [0] * compilation.WARMUP + [60, *[NEEDED * 0.99] * STEPS]) is None
+    assert watch(on_a_gpu(), clock, [60] * compilation.WARMUP + [0, *[NEEDED * 1.01] * STEPS]) == watched
 
 
 @pytest.mark.parametrize("where", [{"device": CPU}, {"ranks": Ranks(0, 2)}])
-def test_auto_leaves_a_cpu_and_processes_that_train_together_as_they_are(clock, where, monkeypatch):
-    monkeypatch.setattr(Ranks, "wrap", lambda self, network: network)
+def test_auto_leaves_a_cpu_and_processes_that_train_together_as_they_are(clock, where):
     assert watch(on_a_gpu(**where), clock, [60] * 100) is None
 
 
-@pytest.mark.parametrize("given_up_after", [0, 30])
-def test_what_gave_up_stays_as_it_is(clock, given_up_after):
+@pytest.mark.parametrize("steps_before", [0, 30, compilation.WARMUP + compilation.WATCHED - 1])
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_gave_up_stays_as_it_is(clock, steps_before, inside):
     given_up = on_a_gpu()
-    watch(given_up, clock, [60] * given_up_after)
-    given_up.give_up()
+    watch(given_up, clock, [60] * steps_before)
+    with given_up.step(STEPS - steps_before) if inside else nullcontext():
+        clock.now += 60
+        given_up.give_up()
     assert watch(given_up, clock, [60] * 100) is None
 
 

@@ -3,7 +3,7 @@ import torch
 
 from kfold_ens.config import load_config
 from kfold_ens.errors import KfoldError
-from kfold_ens.training.evaluation import leased_compute, leased_computes
+from kfold_ens.training.evaluation import leased_compute
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +39,3 @@ def test_unless_asked_for_anything_goes_and_the_fastest_convolution_is_looked_fo
 def test_other_errors_stay_what_they_are():
     with pytest.raises(RuntimeError, match="something else"), compute(True):
         raise RuntimeError("something else")
-
-
-@pytest.mark.parametrize(("gpus", "together", "jobs"), [(0, 1, 1), (4, 1, 8), (4, 2, 4)])
-def test_as_many_jobs_may_share_a_machine_as_its_gpus_can_take(monkeypatch, gpus, together, jobs):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    run = load_config({"data": {"source": "digits"}, "device": "cpu"}).model_copy(update={"gpu_slots": 2})
-    with leased_computes(run, torch.get_num_threads(), together) as computes:
-        assert [compute.jobs for compute in computes] == [jobs] * together

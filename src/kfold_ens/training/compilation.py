@@ -23,7 +23,7 @@ PAYS_FROM = 30 * 60  # seconds of steps, of which a tenth won is worth three min
 class Compilation:
     """The network that steps call: compiled from the start, never, or once the steps left promise to pay for it.
 
-    Left to itself ("auto") only one process on a CUDA device compiles: on a CPU it never paid, and where several train
+    Left to itself ("auto") only one process on a CUDA device compiles: on a CPU it did not pay, and where several train
     together a compiled step that memory does not suffice for would end them all.
     """
 
@@ -51,14 +51,12 @@ class Compilation:
     def _decide(self, seconds: float) -> None:
         self._watching = False
         if seconds >= PAYS_FROM:
-            log.info("fold %d: compiles the network, as %.0f minutes of training are left", self._fold, seconds / 60)
+            log.info("fold %d: compiles the network, as %.0f minutes of steps are left", self._fold, seconds / 60)
             self.forward = self._compiled()
 
-    def give_up(self) -> bool:
-        """Compute as the network is, from now on; whether it was compiled until now."""
-        compiled = self.forward is not self.eager
+    def give_up(self) -> None:
+        """Compute as the network is, from now on."""
         self.forward, self._watching = self.eager, False
-        return compiled
 
     def _now(self) -> float:
         torch.cuda.synchronize(self._device)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kfold_ens import config
 from kfold_ens.devices import autocast_dtype, leased_devices
 from kfold_ens.errors import KfoldError
-from kfold_ens.jobs import usable_threads
+from kfold_ens.jobs import jobs_at_once, usable_threads
 from kfold_ens.network.classifier import memory_format
 from kfold_ens.training.augmentation import to_input
 from kfold_ens.training.loader import workers_with_room
@@ -26,7 +26,7 @@ from kfold_ens.training.ranks import ALONE, Ranks
 class Compute:
     """How a process computes: its device, the type of its autocast (None: float32 throughout), its loader workers,
     whether torch compiles what it trains ("auto": where that pays), with which other processes it trains, and how many
-    jobs may share the machine."""
+    jobs share the machine."""
 
     device: torch.device
     dtype: torch.dtype | None
@@ -71,9 +71,8 @@ def leased_computes(run: config.Config, threads: int, count: int) -> Iterator[li
         device = devices[0]
         workers = threads if device.type == "cuda" else 0  # on a CPU the network itself wants the threads
         how = (autocast_dtype(device, run.precision), workers, run.compile)
-        jobs = max(1, torch.cuda.device_count() * run.gpu_slots // count)
         try:
-            yield [Compute(device, *how, Ranks(rank, count), jobs) for rank, device in enumerate(devices)]
+            yield [Compute(device, *how, Ranks(rank, count), jobs_at_once()) for rank, device in enumerate(devices)]
         except torch.OutOfMemoryError as error:
             raise KfoldError(f"out of memory on {device}; lower the recipe's batch_size.\n  {error}") from None
         except RuntimeError as error:

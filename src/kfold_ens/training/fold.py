@@ -161,8 +161,8 @@ class Training:
         """A batch's loss, and how many of it are right; its gradient is left in the parameters.
 
         Where memory does not suffice, the batch goes through the network in halves, quarters, ..., whose gradients add
-        up to that of the whole; only batch normalisation then sees fewer images at a time. A network that cannot be
-        compiled, or whose compiled step wants more memory than there is, computes as it is first.
+        up to that of the whole; only batch normalisation then sees fewer images at a time. Where a network cannot be
+        compiled, or a compiled step is what memory does not suffice for, compiling is given up first.
 
         Raises:
             KfoldError: where it does not suffice for two images.
@@ -173,10 +173,11 @@ class Training:
             except torch.OutOfMemoryError as error:
                 if self.compute.ranks.count > 1:
                     raise  # the other ranks are in the middle of this attempt
-                if self.compilation.give_up():
+                if self._network_for(len(inputs)) is not self.compilation.eager:
                     log.warning("fold %d: out of memory; goes on without compiling", self.fold.number)
                 else:
                     self._halve(len(inputs), error)
+                self.compilation.give_up()
             except TorchDynamoException as error:
                 self.compilation.give_up()
                 log.warning("fold %d: not compiled, which costs speed only: %s", self.fold.number, _summary(error))
@@ -205,13 +206,17 @@ class Training:
         sums = torch.zeros(2, device=inputs.device)
         for some, wanted in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
             weight = len(some) / len(inputs) * share
-            whole = length == self.recipe.batch_size and parts == 1  # the one size that may be compiled
             with self.compute.autocast():
-                logits = (self.compilation.forward if whole else self.compilation.eager)(some).float()
+                logits = self._network_for(length)(some).float()
             loss = self.criterion(logits, wanted, self.position.epoch) * weight
             (loss * ranks.count).backward()  # the mean of all ranks' gradients is what each gets
             sums += torch.stack([loss.detach(), _correct(logits.detach(), wanted) * (share * length / len(inputs))])
         return tuple(ranks.sum(sums))
+
+    def _network_for(self, length: int) -> nn.Module:
+        """For a batch of so many images: compiled is only the one size that most batches have."""
+        whole = length == self.recipe.batch_size == self.at_a_time
+        return self.compilation.forward if whole else self.compilation.eager
 
     def _update(self, loss: Tensor) -> None:
         """One step of the optimizer, or none where loss or gradient is not finite; the device is not waited for."""
