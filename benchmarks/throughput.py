@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -35,7 +35,7 @@ import torch
 from PIL import Image
 from pydantic import TypeAdapter
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
 from kfold_ens.config import Augmentation, Recipe, find_recipe, load_recipe
@@ -49,7 +49,7 @@ from kfold_ens.prediction.predict import on_device
 from kfold_ens.training.augmentation import build_augmentation, by_pillow
 from kfold_ens.training.evaluation import Compute, predict_logits
 from kfold_ens.training.fold import Fold, Training, train_fold
-from kfold_ens.training.loader import Images, TrainingViews, as_tensor
+from kfold_ens.training.loader import Images, TrainingViews, as_tensor, stacked
 from kfold_ens.training.mixing import build_mixing
 from kfold_ens.versions import versions
 
@@ -286,18 +286,19 @@ def peak_memory(device: torch.device) -> Iterator[list[int]]:
 
 
 def loader_alone(recipe: Recipe, paths: list[Path], store: PixelStore, how: argparse.Namespace) -> dict[str, Any]:
-    """One process, one thread: views a second from JPEGs by PIL alone, and from the decoded images."""
+    """One process, one thread: views a second, in batches, from JPEGs by PIL alone, and from the decoded images."""
     size = recipe.image.size
     flip, rotation, crop = v2.RandomHorizontalFlip(), v2.RandomRotation(15), v2.RandomResizedCrop(size)
     lists = {"flip, crop": [flip, crop], "flip, rotation, crop": [flip, rotation, crop]}
     kinds = {"flip": {"kind": "horizontal_flip"}, "rotation": {"kind": "rotation", "degrees": 15}}
     kinds["crop"] = {"kind": "random_resized_crop"}
+    batches = in_batches(paths, recipe.batch_size)
     with one_thread():
         return {
             name: rates(
                 {
-                    "PIL": by_pil(v2.Compose([*steps, v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]), paths),
-                    "ours": by_views([kinds[each] for each in name.split(", ")], size, store),
+                    "PIL": by_pil(v2.Compose([*steps, v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]), batches),
+                    "ours": by_views([kinds[each] for each in name.split(", ")], size, store, recipe.batch_size),
                 },
                 len(paths),
                 once(how),
@@ -306,15 +307,21 @@ def loader_alone(recipe: Recipe, paths: list[Path], store: PixelStore, how: argp
         }
 
 
-def by_pil(augmentation: v2.Transform, paths: list[Path]) -> Arm:
-    return lambda: [augmentation(Image.open(path).convert("RGB")) for path in paths]
+def in_batches(items: Sequence, size: int) -> list[Sequence]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def by_views(steps: list[dict], size: int, store: PixelStore) -> Arm:
+def by_pil(augmentation: v2.Transform, batches: list[list[Path]]) -> Arm:
+    return lambda: [
+        default_collate([augmentation(Image.open(path).convert("RGB")) for path in batch]) for batch in batches
+    ]
+
+
+def by_views(steps: list[dict], size: int, store: PixelStore, batch_size: int) -> Arm:
     augmentation = build_augmentation(TypeAdapter(list[Augmentation]).validate_python(steps), size)
     rows = range(len(store.image_id))
     views = TrainingViews(Images(store, store.image_id, np.zeros(len(rows), int)), augmentation, 0, 0)
-    return lambda: [views[0, row] for row in rows]
+    return lambda: [stacked([views[0, row][0] for row in batch]) for batch in in_batches(rows, batch_size)]
 
 
 def end_to_end(recipe: Recipe, fold: Fold, how: argparse.Namespace, folder: Path) -> dict[str, float]:

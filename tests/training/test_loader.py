@@ -17,6 +17,7 @@ from kfold_ens.training.loader import (
     TrainingViews,
     as_tensor,
     evaluation_batches,
+    stacked,
     training_batches,
     workers_with_room,
 )
@@ -117,6 +118,15 @@ def test_evaluation_keeps_every_image_in_order(fold):
         assert [len(batch) for batch in batches] == [4, 4, 1]
         expected = [view(as_tensor(fold.train.store, row)) for row in fold.train.store.rows(ids)]
         assert torch.equal(torch.cat(batches), torch.stack(expected))
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_batch_holds_its_views_in_their_order_of_elements(last):
+    views = [torch.randint(256, (5, 7, 3), dtype=torch.uint8).permute(2, 0, 1) for _ in range(4)]
+    views = views if last else [view.contiguous() for view in views]
+    batch = stacked(views)
+    assert torch.equal(batch, torch.stack(views))
+    assert batch.is_contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
 from kfold_ens import config
@@ -193,6 +193,19 @@ def _loader_options(workers: int, pin: bool) -> dict[str, Any]:
     return options
 
 
+def stacked(views: Sequence[Tensor]) -> Tensor:
+    """Views (3, height, width) to a batch (B, 3, height, width) whose elements lie in the order of theirs: turning them
+    round takes as long as a crop."""
+    if views[0].stride(0) != 1:
+        return default_collate(views)
+    return default_collate([view.permute(1, 2, 0) for view in views]).permute(0, 3, 1, 2)
+
+
+def _labelled(samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    views, targets = zip(*samples, strict=True)
+    return stacked(views), default_collate(targets)
+
+
 def training_batches(
     views: TrainingViews,
     order: EpochOrder,
@@ -205,7 +218,7 @@ def training_batches(
     """Batches (views (B, 3, size, size) uint8, class indices (B,)) from (epoch, step) to the end of the run; where
     several ranks train together, this one's part of each."""
     sampler = _Batches(order, start, epochs, ranks)
-    return iter(DataLoader(views, batch_sampler=sampler, **_loader_options(workers, pin)))
+    return iter(DataLoader(views, batch_sampler=sampler, collate_fn=_labelled, **_loader_options(workers, pin)))
 
 
 def evaluation_batches(
@@ -220,4 +233,5 @@ def evaluation_batches(
 ) -> DataLoader:
     """Batches of a view (B, 3, size, size) uint8, in the order of the ids; ``again`` keeps the workers."""
     views = EvaluationViews(store, np.asarray(image_ids), view, name)
-    return DataLoader(views, batch_size, persistent_workers=again and workers > 0, **_loader_options(workers, pin))
+    options = _loader_options(workers, pin) | {"persistent_workers": again and workers > 0}
+    return DataLoader(views, batch_size, collate_fn=stacked, **options)
