@@ -41,6 +41,12 @@ TINY_RECIPE = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that run Snakemake many times come first, or one of them would be left to one worker at the end."""
+    longest = {"test_workflow.py": 0, "test_slurm.py": 1, "test_kills.py": 2, "test_gpus_per_fold.py": 3}
+    items.sort(key=lambda item: longest.get(item.path.name, len(longest)))
+
+
 def write_image(path: Path, shade: int = 0, seed: int = 0, size: tuple[int, int] = (12, 10)) -> Path:
     """A small PNG of one shade under a little noise, so that no two seeds give the same bytes; size is (w, h)."""
     noise = np.random.default_rng(seed).integers(0, 16, (size[1], size[0], 3))

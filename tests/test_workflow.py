@@ -330,7 +330,7 @@ def test_every_recipe_goes_from_images_to_a_submission(tmp_path):
         assert done.returncode == 0, done.stdout
         assert "train" not in re.sub(r"(results|logs)/\S+", "", done.stdout)
         assert len(pd.read_csv(tmp_path / "results/submission.csv")) == 80
-    done = project.run("report")
+    done = project.run("report", "--config", f"ablation=[{names[0]}_small.yaml, {names[1]}_small.yaml]")
     assert done.returncode == 0, done.stdout
     assert "results/ablation.csv" in (tmp_path / "results/report.html").read_text(encoding="utf-8")
 
