@@ -42,7 +42,7 @@ TINY_RECIPE = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that run Snakemake many times come first, or one of them would be left to one worker at the end."""
+    """The longest files come first, or one of them would be left to one process at the end."""
     longest = {"test_workflow.py": 0, "test_slurm.py": 1, "test_kills.py": 2, "test_gpus_per_fold.py": 3}
     items.sort(key=lambda item: longest.get(item.path.name, len(longest)))
 
@@ -68,11 +68,6 @@ def write_yaml(path: Path, values: Mapping) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(dict(values)), encoding="utf-8")
     return path
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file comes first, so that the other process has all the rest to do meanwhile."""
-    items.sort(key=lambda item: item.path.name != "test_workflow.py")
 
 
 @pytest.fixture

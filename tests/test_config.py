@@ -60,7 +60,7 @@ def findings(refusal: pytest.ExceptionInfo) -> dict[str, str]:
         ({"fold_count": 5}, "fold_count", "no such key"),
         ({"ensemble": "mean"}, "ensemble", "'average', 'softmax' or 'vote' (got 'mean')"),
         ({"device": "tpu"}, "device", "got 'tpu'"),
-        ({"compile": "never"}, "compile", "'auto', True or False (got 'never')"),
+        ({"compile": "never"}, "compile", "valid boolean, unable to interpret input (got 'never')"),
         ({"recipe": ""}, "recipe", "at least 1 character"),
         ({"recipe": "a\0b"}, "recipe", "NUL can stand in no name"),
         ({"recipe": "\ud800"}, "recipe", "valid string"),
@@ -103,6 +103,12 @@ def test_values_of_a_run_that_contradict_are_refused(changes, finding):
     assert finding in str(refusal.value)
     for one in changes.items():
         load_config(RUN | dict([one]))
+
+
+@pytest.mark.parametrize(("written", "meant"), [("auto", "auto"), ("true", True), ("no", False), (False, False)])
+def test_compile_is_auto_or_as_any_yes_or_no(written, meant):
+    """Snakemake's --config gives text."""
+    assert load_config(RUN | {"compile": written}).compile == meant
 
 
 @pytest.mark.parametrize(

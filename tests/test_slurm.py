@@ -38,13 +38,17 @@ def require(*daemons: str) -> None:
 @contextmanager
 def started(project: Project, slurm: Slurm, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Snakemake on this Slurm; at the end neither it nor a job of it is left."""
+
+    def nothing_left() -> bool:
+        slurm.command("scancel", "--me")
+        return not slurm.command("squeue", "--noheader")
+
     with project.started(*PROFILE, *arguments, env=slurm.environment) as process:
         try:
             yield process
         finally:
             process.kill()  # it would submit them again
-            slurm.command("scancel", "--me")
-            until(lambda: not slurm.command("squeue", "--noheader"), slurm)
+            until(nothing_left, slurm)
 
 
 def run(project: Project, slurm: Slurm, *arguments: str) -> None:
@@ -111,8 +115,8 @@ def test_a_fold_whose_node_is_set_down_goes_on_on_another(finished, slurm, tmp_p
         slurm.set_node("first", "down")
         slurm.set_node("second", "resume")
         output = process.communicate(timeout=MINUTES * 60)[0]
-    for left in project.processes("snakemake"):  # a real cluster's nodes are rid of them by cgroups
-        os.kill(left, signal.SIGKILL)
+        for left in project.processes("snakemake"):  # a real cluster's nodes are rid of them by cgroups
+            os.kill(left, signal.SIGKILL)
     assert process.returncode == 0, output + slurm.logs()
     assert slurm.jobs_of("train_fold0")[-1]["node"] == "second"
     assert "goes on at epoch" in train_log(project)
@@ -160,6 +164,7 @@ def test_a_fold_that_is_cancelled_goes_on_in_the_next_run_and_in_the_same(finish
     assert process.returncode == 0, output + slurm.logs()
     states = [job["state"] for job in slurm.jobs_of("train_fold0")]
     assert states[-3:] == ["CANCELLED", "CANCELLED", "COMPLETED"]
+    assert "goes on at epoch" in train_log(project)
     assert_same_results(finished, project)
 
 

@@ -282,19 +282,19 @@ def test_bad_images_are_listed_before_any_training(project):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "gpus", "jobs"),
+    ("arguments", "gpus"),
     [
-        (["--resources", "gpu=3", "--config", "gpu_slots=2"], 6, 6),
-        (["--config", "gpus_per_fold=2"], 2, 1),
+        (["--resources", "gpu=3", "--config", "gpu_slots=2"], 6),
+        (["--config", "gpus_per_fold=2"], 2),
     ],
 )
-def test_the_cap_on_gpus_is_as_many_jobs_as_can_have_one_and_jobs_are_told(project, arguments, gpus, jobs):
-    asks = "from kfold_ens.jobs import job, jobs_at_once\nprint(jobs_at_once(), 'at once')\n"
+def test_the_cap_on_gpus_is_as_many_jobs_as_can_have_one_and_jobs_are_told(project, arguments, gpus):
+    asks = "from kfold_ens.jobs import job, processes_at_once\nprint(processes_at_once(), 'at once')\n"
     project.edit("workflow/scripts/submission.py", "from kfold_ens.jobs import job\n", asks)
     done = project.run("-R", "write_submission", *arguments, "--", "submission")
     assert done.returncode == 0, done.stdout
     assert re.search(rf'Provided resources:.*gpu=({gpus}\b|Resource\("gpu", {gpus}\))', done.stdout), done.stdout
-    assert f"{jobs} at once" in done.stdout
+    assert f"{gpus} at once" in done.stdout
 
 
 def test_other_resources_do_not_drop_the_cap_on_gpus(project):

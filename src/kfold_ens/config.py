@@ -155,7 +155,7 @@ class Config(Slot):
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     deterministic: bool = False
-    compile: Literal["auto", True, False] = False
+    compile: Literal["auto"] | bool = False
     gpu_slots: Annotated[int, Field(strict=True, ge=1, le=16)] = 1
     gpus_per_fold: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
     checkpoint_minutes: NonNegative = 5

@@ -61,12 +61,13 @@ def usable_threads(threads: int) -> int:
     return max(1, min(threads, available))
 
 
-def jobs_at_once() -> int:
-    """How many jobs that want a GPU this run has at once on this machine, as workflow/rules/common.smk counts them.
+def processes_at_once() -> int:
+    """How many processes of this run compute at once on this machine, at most: as many as Snakemake may give a GPU.
 
-    Of other runs, and of a cluster's other jobs, nothing is known.
+    workflow/rules/common.smk says so to jobs on one machine. Of other runs, and of a cluster's other jobs, nothing is
+    known.
     """
-    return int(os.environ.get("KFOLD_JOBS_AT_ONCE", 1))
+    return int(os.environ.get("KFOLD_PROCESSES_AT_ONCE", 1))
 
 
 def snakemake_report(

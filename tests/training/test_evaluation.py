@@ -39,3 +39,9 @@ def test_unless_asked_for_anything_goes_and_the_fastest_convolution_is_looked_fo
 def test_other_errors_stay_what_they_are():
     with pytest.raises(RuntimeError, match="something else"), compute(True):
         raise RuntimeError("something else")
+
+
+def test_a_process_knows_how_many_may_compute_at_once(monkeypatch):
+    monkeypatch.setenv("KFOLD_PROCESSES_AT_ONCE", "3")
+    with compute(False) as given:
+        assert given.at_once == 3

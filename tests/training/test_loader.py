@@ -120,6 +120,19 @@ def test_evaluation_keeps_every_image_in_order(fold):
         assert torch.equal(torch.cat(batches), torch.stack(expected))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_channels_that_come_last_stay_last(fold, workers):
+    recipe = training_recipe(augmentation=[{"kind": "resize"}])
+    batch = next(
+        training_batches(views_of(fold, recipe), EpochOrder(len(fold.train), 4, 0, 0), (0, 0), 1, workers, False)
+    )
+    evaluation = evaluation_batches(
+        fold.train.store, fold.train.image_id[:4], build_evaluation_view(RECIPE.image), 4, workers, False
+    )
+    for views in (batch[0], next(iter(evaluation))):
+        assert views.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("last", [True, False])
 def test_a_batch_holds_its_views_in_their_order_of_elements(last):
     views = [torch.randint(256, (5, 7, 3), dtype=torch.uint8).permute(2, 0, 1) for _ in range(4)]
@@ -130,13 +143,13 @@ def test_a_batch_holds_its_views_in_their_order_of_elements(last):
 
 
 @pytest.mark.parametrize(
-    ("free_mb", "jobs", "workers"),
+    ("free_mb", "processes", "workers"),
     [(10_000, 1, 4), (200, 1, 4), (140, 1, 3), (64, 1, 1), (50, 1, 0), (800, 4, 4), (400, 4, 2), (64, 2, 0)],
 )
 @pytest.mark.parametrize("used_mb", [0, 80])
-def test_as_many_workers_as_shared_memory_has_room_for(monkeypatch, tmp_path, free_mb, used_mb, jobs, workers):
-    """Whatever a job before it has taken of it: that is not shared once more."""
-    memory = SimpleNamespace(free=(free_mb - used_mb * (jobs > 1)) * 10**6, total=free_mb * 10**6)
+def test_as_many_workers_as_shared_memory_has_room_for(monkeypatch, tmp_path, free_mb, used_mb, processes, workers):
+    """Whatever a process before it has taken of it: that is not shared once more."""
+    memory = SimpleNamespace(free=(free_mb - used_mb * (processes > 1)) * 10**6, total=free_mb * 10**6)
     monkeypatch.setattr("kfold_ens.training.loader.SHARED_MEMORY", tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: memory)
-    assert workers_with_room(4, 64 * 3 * 224**2, jobs) == workers
+    assert workers_with_room(4, 64 * 3 * 224**2, processes) == workers

@@ -202,15 +202,14 @@ def cap_gpus():
     """Snakemake drops the profile's cap when other --resources are given, and would start all folds at once.
 
     On one machine the cap counts GPUs, and jobs that share one are as many more; one fold can always be trained. Jobs
-    there are told how many share the machine.
+    are told, so that they share the machine's memory.
     """
     if RUN.gpu_slots > 1 and not workflow.local_exec:
         refuse("gpu_slots: a cluster gives every job a GPU of its own; write 1 into config.yaml")
     gpus = workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else 1
     cap = max(gpus * RUN.gpu_slots, RUN.gpus_per_fold)
     workflow.register_resource("gpu", cap)
-    if workflow.local_exec:
-        os.environ["KFOLD_JOBS_AT_ONCE"] = str(cap // RUN.gpus_per_fold)
+    os.environ["KFOLD_PROCESSES_AT_ONCE"] = str(cap if workflow.local_exec else 1)
 
 
 def storage_options():

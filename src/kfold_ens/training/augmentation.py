@@ -110,8 +110,8 @@ AUGMENTATIONS: dict[str, Callable[..., v2.Transform]] = {
 class RotatedCrop(v2.Transform):
     """A rotation and then a random resized crop, by the same draws, of which only what the crop shows is computed.
 
-    Bilinear it is the same to the bit. Nearest, Pillow adds up rounded numbers along a row: where a source lies within
-    0.01 of the edge of a pixel, it may be the next one.
+    The same up to rounding: bilinear by a grey level, and seldom; nearest, where a source lies at the edge of a pixel,
+    it may be the one beside it, as Pillow adds up rounded numbers along a row.
     """
 
     def __init__(self, rotation: config.Rotation, crop: v2.RandomResizedCrop) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kfold_ens import config
 from kfold_ens.devices import autocast_dtype, leased_devices
 from kfold_ens.errors import KfoldError
-from kfold_ens.jobs import jobs_at_once, usable_threads
+from kfold_ens.jobs import processes_at_once, usable_threads
 from kfold_ens.network.classifier import memory_format
 from kfold_ens.training.augmentation import to_input
 from kfold_ens.training.loader import workers_with_room
@@ -26,14 +26,14 @@ from kfold_ens.training.ranks import ALONE, Ranks
 class Compute:
     """How a process computes: its device, the type of its autocast (None: float32 throughout), its loader workers,
     whether torch compiles what it trains ("auto": where that pays), with which other processes it trains, and how many
-    jobs share the machine."""
+    of the run may compute on this machine at once."""
 
     device: torch.device
     dtype: torch.dtype | None
     workers: int
     compile: bool | Literal["auto"] = False
     ranks: Ranks = ALONE
-    jobs: int = 1
+    at_once: int = 1
 
     @property
     def pin(self) -> bool:
@@ -41,7 +41,7 @@ class Compute:
 
     def workers_for(self, batch_size: int, image: config.Image) -> int:
         """Its loader workers, where there is room for their batches of uint8 views."""
-        return workers_with_room(self.workers, batch_size * 3 * image.size**2, self.jobs)
+        return workers_with_room(self.workers, batch_size * 3 * image.size**2, self.at_once)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
@@ -72,7 +72,9 @@ def leased_computes(run: config.Config, threads: int, count: int) -> Iterator[li
         workers = threads if device.type == "cuda" else 0  # on a CPU the network itself wants the threads
         how = (autocast_dtype(device, run.precision), workers, run.compile)
         try:
-            yield [Compute(device, *how, Ranks(rank, count), jobs_at_once()) for rank, device in enumerate(devices)]
+            yield [
+                Compute(device, *how, Ranks(rank, count), processes_at_once()) for rank, device in enumerate(devices)
+            ]
         except torch.OutOfMemoryError as error:
             raise KfoldError(f"out of memory on {device}; lower the recipe's batch_size.\n  {error}") from None
         except RuntimeError as error:

@@ -161,8 +161,8 @@ class Training:
         """A batch's loss, and how many of it are right; its gradient is left in the parameters.
 
         Where memory does not suffice, the batch goes through the network in halves, quarters, ..., whose gradients add
-        up to that of the whole; only batch normalisation then sees fewer images at a time. Where a network cannot be
-        compiled, or a compiled step is what memory does not suffice for, compiling is given up first.
+        up to that of the whole; only batch normalisation then sees fewer images at a time. They are not compiled; and
+        where a network cannot be, or memory does not suffice for a compiled step, it first goes on as it is.
 
         Raises:
             KfoldError: where it does not suffice for two images.
@@ -177,7 +177,7 @@ class Training:
                     log.warning("fold %d: out of memory; goes on without compiling", self.fold.number)
                 else:
                     self._halve(len(inputs), error)
-                self.compilation.give_up()
+                self.compilation.give_up()  # also in halves, which are not compiled
             except TorchDynamoException as error:
                 self.compilation.give_up()
                 log.warning("fold %d: not compiled, which costs speed only: %s", self.fold.number, _summary(error))

@@ -152,18 +152,19 @@ class _Batches:
             yield batch[self._ranks.own(len(batch))]
 
 
-def workers_with_room(workers: int, batch_bytes: int, jobs: int = 1) -> int:
-    """As many of these workers as one of so many jobs has room for in shared memory; containers often have 64 MB of it,
-    and one batch too many ends the job. Training and validation each have so many workers, two batches a worker, and
-    one that is in use.
+def workers_with_room(workers: int, batch_bytes: int, processes: int = 1) -> int:
+    """As many of these workers as one of so many processes has room for in shared memory.
+
+    Containers often have 64 MB of it, and one batch too many ends the job. Training and validation each have so many
+    workers, two batches a worker, and one that is in use.
     """
     if not SHARED_MEMORY.is_dir():
         return workers
     memory = shutil.disk_usage(SHARED_MEMORY)
-    batches_a_loader = min(memory.free, memory.total // jobs) // batch_bytes // 2
+    batches_a_loader = min(memory.free, memory.total // processes) // batch_bytes // 2
     room = max(0, (batches_a_loader - 1) // 2)
     if room < workers:
-        many = f" in each of {jobs} jobs that may run at once" if jobs > 1 else ""
+        many = f" in each of {processes} processes that may run at once" if processes > 1 else ""
         log.warning(
             "%s has room for %d loader workers%s, not for %d; make it larger", SHARED_MEMORY, room, many, workers
         )
@@ -194,8 +195,10 @@ def _loader_options(workers: int, pin: bool) -> dict[str, Any]:
 
 
 def stacked(views: Sequence[Tensor]) -> Tensor:
-    """Views (3, height, width) to a batch (B, 3, height, width) whose elements lie in the order of theirs: turning them
-    round takes as long as a crop."""
+    """Views (3, height, width) to a batch (B, 3, height, width).
+
+    Where the first has its channels last in memory, so has the batch: turning each round would take time.
+    """
     if views[0].stride(0) != 1:
         return default_collate(views)
     return default_collate([view.permute(1, 2, 0) for view in views]).permute(0, 3, 1, 2)
