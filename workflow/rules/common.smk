@@ -209,7 +209,7 @@ def cap_gpus():
     gpus = workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else 1
     cap = max(gpus * RUN.gpu_slots, RUN.gpus_per_fold)
     workflow.register_resource("gpu", cap)
-    os.environ["KFOLD_PROCESSES_AT_ONCE"] = str(cap if workflow.local_exec else 1)
+    os.environ.update(KFOLD_PROCESSES_AT_ONCE=str(cap if workflow.local_exec else 1))
 
 
 def storage_options():
