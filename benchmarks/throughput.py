@@ -292,13 +292,13 @@ def loader_alone(recipe: Recipe, paths: list[Path], store: PixelStore, how: argp
     lists = {"flip, crop": [flip, crop], "flip, rotation, crop": [flip, rotation, crop]}
     kinds = {"flip": {"kind": "horizontal_flip"}, "rotation": {"kind": "rotation", "degrees": 15}}
     kinds["crop"] = {"kind": "random_resized_crop"}
-    batches = in_batches(paths, recipe.batch_size)
+    batches, rows = (in_batches(each, recipe.batch_size) for each in (paths, range(len(paths))))
     with one_thread():
         return {
             name: rates(
                 {
                     "PIL": by_pil(v2.Compose([*steps, v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]), batches),
-                    "ours": by_views([kinds[each] for each in name.split(", ")], size, store, recipe.batch_size),
+                    "ours": by_views([kinds[each] for each in name.split(", ")], size, store, rows),
                 },
                 len(paths),
                 once(how),
@@ -317,11 +317,10 @@ def by_pil(augmentation: v2.Transform, batches: list[list[Path]]) -> Arm:
     ]
 
 
-def by_views(steps: list[dict], size: int, store: PixelStore, batch_size: int) -> Arm:
+def by_views(steps: list[dict], size: int, store: PixelStore, batches: list[range]) -> Arm:
     augmentation = build_augmentation(TypeAdapter(list[Augmentation]).validate_python(steps), size)
-    rows = range(len(store.image_id))
-    views = TrainingViews(Images(store, store.image_id, np.zeros(len(rows), int)), augmentation, 0, 0)
-    return lambda: [stacked([views[0, row][0] for row in batch]) for batch in in_batches(rows, batch_size)]
+    views = TrainingViews(Images(store, store.image_id, np.zeros(len(store.image_id), int)), augmentation, 0, 0)
+    return lambda: [stacked([views[0, row][0] for row in batch]) for batch in batches]
 
 
 def end_to_end(recipe: Recipe, fold: Fold, how: argparse.Namespace, folder: Path) -> dict[str, float]:
@@ -559,8 +558,14 @@ def options() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="*", default=[], help="how their names begin; default: all")
     parser.add_argument("--out", type=Path, help="a folder")
     how = parser.parse_args()
-    defaults = {"batch": (64, 8), "steps": (100, 2), "warmup": (30, 1), "workers": (4, 0), "compile": (True, False)}
-    defaults["growth"] = ((8000, 32000, 128000), (2000, 8000, 32000))
+    defaults = {
+        "batch": (64, 8),
+        "steps": (100, 2),
+        "warmup": (30, 1),
+        "workers": (4, 0),
+        "growth": ((8000, 32000, 128000), (2000, 8000, 32000)),
+        "compile": (True, False),
+    }
     for name, values in defaults.items():
         if getattr(how, name) is None:
             setattr(how, name, values[how.device.type != "cuda"])

@@ -43,7 +43,7 @@ def started(project: Project, slurm: Slurm, *arguments: str) -> Iterator[subproc
         slurm.command("scancel", "--me")
         return not slurm.command("squeue", "--noheader")
 
-    with project.started(*PROFILE, *arguments, env=slurm.environment) as process:
+    with project.start(*PROFILE, *arguments, env=slurm.environment) as process:
         try:
             yield process
         finally:

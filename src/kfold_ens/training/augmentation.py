@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -142,7 +143,7 @@ def rotated_part(
 def build_augmentation(steps: Sequence[config.Augmentation], size: int) -> v2.Transform:
     """The random views of training; draws from torch's global generator."""
     transforms: list[v2.Transform] = []
-    for before, step in zip([None, *steps], steps, strict=False):
+    for before, step in pairwise([None, *steps]):
         if isinstance(before, config.Rotation) and isinstance(step, config.RandomResizedCrop):
             transforms[-1] = RotatedCrop(before, _random_resized_crop(step, size))
         else:

@@ -177,10 +177,9 @@ class Training:
                     log.warning("fold %d: out of memory; goes on without compiling", self.fold.number)
                 else:
                     self._halve(len(inputs), error)
-                self.compilation.give_up()  # also in halves, which are not compiled
             except TorchDynamoException as error:
-                self.compilation.give_up()
                 log.warning("fold %d: not compiled, which costs speed only: %s", self.fold.number, _summary(error))
+            self.compilation.give_up()  # also in halves, which are not compiled
             self.optimizer.zero_grad(set_to_none=True)
             if self.compute.device.type == "cuda":
                 torch.cuda.empty_cache()
