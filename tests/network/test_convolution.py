@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from kfold_ens.network.convolution import SinglePixelConv2d, mind_single_pixels
+from kfold_ens.network.convolution import MatrixConv2d, multiply_matrices
 
 
 def pair(kernel=3, stride=1, padding=1, groups=1):
@@ -11,22 +11,24 @@ def pair(kernel=3, stride=1, padding=1, groups=1):
     plain = nn.Conv2d(8, 16, kernel, stride, padding, groups=groups)
     ours = nn.Conv2d(8, 16, kernel, stride, padding, groups=groups)
     ours.load_state_dict(plain.state_dict())
-    mind_single_pixels(ours)
+    multiply_matrices(ours)
     return plain, ours
 
 
 @pytest.mark.parametrize(
     ("side", "kernel", "padding"),
-    [(1, 1, 0), (1, 3, 1), (1, 5, 2), (2, 3, 1), (2, 5, 2), (5, 3, 0), (5, 3, 1), (5, 5, 1)],
+    [(1, 1, 0), (4, 1, 0), (5, 1, 0), (1, 3, 1), (1, 5, 2), (2, 3, 1), (2, 5, 2), (5, 3, 0), (5, 3, 1), (5, 5, 1)],
 )
 @pytest.mark.parametrize(("stride", "groups"), [(1, 1), (1, 4), (2, 1), (2, 4)])
-def test_it_is_torchs_convolution(side, kernel, padding, stride, groups):
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_it_is_torchs_convolution(side, kernel, padding, stride, groups, layout):
     plain, ours = pair(kernel, stride, padding, groups)
-    images = torch.randn(4, 8, side, side)
+    images = torch.randn(4, 8, side, side).to(memory_format=layout)
     outcomes = []
     for convolution in (plain, ours):
         made = convolution(images)
         made.square().sum().backward()
+        assert made.is_contiguous(memory_format=layout)  # or the next layer reorders it
         outcomes.append((made, convolution.weight.grad, convolution.bias.grad))
     assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(*outcomes, strict=True))
 
@@ -34,7 +36,7 @@ def test_it_is_torchs_convolution(side, kernel, padding, stride, groups):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_the_gradient_of_what_meets_padding_is_zero_in_bf16_too(stride):
     for _ in range(8):
-        convolution = SinglePixelConv2d(256, 512, 3, stride, 1, bias=False)
+        convolution = MatrixConv2d(256, 512, 3, stride, 1, bias=False)
         garbage = [torch.full((512 * 256 * 9,), 1e30).bfloat16() for _ in range(3)]
         del garbage  # freed memory, for the gradient to be found in
         with torch.autocast("cpu", torch.bfloat16):
@@ -47,6 +49,6 @@ def test_the_gradient_of_what_meets_padding_is_zero_in_bf16_too(stride):
 def test_a_network_keeps_its_weights_and_names():
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=2, dilation=2), nn.ReLU())
     before = dict(network.state_dict())
-    mind_single_pixels(network)
-    assert [type(module) for module in network] == [SinglePixelConv2d, nn.Conv2d, nn.ReLU]
+    multiply_matrices(network)
+    assert [type(module) for module in network] == [MatrixConv2d, nn.Conv2d, nn.ReLU]
     assert all(tensor.equal(network.state_dict()[name]) for name, tensor in before.items())

@@ -12,7 +12,7 @@ from torchvision import models
 from kfold_ens import config
 from kfold_ens.errors import KfoldError
 from kfold_ens.network.attention import Cbam
-from kfold_ens.network.convolution import mind_single_pixels
+from kfold_ens.network.convolution import multiply_matrices
 from kfold_ens.network.timm_models import create_timm_model
 from kfold_ens.network.weights import load_backbone
 
@@ -72,5 +72,5 @@ def build_backbone(slot: config.Backbone, weights: Path | None = None) -> tuple[
     unknown = sorted(set(slot.frozen) - set(dict(backbone.named_modules())))
     if unknown:
         raise KfoldError(f"backbone.frozen: {slot.name} has no modules {unknown}")
-    mind_single_pixels(backbone)
+    multiply_matrices(backbone)
     return backbone, features

@@ -20,8 +20,6 @@ from kfold_ens.network.backbones import build_backbone
 from kfold_ens.network.heads import build_head
 from kfold_ens.versions import versions
 
-CPU_CHANNELS_LAST = 192  # pixels; benchmarks/README.md has what it gains from there on, and costs below
-
 
 class Classifier(nn.Module):
     """Images (N, 3, size, size) to logits (N, K). Frozen stages keep their weights and their batch statistics.
@@ -96,7 +94,9 @@ def load_model(path: str | Path) -> TrainedModel:
     return TrainedModel(recipe, tuple(json.loads(header["classes"])), header["fingerprint"], weights)
 
 
-def memory_format(device: torch.device, size: int) -> torch.memory_format:
-    """channels_last where convolutions of images of ``size`` pixels are faster so."""
-    small = device.type == "cpu" and size < CPU_CHANNELS_LAST
-    return torch.contiguous_format if small else torch.channels_last
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The layout of images and weights in which a device convolves fastest.
+
+    On Apple's MPS the backward pass of channels_last convolutions is about ten times slower (pytorch#192551).
+    """
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last

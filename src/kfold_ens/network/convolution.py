@@ -1,28 +1,54 @@
-"""What torch's convolution gets wrong for images of a single pixel."""
+"""Convolutions that are products of matrices, computed as such where torch's are slow or wrong."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-class SinglePixelConv2d(nn.Conv2d):
-    """A convolution that, of a single pixel, uses the middle of its kernel only: all else meets padding.
+class MatrixConv2d(nn.Conv2d):
+    """A convolution that multiplies matrices where its kernel meets a single pixel.
 
-    Deep stages of small images are such pixels, and on CPUs torch (2.14.1, oneDNN, bf16, stride 2) leaves whatever was
-    in memory, NaN too, as the gradient of all else.
+    - Images of one pixel, as deep stages of small images are: only the middle of the kernel counts, the rest meets
+      padding. On CPUs torch's convolution (2.14.1, oneDNN) is slow there. In bf16 with stride 2 it also leaves whatever
+      was in memory, NaN too, as the gradient of the rest.
+    - Kernels of 1x1 on channels_last images on a CPU, where matrices are faster.
+
+    benchmarks/README.md has the measurements.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         reach = tuple(side // 2 for side in self.kernel_size)
-        if input.shape[-2:] != (1, 1) or self.padding != reach or self.kernel_size == (1, 1):
+        if self.padding != reach:
             return super()._conv_forward(input, weight, bias)
-        middle = weight[..., reach[0] : reach[0] + 1, reach[1] : reach[1] + 1]
-        return functional.conv2d(input, middle, bias, groups=self.groups)
+        if input.shape[-2:] == (1, 1):
+            middle = weight[..., reach[0], reach[1]] if reach != (0, 0) else weight.flatten(1)
+            return _multiplied(input, middle, bias, self.groups)
+        if self.kernel_size == (1, 1) and self.groups == 1 and _is_matrix(input):
+            seen = input[..., :: self.stride[0], :: self.stride[1]]
+            return _multiplied(seen, weight.flatten(1), bias, groups=1)
+        return super()._conv_forward(input, weight, bias)
 
 
-def mind_single_pixels(network: nn.Module) -> None:
-    """Let every plain convolution of a network be a ``SinglePixelConv2d``; weights and names stay what they are."""
+def _is_matrix(images: Tensor) -> bool:
+    """Whether a CPU reads the pixels (N, C, H, W) one after the other, as rows of C numbers."""
+    return images.device.type == "cpu" and images.is_contiguous(memory_format=torch.channels_last)
+
+
+def _multiplied(images: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+    """Every pixel's channels (N, C, H, W) by a matrix (out, C / groups): (N, out, H, W)."""
+    pixels = images.permute(0, 2, 3, 1)
+    if groups == 1:
+        return functional.linear(pixels, weight, bias).permute(0, 3, 1, 2)
+    of_groups = pixels.reshape(-1, groups, weight.shape[1]).transpose(0, 1)
+    made = torch.bmm(of_groups, weight.view(groups, -1, weight.shape[1]).transpose(1, 2))
+    made = made.transpose(0, 1).reshape(*pixels.shape[:3], len(weight)).permute(0, 3, 1, 2)
+    return made if bias is None else made + bias.to(made.dtype)[:, None, None]
+
+
+def multiply_matrices(network: nn.Module) -> None:
+    """Let every plain convolution of a network be a ``MatrixConv2d``; weights and names stay what they are."""
     for module in network.modules():
         if type(module) is nn.Conv2d and module.padding_mode == "zeros" and set(module.dilation) == {1}:
-            module.__class__ = SinglePixelConv2d
+            module.__class__ = MatrixConv2d

@@ -22,7 +22,7 @@ from kfold_ens.training.loader import evaluation_batches
 def on_device(model: TrainedModel, compute: Compute) -> nn.Module:
     """The model's network, ready to predict, and only to predict."""
     network = fold_batch_norms(model.network())
-    return network.to(compute.device, memory_format=memory_format(compute.device, model.recipe.image.size))
+    return network.to(compute.device, memory_format=memory_format(compute.device))
 
 
 def predict(

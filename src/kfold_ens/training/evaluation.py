@@ -48,7 +48,7 @@ class Compute:
 
     def input(self, views_nchw: Tensor, image: config.Image) -> Tensor:
         """Views (N, 3, size, size) uint8 to the network's float32 input on the device."""
-        return to_input(views_nchw, image, self.device, memory_format(self.device, image.size))
+        return to_input(views_nchw, image, self.device, memory_format(self.device))
 
 
 @contextmanager

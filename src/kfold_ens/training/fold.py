@@ -121,7 +121,7 @@ class Training:
         torch.manual_seed(derive_seed("weights", fold.seed, fold.number))
         self.recipe, self.fold, self.compute = recipe, fold, compute
         self.network = Classifier(recipe, len(fold.classes), weights)
-        self.network.to(compute.device, memory_format=memory_format(compute.device, recipe.image.size))
+        self.network.to(compute.device, memory_format=memory_format(compute.device))
         self.order = training_order(recipe, fold)
         self.compilation = Compilation(compute.ranks.wrap(self.network), compute, fold.number)
         self.optimizer = build_optimizer(recipe.optimizer, self.network)
