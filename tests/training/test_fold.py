@@ -55,10 +55,22 @@ def stage(tmp_path_factory):
     return make_stage(tmp_path_factory.mktemp("stage"), {"dark": 13, "grey": 12, "light": 12})
 
 
-def train(stage, folder, recipe=RECIPE, number=1, seed=0, weights=None, version=1, workers=0, minutes=60, compute=None):
+def train(
+    stage,
+    folder,
+    recipe=RECIPE,
+    number=1,
+    seed=0,
+    weights=None,
+    version=1,
+    workers=0,
+    minutes=60,
+    compute=None,
+    threads=1,
+):
     files = {"history_file": folder / "history.csv", "model_file": folder / "model.safetensors"}
     compute = compute or Compute(torch.device("cpu"), None, workers)
-    torch.set_num_threads(1)  # the fastest for so small a network, and it keeps its pace beside other jobs
+    torch.set_num_threads(threads)  # one is the fastest for so small a network, and keeps its pace beside other jobs
     for file in files.values():
         file.unlink(missing_ok=True)  # as Snakemake does before it starts a job
     with signals_kept():
@@ -99,6 +111,13 @@ def test_interrupted_anywhere_a_fold_ends_as_if_it_never_was(moment, stage, whol
     train_until(moment, stage, tmp_path, workers=moment % 2)
     assert train(stage, tmp_path) == whole
     assert sorted(os.listdir(tmp_path)) == ["history.csv"]
+
+
+def test_a_fold_resumes_with_the_threads_it_began_with(stage, tmp_path):
+    """The number of threads decides in which parts a CPU sums, and so the last bits of the weights."""
+    train_until(3, stage, tmp_path, threads=2)
+    train(stage, tmp_path, threads=1)
+    assert torch.get_num_threads() == 2
 
 
 def test_without_room_on_the_disk_nothing_is_trained(stage, tmp_path, monkeypatch):

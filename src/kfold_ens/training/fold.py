@@ -290,6 +290,7 @@ class Training:
             "position": position,
             "best": {"epoch": self.best.epoch, "score": self.best.score, "weights": self.best.weights},
             "history": self.history,
+            "threads": torch.get_num_threads(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -302,6 +303,8 @@ class Training:
         self.position = Position(**state["position"])
         self.best = Best(**state["best"])
         self.history = list(state["history"])
+        if self.compute.device.type == "cpu":
+            torch.set_num_threads(state["threads"])  # in which parts it sums, and so the last bits, follow from it
 
     def check_finite(self) -> None:
         """Stop where a loss or a gradient was not finite; the weights are those before it.
