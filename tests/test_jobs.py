@@ -1,5 +1,8 @@
 import logging
 import os
+import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -50,3 +53,50 @@ def test_a_job_logs_every_module_to_its_own_file_and_the_terminal(tmp_path, caps
 def test_a_job_uses_no_more_threads_than_it_has_processors():
     processors = len(os.sched_getaffinity(0))
     assert [usable_threads(threads) for threads in (0, 1, 10**6)] == [1, 1, processors]
+
+
+WAITS = """
+import os, sys
+from kfold_ens.jobs import job
+with job(sys.argv[1]):
+    assert "torch" not in sys.modules  # OpenMP reads this once, when torch loads it
+    print(os.environ.get("OMP_WAIT_POLICY"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("of_the_user", "waits"),
+    [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active"), ({"GOMP_SPINCOUNT": "1000"}, "None")],
+)
+def test_idle_threads_of_a_job_sleep_unless_the_user_says_otherwise(of_the_user, waits, tmp_path):
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    }
+    command = [sys.executable, "-c", WAITS, str(tmp_path / "job.log")]
+    done = subprocess.run(command, env=environment | of_the_user, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == waits
+
+
+FREES = """
+import resource, sys
+from kfold_ens.jobs import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+def step():
+    gradients = [b"x" * 2**22 for _ in range(20)]
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_memory_that_a_step_frees_is_there_for_the_next():
+    """Each page that the system gives anew is a fault: thousands for 80 MB."""
+    faults = [
+        int(subprocess.run([sys.executable, "-c", FREES, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("returned", "kept")
+    ]
+    assert faults[1] < 1000 < faults[0]

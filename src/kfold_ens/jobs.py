@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from kfold_ens.errors import KfoldError
 
 log = logging.getLogger("kfold_ens")
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 TERMINATED = 128 + signal.SIGTERM  # 143: what a shell reports of a process ended by SIGTERM
 
 
@@ -31,6 +33,7 @@ class Preempted(Exception):
 def job(log_file: str) -> Iterator[None]:
     """Log to a file and to the terminal; print a KfoldError as a message and exit with 1, a Preempted with 143."""
     _log_to(log_file)
+    wait_passively()
     with logging_redirect_tqdm([log]):
         try:
             yield
@@ -53,6 +56,28 @@ def _log_to(log_file: str) -> None:
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(logging.Formatter("%(message)s"))
     log.handlers = [file, terminal]
+
+
+def wait_passively() -> None:
+    """Let OpenMP's threads sleep while they wait for each other, unless the user says how; call it before torch loads.
+
+    Spinning threads take the time of whatever else runs on the machine, and so of each other: a step of a small network
+    beside one busy process takes seven times as long. benchmarks/README.md, "A busy machine", has the measurements.
+    """
+    if "GOMP_SPINCOUNT" not in os.environ:
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse memory that this process frees, rather than return it to the system.
+
+    A step on a CPU frees and allocates all gradients, and the system clears each page it gives: a third of the step of
+    a large network on small images. Does nothing with other C libraries.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def usable_threads(threads: int) -> int:

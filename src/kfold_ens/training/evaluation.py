@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kfold_ens import config
 from kfold_ens.devices import autocast_dtype, leased_devices
 from kfold_ens.errors import KfoldError
-from kfold_ens.jobs import processes_at_once, usable_threads
+from kfold_ens.jobs import keep_freed_memory, processes_at_once, usable_threads
 from kfold_ens.network.classifier import memory_format
 from kfold_ens.training.augmentation import to_input
 from kfold_ens.training.loader import workers_with_room
@@ -69,6 +69,8 @@ def leased_computes(run: config.Config, threads: int, count: int) -> Iterator[li
     prepare(threads, run.deterministic)
     with leased_devices(run.device, count, run.gpu_slots) as devices:
         device = devices[0]
+        if device.type == "cpu":
+            keep_freed_memory()
         workers = threads if device.type == "cuda" else 0  # on a CPU the network itself wants the threads
         how = (autocast_dtype(device, run.precision), workers, run.compile)
         try:

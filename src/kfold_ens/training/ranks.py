@@ -25,7 +25,7 @@ from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kfold_ens.errors import KfoldError
-from kfold_ens.jobs import Preempted
+from kfold_ens.jobs import Preempted, keep_freed_memory
 from kfold_ens.network.synchronized import synchronize_batch_norms
 
 if TYPE_CHECKING:
@@ -182,6 +182,8 @@ def _follow(
     compute = computes[index + 1]
     if compute.device.type == "cuda":
         torch.cuda.set_device(compute.device)
+    else:
+        keep_freed_memory()
     with _joined(compute, folder):
         try:
             work(compute)
