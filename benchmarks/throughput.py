@@ -7,6 +7,7 @@ numbers to a JSON file. On a shared CPU only the ratios count.
 
 B0: float32 (TF32 convolutions on a GPU), NCHW, AdamW, the loss read at every step: the loop of the reports.
 B1: B0 in bf16 autocast. B2: B1 with channels_last (on a GPU), cudnn.benchmark and a fused optimizer.
+All but B0 compute in what `precision: auto` takes on the device: on a CPU without bf16, B1 is B0.
 B3: B2 compiled: what timm's ``train.py --amp --amp-dtype bfloat16 --channels-last --torchcompile`` does in a step.
 ours: a step as ``train_fold`` takes it, mixing and the checks for what is not finite included.
 """
@@ -42,7 +43,7 @@ from kfold_ens.config import Augmentation, Recipe, find_recipe, load_recipe
 from kfold_ens.data.images import inspect, read_rgb
 from kfold_ens.data.manifest import for_each_image
 from kfold_ens.data.pixels import PixelStore, stored_shape, write_pixels
-from kfold_ens.devices import device_name
+from kfold_ens.devices import autocast_dtype, device_name
 from kfold_ens.files import sha256_of
 from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format
 from kfold_ens.prediction.predict import on_device
@@ -55,7 +56,6 @@ from kfold_ens.versions import versions
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 CLASSES = 100
-BF16 = torch.bfloat16
 
 Arm = Callable[[], Any]
 
@@ -95,11 +95,12 @@ class Loop:
     """The training loop of the reports (B0), and what is added to it."""
 
     def __init__(
-        self, recipe: Recipe, how: argparse.Namespace, bf16=False, tuned=False, compile=False, layout=None
+        self, recipe: Recipe, how: argparse.Namespace, autocast=False, tuned=False, compile=False, layout=None
     ) -> None:
         torch.manual_seed(0)
-        self.tuned, self.bf16, self.device = tuned, bf16, how.device
-        self.layout = layout or (memory_format(how.device, recipe.image.size) if tuned else torch.contiguous_format)
+        self.tuned, self.device = tuned, how.device
+        self.dtype = how.dtype if autocast else None
+        self.layout = layout or (memory_format(how.device) if tuned else torch.contiguous_format)
         network = Classifier(recipe, CLASSES).to(how.device, memory_format=self.layout)
         self.forward = torch.compile(network) if compile else network
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=tuned or None)
@@ -111,7 +112,7 @@ class Loop:
         torch.backends.cudnn.benchmark = self.tuned
         inputs, targets = self.mixing(self.images.to(memory_format=self.layout), self.labels)
         self.optimizer.zero_grad()
-        with torch.autocast(self.device.type, BF16, enabled=self.bf16):
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             loss = nn.functional.cross_entropy(self.forward(inputs).float(), targets)
         loss.backward()
         self.optimizer.step()
@@ -123,7 +124,7 @@ class Ours:
     """Our step, on views that are on the device already."""
 
     def __init__(self, recipe: Recipe, how: argparse.Namespace, fold: Fold, compile: bool = False) -> None:
-        self.training = Training(recipe, fold, None, Compute(how.device, BF16, 0, compile))
+        self.training = Training(recipe, fold, None, Compute(how.device, how.dtype, 0, compile))
         shape = (recipe.batch_size, 3, recipe.image.size, recipe.image.size)
         self.views = torch.randint(256, shape, dtype=torch.uint8, device=how.device)
         self.labels = torch.randint(CLASSES, (recipe.batch_size,), device=how.device)
@@ -167,11 +168,11 @@ def fold_of(store: PixelStore, train: int, validation: int) -> Fold:
 
 
 def limits(how: argparse.Namespace) -> dict[str, float]:
-    """What the device can do: bytes copied (read and written), and a matrix product in bf16."""
+    """What the device can do: bytes copied (read and written), and a matrix product in the type it trains in."""
     big, side = (2**30, 8192) if how.device.type == "cuda" else (2**27, 2048)
     source = torch.rand(big // 4, device=how.device)
     target = torch.empty_like(source)
-    matrix = torch.rand(side, side, device=how.device).to(BF16)
+    matrix = torch.rand(side, side, device=how.device, dtype=how.dtype or torch.float32)
     works = {"copy": lambda: target.copy_(source), "product": lambda: matrix @ matrix}
     fastest = {}
     for name, work in works.items():
@@ -179,19 +180,19 @@ def limits(how: argparse.Namespace) -> dict[str, float]:
         fastest[name] = min(seconds(work, 10, how.device) / 10 for _ in range(5))
     return {
         "copied, GB/s": 2 * source.nbytes / fastest["copy"] / 1e9,
-        "bf16 matrix product, TFLOP/s": 2 * side**3 / fastest["product"] / 1e12,
+        "matrix product, TFLOP/s": 2 * side**3 / fastest["product"] / 1e12,
     }
 
 
 def training_arms(recipe: Recipe, fold: Fold, how: argparse.Namespace) -> dict[str, Callable[[], Arm]]:
     arms = {
         "B0": lambda: Loop(recipe, how),
-        "B1": lambda: Loop(recipe, how, bf16=True),
-        "B2": lambda: Loop(recipe, how, bf16=True, tuned=True),
+        "B1": lambda: Loop(recipe, how, autocast=True),
+        "B2": lambda: Loop(recipe, how, autocast=True, tuned=True),
         "ours": lambda: Ours(recipe, how, fold),
     }
     if how.compile:
-        arms["B3"] = lambda: Loop(recipe, how, bf16=True, tuned=True, compile=True)
+        arms["B3"] = lambda: Loop(recipe, how, autocast=True, tuned=True, compile=True)
         arms["ours, compiled"] = lambda: Ours(recipe, how, fold, compile=True)
     return arms
 
@@ -211,7 +212,7 @@ def model_alone(recipe: Recipe, fold: Fold, how: argparse.Namespace) -> dict[str
 def layouts(recipe: Recipe, how: argparse.Namespace) -> dict[str, list[float]]:
     """A step of B2 in the two orders of a tensor's elements."""
     orders = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
-    arms = {name: Loop(recipe, how, bf16=True, tuned=True, layout=order) for name, order in orders.items()}
+    arms = {name: Loop(recipe, how, autocast=True, tuned=True, layout=order) for name, order in orders.items()}
     return rates(arms, recipe.batch_size, how)
 
 
@@ -325,7 +326,7 @@ def by_views(steps: list[dict], size: int, store: PixelStore, batches: list[rang
 
 def end_to_end(recipe: Recipe, fold: Fold, how: argparse.Namespace, folder: Path) -> dict[str, float]:
     """A whole fold of two epochs by ``train_fold``: loading, mixing, validation, saving; what its history says."""
-    compute = Compute(how.device, BF16, how.workers, how.compile)
+    compute = Compute(how.device, how.dtype, how.workers, how.compile)
     started = time.perf_counter()
     last = second_epoch(recipe, fold, compute, folder)
     wall = time.perf_counter() - started
@@ -387,7 +388,7 @@ def prediction(recipe: Recipe, how: argparse.Namespace) -> dict[str, list[float]
     networks = [Classifier(recipe, CLASSES).eval() for _ in range(5)]
     labels = tuple(str(label) for label in range(CLASSES))
     models = [TrainedModel(recipe, labels, "", network.state_dict()) for network in networks]
-    plain, computes = [each.to(how.device) for each in networks], Compute(how.device, BF16, 0)
+    plain, computes = [each.to(how.device) for each in networks], Compute(how.device, how.dtype, 0)
     ours = [on_device(model, computes) for model in models]
     views = torch.randint(256, (recipe.batch_size, 3, recipe.image.size, recipe.image.size), dtype=torch.uint8)
     views = views.to(how.device)
@@ -412,7 +413,7 @@ def growth(recipe: Recipe, how: argparse.Namespace, folder: Path) -> dict[str, d
     backbone = recipe.backbone.model_copy(update={"name": "resnet18"})
     image = recipe.image.model_copy(update={"size": 16})
     small = recipe.model_copy(update={"backbone": backbone, "image": image, "batch_size": 64})
-    compute = Compute(how.device, BF16, how.workers)
+    compute = Compute(how.device, how.dtype, how.workers)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:  # unlike a Pool, may load
         runs = {count: pool.submit(epochs_over, count, small, compute, folder) for count in how.growth}
@@ -557,7 +558,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: on a GPU")
     parser.add_argument("--parts", nargs="*", default=[], help="how their names begin; default: all")
     parser.add_argument("--out", type=Path, help="a folder")
+    parser.add_argument("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="of all arms but B0")
     how = parser.parse_args()
+    how.dtype = autocast_dtype(how.device, how.precision)
     defaults = {
         "batch": (64, 8),
         "steps": (100, 2),
@@ -581,7 +584,8 @@ def main() -> None:
     card = device_name(how.device)
     results = measure(Recipe.model_validate(recipe), how)
     now = datetime.now().isoformat(timespec="minutes")
-    record = {"command": " ".join(sys.argv), "date": now, "device": card, "versions": versions()}
+    record = {"command": " ".join(sys.argv), "date": now, "device": card, "precision": str(how.dtype or torch.float32)}
+    record |= {"versions": versions()}
     if how.out:
         how.out.mkdir(parents=True, exist_ok=True)
         file = how.out / f"throughput-{how.device.type}-{now.replace(':', '')}.json"
