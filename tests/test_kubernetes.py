@@ -74,7 +74,7 @@ def test_a_fold_asks_for_a_gpu_and_what_its_rule_says(tmp_path, cluster_at):
     assert "not to be seen" not in json.dumps(cluster.jobs) + output
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_pods_make_the_same_submission_and_a_fold_outlives_its_pod(tmp_path, cluster_at):
     plain, project = (committed_project(tmp_path / name, checkpoint_minutes=0) for name in ("plain", "project"))
     done = plain.run("submission", "--cores", "all")  # as many threads as a pod takes

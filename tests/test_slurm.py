@@ -15,7 +15,7 @@ import pytest
 from projects import RECIPE, Project, assert_same_results, new_project
 from slurm import Slurm, start_slurm, until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 
 PROFILE = ["--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"]
 PROFILE += ["--max-threads", "1"]  # as on one machine; two jobs at once have two cores here

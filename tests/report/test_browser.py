@@ -17,7 +17,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.browser
 
 CLASSES = ["<img src=x onerror=alert(1)>", "\"quoted\" & 'single'", "x" * 200, "plain"]
 SCREENS = {"wide": (1280, 900), "narrow": (390, 844)}
