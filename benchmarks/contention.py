@@ -23,8 +23,8 @@ from pathlib import Path
 WAITING = {
     "as torch has it": {},
     "OMP_WAIT_POLICY=passive": {"OMP_WAIT_POLICY": "passive"},
-    "GOMP_SPINCOUNT=10000": {"GOMP_SPINCOUNT": "10000"},
-    "one thread": {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"},
+    "GOMP_SPINCOUNT=1000, as jobs have it": {"GOMP_SPINCOUNT": "1000"},
+    "one thread": {"OMP_NUM_THREADS": "1"},
 }
 BESIDE = {"alone": (1, 0), "one busy process": (1, 1), "two busy processes": (1, 2), "another of its kind": (2, 0)}
 WORKS = {

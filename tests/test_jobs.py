@@ -60,15 +60,15 @@ import os, sys
 from kfold_ens.jobs import job
 with job(sys.argv[1]):
     assert "torch" not in sys.modules  # OpenMP reads this once, when torch loads it
-    print(os.environ.get("OMP_WAIT_POLICY"))
+    print(os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT"))
 """
 
 
 @pytest.mark.parametrize(
     ("of_the_user", "waits"),
-    [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active"), ({"GOMP_SPINCOUNT": "1000"}, "None")],
+    [({}, "None 1000"), ({"OMP_WAIT_POLICY": "active"}, "active None"), ({"GOMP_SPINCOUNT": "9"}, "None 9")],
 )
-def test_idle_threads_of_a_job_sleep_unless_the_user_says_otherwise(of_the_user, waits, tmp_path):
+def test_waiting_threads_of_a_job_soon_sleep_unless_the_user_says_otherwise(of_the_user, waits, tmp_path):
     environment = {
         name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     }

@@ -20,7 +20,19 @@ MAY_IMPORT = {
     "ensemble": SINGLE_FILES,
     "report": SINGLE_FILES | {"data"},
 }
-WITHOUT_TORCH = ["config", "files", "exchange", "errors", "naming", "randomness", "jobs", "data", "ensemble", "report"]
+WITHOUT_TORCH = [
+    "config",
+    "files",
+    "exchange",
+    "errors",
+    "naming",
+    "randomness",
+    "jobs",
+    "machine",
+    "data",
+    "ensemble",
+    "report",
+]
 
 
 def rooms_imported(folder: str) -> set[str]:

@@ -33,7 +33,7 @@ class Preempted(Exception):
 def job(log_file: str) -> Iterator[None]:
     """Log to a file and to the terminal; print a KfoldError as a message and exit with 1, a Preempted with 143."""
     _log_to(log_file)
-    wait_passively()
+    wait_briefly()
     with logging_redirect_tqdm([log]):
         try:
             yield
@@ -58,14 +58,15 @@ def _log_to(log_file: str) -> None:
     log.handlers = [file, terminal]
 
 
-def wait_passively() -> None:
-    """Let OpenMP's threads sleep while they wait for each other, unless the user says how; call it before torch loads.
+def wait_briefly() -> None:
+    """Let OpenMP's threads sleep after a short wait for each other, unless the user says how; call it before torch loads.
 
-    Spinning threads take the time of whatever else runs on the machine, and so of each other: a step of a small network
-    beside one busy process takes seven times as long. benchmarks/README.md, "A busy machine", has the measurements.
+    By default they spin for milliseconds, and so take the time of whatever else runs on the machine, each other's too:
+    beside one busy process a step on two threads then takes over three times as long. Threads that sleep at once
+    (OMP_WAIT_POLICY=passive) cost a third of the speed alone. benchmarks/README.md, "A busy machine", has the table.
     """
-    if "GOMP_SPINCOUNT" not in os.environ:
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def keep_freed_memory() -> None:

@@ -3,7 +3,10 @@ import re
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
+
+from snakemake.logging import logger
 
 
 def refuse(message):
@@ -18,6 +21,7 @@ try:
     from kfold_ens.config import METHODS, find_recipe, load_config, load_recipe
     from kfold_ens.errors import ConfigError
     from kfold_ens.files import canonical, fingerprint, read_json
+    from kfold_ens.machine import THREADS_PER_GPU, estimated_memory, measured_memory, plan_folds, this_machine
 except ModuleNotFoundError as error:
     refuse(f"{error}. Install the project first: pip install -e {workflow.basedir}")
 
@@ -198,18 +202,34 @@ def pages_of(recipe):
     return [f"results/{recipe}/report/{page}.html" for page in pages]
 
 
-def cap_gpus():
-    """Snakemake drops the profile's cap when other --resources are given, and would start all folds at once.
+def plan_this_machine():
+    """How many folds train at once on this machine, and the threads of each; --resources gpu=N comes first."""
+    estimated = max(estimated_memory(recipe) for recipe in RECIPES.values())
+    measured = max(measured_memory(Path("results", recipe)) for recipe in RECIPES)
+    machine = this_machine(RUN.device, workflow.resource_settings.cores or 1)
+    return plan_folds(machine, RUN.num_folds, max(estimated, measured), RUN.gpus_per_fold, RUN.gpu_slots, GIVEN_GPUS)
 
-    On one machine the cap counts GPUs, and jobs that share one are as many more; one fold can always be trained. Jobs
-    are told, so that they share the machine's memory.
-    """
+
+def cap_gpus():
+    """Limit the folds that train at once, which Snakemake itself does not, and tell jobs how many share the memory."""
     if RUN.gpu_slots > 1 and not workflow.local_exec:
         refuse("gpu_slots: a cluster gives every job a GPU of its own; write 1 into config.yaml")
-    gpus = workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else 1
-    cap = max(gpus * RUN.gpu_slots, RUN.gpus_per_fold)
-    workflow.register_resource("gpu", cap)
-    os.environ.update(KFOLD_PROCESSES_AT_ONCE=str(cap if workflow.local_exec else 1))
+    gpu = PLAN.gpu if PLAN else max(GIVEN_GPUS or 1, RUN.gpus_per_fold)
+    workflow.register_resource("gpu", gpu)
+    os.environ.update(KFOLD_PROCESSES_AT_ONCE=str(gpu if PLAN else 1))
+
+
+def threads_to_train(wildcards):
+    """A fold's threads. Snakemake asks only if it trains one: then say what is planned."""
+    say_plan()
+    return THREADS
+
+
+@cache
+def say_plan():
+    """Print it once; a dry run does not know whether --resources gpu=N means a cluster's GPUs."""
+    if PLAN and not (workflow.dryrun and GIVEN_GPUS):
+        logger.info(PLAN.sentence)
 
 
 def storage_options():
@@ -260,6 +280,11 @@ FINISHED = {recipe: [fold for fold in FOLDS if is_finished(recipe, fold)] for re
 REPORTED = reported()
 MAKES_REPORT = any(each.split("=")[0] == "--report" for each in sys.argv)  # then `submission` means all of it
 config.update(RUN.model_dump(mode="json"))  # captions read it, defaults included
+
+GIVEN_GPUS = workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else None
+# Only the main process plans. A cluster's jobs read this file too, on other machines.
+PLAN = plan_this_machine() if workflow.is_main_process and workflow.local_exec else None
+THREADS = PLAN.threads if PLAN else THREADS_PER_GPU * RUN.gpus_per_fold
 
 if workflow.is_main_process:
     cap_gpus()

@@ -38,7 +38,7 @@ for recipe, slots in RECIPES.items():
                 f"logs/{recipe}/fold{fold}/train.benchmark.tsv"
             conda:
                 "../../environment.yml"
-            threads: 4 * RUN.gpus_per_fold
+            threads: threads_to_train
             resources:
                 gpu=RUN.gpus_per_fold,
                 mem_mb=more_each_attempt(16000 * RUN.gpus_per_fold),
@@ -69,7 +69,7 @@ for recipe, slots in RECIPES.items():
                 f"logs/{recipe}/fold{fold}/predict.log",
             conda:
                 "../../environment.yml"
-            threads: 4
+            threads: max(1, THREADS // RUN.gpus_per_fold)
             resources:
                 gpu=1,
                 mem_mb=more_each_attempt(8000),

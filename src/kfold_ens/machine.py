@@ -1,0 +1,275 @@
+"""What one machine has to train folds on, and how many folds it trains at once.
+
+Snakemake reads this module each time it reads the Snakefile, so it never imports torch.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kfold_ens.config import TrainingRecipe
+from kfold_ens.jobs import usable_threads
+
+THREADS_PER_GPU = 4  # to load its images
+
+# A fold on n threads trains n ** EXPONENT times as fast as on one. benchmarks/README.md, "Folds side by side on a CPU",
+# has the measurement.
+EXPONENT = 0.55
+
+
+# --- GPUs ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """How many GPUs this machine has for jobs, what to call them, and what the user should know of the count."""
+
+    count: int
+    name: str
+    warning: str = ""
+
+
+def count_gpus(preference: str, visible: str | None) -> Gpus:
+    """Count the GPUs that jobs may use: NVIDIA's by NVML, and Apple's.
+
+    ``preference`` is the configuration's ``device``, ``visible`` is CUDA_VISIBLE_DEVICES, None if unset. Where the GPUs
+    cannot be counted there is a warning, and one GPU is assumed.
+    """
+    gpus = _count_nvidia(visible) if preference in ("auto", "cuda") else Gpus(0, "no GPU")
+    if not gpus.count and preference in ("auto", "mps") and (sys.platform, platform.machine()) == ("darwin", "arm64"):
+        return Gpus(1, "Apple's GPU")
+    return gpus if preference != "cpu" else Gpus(0, "device: cpu")
+
+
+def _count_nvidia(visible: str | None) -> Gpus:
+    import pynvml  # here, as reading the Snakefile should not wait for it in every job
+
+    try:
+        pynvml.nvmlInit()
+        try:
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+            used = _visible([pynvml.nvmlDeviceGetUUID(handle) for handle in handles], visible)
+            if used is None or any(_in_mig_mode(pynvml, handles[index]) for index in used):
+                return _assumed("GPUs in MIG mode are not counted")
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError_LibraryNotFound:  # no driver: a machine without a GPU
+        return Gpus(0, "no GPU")
+    except pynvml.NVMLError as error:
+        return _assumed(f"the driver cannot count the GPUs (NVML: {error})")
+    return Gpus(len(used), _counted(len(used), "GPU") if used else "no GPU")
+
+
+def _assumed(why: str) -> Gpus:
+    return Gpus(1, "1 GPU", f"{why}; 1 is assumed. If there are more: --resources gpu=N")
+
+
+def _visible(uuids: Sequence[str], visible: str | None) -> list[int] | None:
+    """The indices of the GPUs that CUDA_VISIBLE_DEVICES lets jobs use; None if it names parts of a GPU (MIG).
+
+    Entries are indices, UUIDs, or the beginning of one UUID only. The list ends at its first invalid entry. If it names
+    a GPU twice, jobs can use none, as in torch.cuda.
+    https://docs.nvidia.com/cuda/cuda-c-programming-guide/index.html#cuda-environment-variables
+    """
+    if visible is None:
+        return list(range(len(uuids)))
+    used: list[int] = []
+    for entry in map(str.strip, visible.split(",")):
+        if entry.startswith("MIG-"):
+            return None
+        found = _named(entry, uuids)
+        if len(found) != 1:
+            break
+        used += found
+    return used if len(set(used)) == len(used) else []
+
+
+def _named(entry: str, uuids: Sequence[str]) -> list[int]:
+    """The indices of the GPUs that an entry could mean."""
+    if entry.startswith("GPU-"):
+        return [index for index, uuid in enumerate(uuids) if uuid.startswith(entry)]
+    return [int(entry)] if entry.isdecimal() and int(entry) < len(uuids) else []
+
+
+def _in_mig_mode(pynvml: Any, handle: Any) -> bool:
+    try:
+        return bool(pynvml.nvmlDeviceGetMigMode(handle)[0])
+    except pynvml.NVMLError_NotSupported:  # by most GPUs
+        return False
+
+
+# --- memory ----------------------------------------------------------------------------------------------
+
+GB = 10**9
+SPARE_MEMORY = 1 * GB  # for the system, and for Snakemake
+PROCESS_MEMORY = 0.85 * GB  # Python, torch and its libraries
+
+# Millions of parameters, and of activations per image of 224 x 224 pixels, by torchvision's name. From timm's tables:
+# https://github.com/huggingface/pytorch-image-models/tree/main/results
+BACKBONES = {
+    "resnet18": (11.7, 2.5),
+    "resnet34": (21.8, 3.7),
+    "resnet50": (25.6, 11.1),
+    "resnet101": (44.5, 16.2),
+    "resnet152": (60.2, 22.6),
+    "resnext50_32x4d": (25.0, 14.4),
+    "resnext101_32x8d": (88.8, 31.2),
+    "resnext101_64x4d": (83.5, 31.2),
+    "wide_resnet50_2": (68.9, 14.4),
+    "wide_resnet101_2": (126.9, 21.2),
+}
+LARGEST = tuple(map(max, zip(*BACKBONES.values(), strict=True)))  # assumed of timm's, whose sizes are not known here
+
+
+def estimated_memory(recipe: TrainingRecipe) -> float:
+    """Bytes that a process takes to train a fold of a recipe on a CPU, rather too many than too few."""
+    parameters, activations = BACKBONES.get(recipe.backbone.name, LARGEST)
+    size = max([recipe.image.size, *(getattr(step, "size", None) or 0 for step in recipe.augmentation)])
+    copies = 8  # weights, gradients, two of AdamW, the best weights, the state that is being written, and two to spare
+    per_image = activations * 1e6 * (size / 224) ** 2 * 4 * 2.5  # 2.5: gradients, and what convolutions work in
+    return PROCESS_MEMORY + parameters * 1e6 * 4 * copies + recipe.batch_size * per_image
+
+
+def measured_memory(folder: Path) -> float:
+    """Bytes that a process took to train a fold on a CPU, at most, and a tenth more; 0 if none did.
+
+    ``folder`` is a recipe's folder of results.
+    """
+    peaks = [0.0]
+    for history in folder.glob("fold*/history.csv"):
+        with suppress(OSError, ValueError, KeyError, TypeError), open(history, encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            peaks += [float(row["peak_memory_mb"]) for row in rows if row["device"].startswith("CPU")]
+    return 1.1 * max(peaks) * 2**20
+
+
+def available_memory() -> float:
+    """Bytes that all folds may take together: the machine's, or this process's control group's, less some to spare."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([machine, *_group_limits()]) - SPARE_MEMORY
+
+
+def _group_limits(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """Bytes that the control groups of this process allow it, of version 2 or 1.
+
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
+    """
+    with suppress(OSError):
+        for line in groups.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers in ("", "memory"):
+                yield from _limits_above(mounted / controllers, path.strip("/"))
+
+
+def _limits_above(root: Path, path: str) -> Iterator[int]:
+    """The limits of a group and of those that it is in; a container may see only the last of them, at the root."""
+    for folder in [root / path, *(root / path).parents]:
+        if not folder.is_relative_to(root):
+            return
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with suppress(OSError, ValueError):  # there is none, or it is "max"
+                yield int((folder / name).read_text())
+
+
+# --- the plan --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is for folds: ``cores`` is Snakemake's --cores, ``processors`` those that this process may use, and
+    ``memory`` is in bytes."""
+
+    gpus: Gpus
+    cores: int
+    processors: int
+    memory: float
+
+
+def this_machine(preference: str, cores: int) -> Machine:
+    """The machine that this process runs on, by the configuration's ``device`` and Snakemake's --cores."""
+    gpus = count_gpus(preference, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return Machine(gpus, cores, usable_threads(cores), available_memory())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many folds train at once, and the threads of each.
+
+    ``gpu`` is how much there is of Snakemake's resource ``gpu``; by it Snakemake limits folds without GPUs too.
+    ``sentence`` says the plan to the user.
+    """
+
+    gpu: int
+    at_once: int
+    threads: int
+    sentence: str
+
+
+def plan_folds(
+    machine: Machine,
+    folds: int,
+    fold_memory: float,
+    gpus_per_fold: int = 1,
+    gpu_slots: int = 1,
+    given: int | None = None,
+) -> Plan:
+    """Share a machine out among folds.
+
+    ``fold_memory`` is what one process of a fold takes on a CPU, in bytes. ``given`` is --resources gpu=N, which comes
+    before what was counted; None if there is none. What is finished already plays no part, so that a fold trained
+    again gets the same threads.
+    """
+    if given is None and not machine.gpus.count:
+        return _plan_processors(machine, folds, fold_memory, gpus_per_fold)
+    gpu = max((machine.gpus.count if given is None else given) * gpu_slots, gpus_per_fold)
+    at_once = max(1, min(gpu // gpus_per_fold, machine.cores))
+    if machine.gpus.count:
+        threads = min(THREADS_PER_GPU * gpus_per_fold, machine.cores // at_once)
+    else:
+        threads = min(machine.cores, machine.processors) // at_once
+    name = machine.gpus.name if given is None else f"--resources gpu={given}"
+    if at_once < gpu // gpus_per_fold:
+        name += f", --cores {machine.cores}"
+    sentence = _sentence(f"{name}: up to", at_once, max(1, threads))
+    warning = machine.gpus.warning if given is None else ""
+    return Plan(gpu, at_once, max(1, threads), f"{sentence} ({warning})" if warning else sentence)
+
+
+def _plan_processors(machine: Machine, folds: int, fold_memory: float, gpus_per_fold: int) -> Plan:
+    """Without GPUs a fold takes ``gpus_per_fold`` processes, too; they share its threads."""
+    cores = min(machine.cores, machine.processors)
+    most = min(folds, cores // gpus_per_fold)
+    room = int(machine.memory // (fold_memory * gpus_per_fold))
+    at_once, without_limit = (_fastest(folds, cores, max(1, places)) for places in (min(most, room), most))
+    name = machine.gpus.name
+    if at_once < without_limit:
+        name += f", {machine.memory / GB:.1f} GB of memory, {fold_memory * gpus_per_fold / GB:.1f} GB per fold"
+    threads = max(1, cores // at_once)
+    return Plan(at_once * gpus_per_fold, at_once, threads, _sentence(f"{name}:", at_once, threads))
+
+
+def _fastest(folds: int, cores: int, most: int) -> int:
+    """How many folds at once finish them all first; fewer if it makes no difference."""
+
+    def time(at_once: int) -> float:
+        return math.ceil(folds / at_once) / (cores // at_once) ** EXPONENT
+
+    return min(range(1, most + 1), key=time)
+
+
+def _sentence(start: str, at_once: int, threads: int) -> str:
+    each = " each" if at_once > 1 else ""
+    return f"{start} {_counted(at_once, 'fold')} at once, {_counted(threads, 'thread')}{each}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
