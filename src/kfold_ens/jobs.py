@@ -59,11 +59,11 @@ def _log_to(log_file: str) -> None:
 
 
 def wait_briefly() -> None:
-    """Let OpenMP's threads sleep after a short wait for each other, unless the user says how; call it before torch loads.
+    """Let OpenMP's threads sleep after a short wait for each other, unless the user says how.
 
-    By default they spin for milliseconds, and so take the time of whatever else runs on the machine, each other's too:
-    beside one busy process a step on two threads then takes over three times as long. Threads that sleep at once
-    (OMP_WAIT_POLICY=passive) cost a third of the speed alone. benchmarks/README.md, "A busy machine", has the table.
+    Call it before torch loads. By default they spin for milliseconds, and so take the time of whatever else runs on the
+    machine, each other's too: beside one busy process a step on two threads then takes three times as long. Threads
+    that sleep at once (OMP_WAIT_POLICY=passive) cost a third of the speed alone. benchmarks/README.md has the table.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
