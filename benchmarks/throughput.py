@@ -6,10 +6,11 @@ Within a part all arms take turns, on the same images and from the same weights.
 numbers to a JSON file. On a shared CPU only the ratios count.
 
 B0: float32 (TF32 convolutions on a GPU), NCHW, AdamW, the loss read at every step: the loop of the reports.
-B1: B0 in bf16 autocast. B2: B1 with channels_last (on a GPU), cudnn.benchmark and a fused optimizer.
-All but B0 compute in what `precision: auto` takes on the device: on a CPU without bf16, B1 is B0.
+B1: B0 in bf16 autocast. B2: B1 with channels_last, cudnn.benchmark and a fused optimizer.
 B3: B2 compiled: what timm's ``train.py --amp --amp-dtype bfloat16 --channels-last --torchcompile`` does in a step.
 ours: a step as ``train_fold`` takes it, mixing and the checks for what is not finite included.
+All arms keep freed memory, and wait, as jobs do (kfold_ens.jobs). All but B0 compute in what `precision: auto` takes on
+the device: on a CPU without bf16, B1 is B0.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from kfold_ens.jobs import keep_freed_memory, wait_briefly
+
+wait_briefly()  # before torch loads
+
 import torch
 from PIL import Image
 from pydantic import TypeAdapter
@@ -577,6 +583,8 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     how = options()
+    if how.device.type == "cpu":
+        keep_freed_memory()
     recipe = load_recipe(find_recipe(how.recipe, RECIPES)).model_dump(mode="json")
     recipe["backbone"]["weights"], recipe["batch_size"] = "none", how.batch
     recipe["schedule"] = {"kind": "constant"}  # there are more steps here than a run's

@@ -99,4 +99,4 @@ def test_memory_that_a_step_frees_is_there_for_the_next():
         int(subprocess.run([sys.executable, "-c", FREES, how], capture_output=True, text=True, check=True).stdout)
         for how in ("returned", "kept")
     ]
-    assert faults[1] < 1000 < faults[0]
+    assert faults[1] * 10 < faults[0]

@@ -18,8 +18,17 @@ from projects import RECIPE, Project, new_project
 
 from kfold_ens import machine
 from kfold_ens.config import Recipe, TorchvisionBackbone, load_recipe
-from kfold_ens.jobs import usable_threads
-from kfold_ens.machine import GB, Gpus, Machine, Plan, count_gpus, estimated_memory, measured_memory, plan_folds
+from kfold_ens.machine import (
+    GB,
+    Gpus,
+    Machine,
+    Plan,
+    count_gpus,
+    estimated_memory,
+    fold_memory,
+    measured_memory,
+    plan_folds,
+)
 
 # --- GPUs ------------------------------------------------------------------------------------------------
 
@@ -27,6 +36,7 @@ UUIDS = ["GPU-1a11", "GPU-1b22", "GPU-2c33", "GPU-3d44"]
 PYNVML = """
 class NVMLError(Exception): pass
 class NVMLError_LibraryNotFound(NVMLError): pass
+class NVMLError_DriverNotLoaded(NVMLError): pass
 class NVMLError_NotSupported(NVMLError): pass
 class NVMLError_Unknown(NVMLError): pass
 
@@ -90,9 +100,23 @@ def test_gpus_are_counted_as_cuda_visible_devices_allows(driver, visible, count)
     assert gpus.name == {0: "no GPU", 1: "1 GPU"}.get(count, f"{count} GPUs")
 
 
-def test_a_machine_without_a_driver_has_no_gpu_and_no_warning(driver):
-    driver(fails="NVMLError_LibraryNotFound")
+@pytest.mark.parametrize("fails", ["NVMLError_LibraryNotFound", "NVMLError_DriverNotLoaded"])
+def test_a_machine_without_a_driver_has_no_gpu_and_no_warning(driver, fails):
+    driver(fails=fails)
     assert count_gpus("auto", None) == Gpus(0, "no GPU")
+
+
+def test_gpus_that_are_not_nvidias_are_one_until_the_user_says_how_many(driver, monkeypatch, tmp_path):
+    driver(fails="NVMLError_LibraryNotFound")
+    monkeypatch.setattr(machine, "OTHER_GPUS", tmp_path)
+    gpus = count_gpus("auto", None)
+    assert (gpus.count, "not NVIDIA's; 1 is assumed" in gpus.warning) == (1, True)
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles"])
+def test_a_broken_driver_whose_gpus_are_hidden_leaves_none(driver, visible):
+    driver(fails="NVMLError_Unknown")
+    assert count_gpus("auto", visible) == Gpus(0, "no GPU")
 
 
 def test_a_broken_driver_leaves_one_gpu_and_says_so(driver):
@@ -146,8 +170,15 @@ def test_apple_silicon_has_one_gpu(driver, monkeypatch, preference, count):
 NONE, FOUR = Gpus(0, "no GPU"), Gpus(4, "4 GPUs")
 
 
-def planned(cores: int, gpus: Gpus = NONE, memory: float = 1000 * GB, folds: int = 5, **options: int | None) -> Plan:
-    return plan_folds(Machine(gpus, cores, cores, memory), folds, 3.5 * GB, **options)
+def planned(
+    cores: int,
+    gpus: Gpus = NONE,
+    memory: float = 1000 * GB,
+    folds: int = 5,
+    fold_memory: float = 3.5 * GB,
+    **options: int | None,
+) -> Plan:
+    return plan_folds(Machine(gpus, cores, cores, memory), folds, fold_memory, **options)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +239,7 @@ def test_resources_on_the_command_line_decide():
     assert planned(8, FOUR, given=2).at_once == 2
     plan = planned(32, given=4)
     assert (plan.at_once, plan.threads) == (4, 8)
-    assert planned(4, given=3, gpu_slots=2).gpu == 6
+    assert planned(4, FOUR, given=3, gpu_slots=2).gpu == 6
 
 
 def test_without_a_gpu_each_process_of_a_fold_has_a_thread():
@@ -254,11 +285,20 @@ def test_larger_networks_batches_and_images_are_estimated_to_take_more():
         image = TINY_RECIPE["image"] | {"size": size, "short_side": size}
         return estimated_memory(Recipe.model_validate(TINY_RECIPE | {"image": image} | values))
 
-    timm = {"kind": "timm", "name": "vit_tiny_patch16_224", "weights": "none"}
     crop = {"kind": "random_resized_crop", "size": 224}
     assert estimate() < estimate(batch_size=256) < estimate(224, batch_size=256)
     assert estimate(augmentation=[crop]) == estimate(224)
-    assert estimate() < estimate(backbone=timm)
+    assert estimate() < estimate(backbone=TINY_RECIPE["backbone"] | {"name": "resnet50"})
+
+
+def test_a_network_of_unknown_size_trains_alone_until_a_fold_was_measured(tmp_path):
+    timm = {"kind": "timm", "name": "vit_large_patch16_224", "weights": "none"}
+    recipe = Recipe.model_validate(TINY_RECIPE | {"backbone": timm})
+    plan = planned(8, fold_memory=fold_memory(recipe, tmp_path))
+    assert (plan.at_once, "an unknown part per fold" in plan.sentence) == (1, True)
+    (tmp_path / "fold0").mkdir()
+    (tmp_path / "fold0/history.csv").write_text('epoch,peak_memory_mb,device\n1,3000,"CPU, 8 threads"\n')
+    assert planned(8, fold_memory=fold_memory(recipe, tmp_path)).at_once == 5
 
 
 def test_the_memory_of_every_torchvision_backbone_is_known():
@@ -327,11 +367,12 @@ def project(tmp_path: Path) -> Project:
     return project
 
 
-def run(project: Project, *arguments: str, at_once: int = 1, **faked: str) -> str:
-    """What Snakemake prints on a machine with a faked driver."""
+def run(project: Project, *arguments: str, at_once: int = 1, processors: int = 8, **faked: str) -> str:
+    """What Snakemake prints on a machine with a faked driver and so many processors."""
     folder = project.folder / "faked"
     folder.mkdir(exist_ok=True)
     (folder / "pynvml.py").write_text(faked_nvml(**faked))
+    (folder / "sitecustomize.py").write_text(f"import os\nos.sched_getaffinity = lambda _: set(range({processors}))\n")
     paths = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     environment |= {"PYTHONPATH": paths, "FOLDS_AT_ONCE": str(at_once)}
@@ -358,6 +399,27 @@ def test_four_gpus_train_four_folds_at_once_without_being_told(project):
 
 
 def test_without_a_gpu_two_cores_train_two_folds_at_once(project):
-    at_once = usable_threads(2)
-    run(project, "--cores", "2", at_once=at_once, fails="NVMLError_LibraryNotFound")
-    assert trainings(project) == (at_once, {"1"})
+    project.configure(device="cpu")
+    run(project, "--cores", "2", at_once=2)
+    assert trainings(project) == (2, {"1"})
+
+
+@pytest.mark.parametrize(
+    ("cores", "sentence"),
+    [
+        (4, "no GPU: 3 folds at once, 1 thread each"),
+        (8, "no GPU: 5 folds at once, 1 thread each"),
+        (32, "no GPU: 5 folds at once, 6 threads each"),
+    ],
+)
+def test_without_a_gpu_a_dry_run_says_how_folds_share_the_cores(project, cores, sentence):
+    options = ["--cores", str(cores), "--dry-run"]
+    assert sentence in run(project, *options, processors=cores, fails="NVMLError_LibraryNotFound")
+
+
+def test_on_a_cluster_the_machine_that_snakemake_runs_on_is_not_planned(project):
+    options = ["--workflow-profile", "profiles/slurm", "--dry-run"]
+    assert "at once" not in run(project, *options)
+    project.configure(gpu_slots=2)
+    with pytest.raises(AssertionError, match="a cluster gives every job a GPU of its own"):
+        run(project, *options)

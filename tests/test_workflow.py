@@ -284,7 +284,7 @@ def test_bad_images_are_listed_before_any_training(project):
 @pytest.mark.parametrize(
     ("arguments", "gpus"),
     [
-        (["--resources", "gpu=3", "--config", "gpu_slots=2"], 6),
+        (["--resources", "gpu=3"], 3),
         (["--config", "gpus_per_fold=2"], 2),
     ],
 )

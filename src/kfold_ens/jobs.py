@@ -61,9 +61,9 @@ def _log_to(log_file: str) -> None:
 def wait_briefly() -> None:
     """Let OpenMP's threads sleep after a short wait for each other, unless the user says how.
 
-    Call it before torch loads. By default they spin for milliseconds, and so take the time of whatever else runs on the
-    machine, each other's too: beside one busy process a step on two threads then takes three times as long. Threads
-    that sleep at once (OMP_WAIT_POLICY=passive) cost a third of the speed alone. benchmarks/README.md has the table.
+    Call it before torch loads. By default they spin for milliseconds: beside one busy process a step on two threads
+    then takes three times as long. Threads that sleep at once (OMP_WAIT_POLICY=passive) cost a third of the speed.
+    benchmarks/README.md has the table. Only GNU's OpenMP reads the variable: that of PyPI's torch on Linux.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -77,8 +77,8 @@ def keep_freed_memory() -> None:
     """
     with suppress(AttributeError, OSError, TypeError):
         libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        if libc.mallopt(M_MMAP_THRESHOLD, 2**30) or libc.mallopt(M_MMAP_THRESHOLD, 2**25):  # as much as old ones take
+            libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def usable_threads(threads: int) -> int:

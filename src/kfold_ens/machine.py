@@ -20,6 +20,7 @@ from kfold_ens.config import TrainingRecipe
 from kfold_ens.jobs import usable_threads
 
 THREADS_PER_GPU = 4  # to load its images
+OTHER_GPUS = Path("/dev/kfd")  # AMD's driver, which torch takes for CUDA
 
 # A fold on n threads trains n ** EXPONENT times as fast as on one. benchmarks/README.md, "Folds side by side on a CPU",
 # has the measurement.
@@ -41,8 +42,8 @@ class Gpus:
 def count_gpus(preference: str, visible: str | None) -> Gpus:
     """Count the GPUs that jobs may use: NVIDIA's by NVML, and Apple's.
 
-    ``preference`` is the configuration's ``device``, ``visible`` is CUDA_VISIBLE_DEVICES, None if unset. Where the GPUs
-    cannot be counted there is a warning, and one GPU is assumed.
+    ``preference`` is the configuration's ``device``, ``visible`` is CUDA_VISIBLE_DEVICES, None if unset. If the GPUs
+    cannot be counted, one is assumed, with a warning.
     """
     gpus = _count_nvidia(visible) if preference in ("auto", "cuda") else Gpus(0, "no GPU")
     if not gpus.count and preference in ("auto", "mps") and (sys.platform, platform.machine()) == ("darwin", "arm64"):
@@ -53,6 +54,8 @@ def count_gpus(preference: str, visible: str | None) -> Gpus:
 def _count_nvidia(visible: str | None) -> Gpus:
     import pynvml  # here, as reading the Snakefile should not wait for it in every job
 
+    if visible is not None and not _is_listed(visible):
+        return Gpus(0, "no GPU")
     try:
         pynvml.nvmlInit()
         try:
@@ -62,11 +65,16 @@ def _count_nvidia(visible: str | None) -> Gpus:
                 return _assumed("GPUs in MIG mode are not counted")
         finally:
             pynvml.nvmlShutdown()
-    except pynvml.NVMLError_LibraryNotFound:  # no driver: a machine without a GPU
-        return Gpus(0, "no GPU")
+    except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
+        return _assumed("the GPUs are not NVIDIA's") if OTHER_GPUS.exists() else Gpus(0, "no GPU")
     except pynvml.NVMLError as error:
         return _assumed(f"the driver cannot count the GPUs (NVML: {error})")
     return Gpus(len(used), _counted(len(used), "GPU") if used else "no GPU")
+
+
+def _is_listed(visible: str) -> bool:
+    """Whether CUDA_VISIBLE_DEVICES begins with something that could be a GPU."""
+    return visible.strip().startswith(("GPU-", "MIG-", *"0123456789"))
 
 
 def _assumed(why: str) -> Gpus:
@@ -127,12 +135,23 @@ BACKBONES = {
     "wide_resnet50_2": (68.9, 14.4),
     "wide_resnet101_2": (126.9, 21.2),
 }
-LARGEST = tuple(map(max, zip(*BACKBONES.values(), strict=True)))  # assumed of timm's, whose sizes are not known here
+
+
+def fold_memory(recipe: TrainingRecipe, folder: Path) -> float:
+    """Bytes that a process takes to train a fold of a recipe on a CPU: the larger of an estimate and a measurement.
+
+    ``folder`` is the recipe's folder of results. Infinite for a backbone of timm's that was never measured, so that one
+    fold trains at a time.
+    """
+    measured = measured_memory(folder)
+    if recipe.backbone.name not in BACKBONES:
+        return measured or math.inf
+    return max(measured, estimated_memory(recipe))
 
 
 def estimated_memory(recipe: TrainingRecipe) -> float:
     """Bytes that a process takes to train a fold of a recipe on a CPU, rather too many than too few."""
-    parameters, activations = BACKBONES.get(recipe.backbone.name, LARGEST)
+    parameters, activations = BACKBONES[recipe.backbone.name]
     size = max([recipe.image.size, *(getattr(step, "size", None) or 0 for step in recipe.augmentation)])
     copies = 8  # weights, gradients, two of AdamW, the best weights, the state that is being written, and two to spare
     per_image = activations * 1e6 * (size / 224) ** 2 * 4 * 2.5  # 2.5: gradients, and what convolutions work in
@@ -152,7 +171,7 @@ def measured_memory(folder: Path) -> float:
     return 1.1 * max(peaks) * 2**20
 
 
-def available_memory() -> float:
+def memory_for_folds() -> float:
     """Bytes that all folds may take together: the machine's, or this process's control group's, less some to spare."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([machine, *_group_limits()]) - SPARE_MEMORY
@@ -197,7 +216,7 @@ class Machine:
 def this_machine(preference: str, cores: int) -> Machine:
     """The machine that this process runs on, by the configuration's ``device`` and Snakemake's --cores."""
     gpus = count_gpus(preference, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return Machine(gpus, cores, usable_threads(cores), available_memory())
+    return Machine(gpus, cores, usable_threads(cores), memory_for_folds())
 
 
 @dataclass(frozen=True)
@@ -225,12 +244,13 @@ def plan_folds(
     """Share a machine out among folds.
 
     ``fold_memory`` is what one process of a fold takes on a CPU, in bytes. ``given`` is --resources gpu=N, which comes
-    before what was counted; None if there is none. What is finished already plays no part, so that a fold trained
-    again gets the same threads.
+    before what was counted; None if there is none. Which folds are finished plays no part, so that a fold trained
+    again gets the same threads, unless it took more memory than was estimated.
     """
     if given is None and not machine.gpus.count:
         return _plan_processors(machine, folds, fold_memory, gpus_per_fold)
-    gpu = max((machine.gpus.count if given is None else given) * gpu_slots, gpus_per_fold)
+    slots = gpu_slots if machine.gpus.count else 1
+    gpu = max((machine.gpus.count if given is None else given) * slots, gpus_per_fold)
     at_once = max(1, min(gpu // gpus_per_fold, machine.cores))
     if machine.gpus.count:
         threads = min(THREADS_PER_GPU * gpus_per_fold, machine.cores // at_once)
@@ -252,7 +272,8 @@ def _plan_processors(machine: Machine, folds: int, fold_memory: float, gpus_per_
     at_once, without_limit = (_fastest(folds, cores, max(1, places)) for places in (min(most, room), most))
     name = machine.gpus.name
     if at_once < without_limit:
-        name += f", {machine.memory / GB:.1f} GB of memory, {fold_memory * gpus_per_fold / GB:.1f} GB per fold"
+        needed = f"{fold_memory * gpus_per_fold / GB:.1f} GB" if math.isfinite(fold_memory) else "an unknown part"
+        name += f", {machine.memory / GB:.1f} GB of memory, {needed} per fold"
     threads = max(1, cores // at_once)
     return Plan(at_once * gpus_per_fold, at_once, threads, _sentence(f"{name}:", at_once, threads))
 

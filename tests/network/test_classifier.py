@@ -9,7 +9,7 @@ from stages import training_recipe
 
 from kfold_ens.config import TorchvisionBackbone, load_recipe
 from kfold_ens.errors import KfoldError
-from kfold_ens.network.classifier import Classifier, TrainedModel, load_model, save_model
+from kfold_ens.network.classifier import Classifier, TrainedModel, load_model, memory_format, save_model
 
 CLASSES = ("1", "10", "2", "007", 'a, "b"\nc', "naïve ☃ 猫")
 
@@ -93,3 +93,12 @@ def test_safetensors_of_something_else_are_refused(header, tmp_path):
     save_file({"weight": torch.zeros(3)}, path, metadata=header)
     with pytest.raises(KfoldError, match=f"^{path} is no model of this workflow"):
         load_model(path)
+
+
+@pytest.mark.parametrize(("device", "layout"), [("cpu", torch.channels_last), ("cuda", torch.channels_last)])
+def test_a_device_gets_the_layout_in_which_it_convolves_fastest(device, layout):
+    assert memory_format(torch.device(device)) == layout
+
+
+def test_on_apples_gpu_images_stay_contiguous():
+    assert memory_format(torch.device("mps")) == torch.contiguous_format

@@ -113,11 +113,13 @@ def test_interrupted_anywhere_a_fold_ends_as_if_it_never_was(moment, stage, whol
     assert sorted(os.listdir(tmp_path)) == ["history.csv"]
 
 
-def test_a_fold_resumes_with_the_threads_it_began_with(stage, tmp_path):
+def test_a_fold_resumes_with_the_threads_it_began_with(stage, tmp_path, monkeypatch):
     """The number of threads decides in which parts a CPU sums, and so the last bits of the weights."""
+    monkeypatch.setattr("kfold_ens.training.fold.usable_threads", lambda threads: threads)  # of any machine
     train_until(3, stage, tmp_path, threads=2)
     train(stage, tmp_path, threads=1)
     assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
 
 
 def test_without_room_on_the_disk_nothing_is_trained(stage, tmp_path, monkeypatch):

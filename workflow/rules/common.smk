@@ -21,7 +21,7 @@ try:
     from kfold_ens.config import METHODS, find_recipe, load_config, load_recipe
     from kfold_ens.errors import ConfigError
     from kfold_ens.files import canonical, fingerprint, read_json
-    from kfold_ens.machine import THREADS_PER_GPU, estimated_memory, measured_memory, plan_folds, this_machine
+    from kfold_ens.machine import THREADS_PER_GPU, fold_memory, plan_folds, this_machine
 except ModuleNotFoundError as error:
     refuse(f"{error}. Install the project first: pip install -e {workflow.basedir}")
 
@@ -204,15 +204,14 @@ def pages_of(recipe):
 
 def plan_this_machine():
     """How many folds train at once on this machine, and the threads of each; --resources gpu=N comes first."""
-    estimated = max(estimated_memory(recipe) for recipe in RECIPES.values())
-    measured = max(measured_memory(Path("results", recipe)) for recipe in RECIPES)
+    memory = max(fold_memory(slots, Path("results", recipe)) for recipe, slots in RECIPES.items())
     machine = this_machine(RUN.device, workflow.resource_settings.cores or 1)
-    return plan_folds(machine, RUN.num_folds, max(estimated, measured), RUN.gpus_per_fold, RUN.gpu_slots, GIVEN_GPUS)
+    return plan_folds(machine, RUN.num_folds, memory, RUN.gpus_per_fold, RUN.gpu_slots, GIVEN_GPUS)
 
 
 def cap_gpus():
-    """Limit the folds that train at once, which Snakemake itself does not, and tell jobs how many share the memory."""
-    if RUN.gpu_slots > 1 and not workflow.local_exec:
+    """Limit the folds that train at once, as Snakemake knows no limit, and tell jobs how many share the memory."""
+    if RUN.gpu_slots > 1 and ON_CLUSTER:
         refuse("gpu_slots: a cluster gives every job a GPU of its own; write 1 into config.yaml")
     gpu = PLAN.gpu if PLAN else max(GIVEN_GPUS or 1, RUN.gpus_per_fold)
     workflow.register_resource("gpu", gpu)
@@ -227,8 +226,8 @@ def threads_to_train(wildcards):
 
 @cache
 def say_plan():
-    """Print it once; a dry run does not know whether --resources gpu=N means a cluster's GPUs."""
-    if PLAN and not (workflow.dryrun and GIVEN_GPUS):
+    """Print it once."""
+    if PLAN:
         logger.info(PLAN.sentence)
 
 
@@ -282,8 +281,10 @@ MAKES_REPORT = any(each.split("=")[0] == "--report" for each in sys.argv)  # the
 config.update(RUN.model_dump(mode="json"))  # captions read it, defaults included
 
 GIVEN_GPUS = workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else None
+# Snakemake knows its executor only after it has read this file; a cluster always has a number of jobs (--jobs).
+ON_CLUSTER = workflow.resource_settings.nodes is not None
 # Only the main process plans. A cluster's jobs read this file too, on other machines.
-PLAN = plan_this_machine() if workflow.is_main_process and workflow.local_exec else None
+PLAN = plan_this_machine() if workflow.is_main_process and not ON_CLUSTER else None
 THREADS = PLAN.threads if PLAN else THREADS_PER_GPU * RUN.gpus_per_fold
 
 if workflow.is_main_process:

@@ -20,7 +20,7 @@ class MatrixConv2d(nn.Conv2d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         reach = tuple(side // 2 for side in self.kernel_size)
-        if self.padding != reach:
+        if self.padding != reach or not all(side % 2 for side in self.kernel_size):
             return super()._conv_forward(input, weight, bias)
         if input.shape[-2:] == (1, 1):
             middle = weight[..., reach[0], reach[1]] if reach != (0, 0) else weight.flatten(1)

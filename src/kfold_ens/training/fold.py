@@ -26,6 +26,7 @@ from kfold_ens.data.pixels import PixelStore
 from kfold_ens.devices import Utilization, device_name
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import fingerprint, read_json, read_table, require_space, sha256_of, write_table
+from kfold_ens.jobs import usable_threads
 from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format, save_model
 from kfold_ens.randomness import derive_seed
 from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view
@@ -290,7 +291,7 @@ class Training:
             "position": position,
             "best": {"epoch": self.best.epoch, "score": self.best.score, "weights": self.best.weights},
             "history": self.history,
-            "threads": torch.get_num_threads(),
+            "threads": torch.get_num_threads() if self.compute.device.type == "cpu" else 0,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -303,8 +304,14 @@ class Training:
         self.position = Position(**state["position"])
         self.best = Best(**state["best"])
         self.history = list(state["history"])
-        if self.compute.device.type == "cpu":
-            torch.set_num_threads(state["threads"])  # in which parts it sums, and so the last bits, follow from it
+        if self.compute.device.type == "cpu" and state["threads"]:
+            self._keep_threads(usable_threads(state["threads"]))
+
+    def _keep_threads(self, threads: int) -> None:
+        """Compute with as many threads as before: they decide in which parts a CPU sums, and so the last bits."""
+        if threads != torch.get_num_threads():
+            log.info("fold %d computes on %d threads, as before", self.fold.number, threads)
+            torch.set_num_threads(threads)
 
     def check_finite(self) -> None:
         """Stop where a loss or a gradient was not finite; the weights are those before it.
