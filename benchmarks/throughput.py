@@ -52,6 +52,7 @@ from kfold_ens.data.pixels import PixelStore, stored_shape, write_pixels
 from kfold_ens.devices import autocast_dtype, device_name
 from kfold_ens.files import sha256_of
 from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format
+from kfold_ens.network.convolution import MatrixConv2d
 from kfold_ens.prediction.predict import on_device
 from kfold_ens.training.augmentation import build_augmentation, by_pillow
 from kfold_ens.training.evaluation import Compute, predict_logits
@@ -215,10 +216,17 @@ def model_alone(recipe: Recipe, fold: Fold, how: argparse.Namespace) -> dict[str
     return {"images/s": rates(arms, recipe.batch_size, how), "first step, s": first, "peak memory, GiB": memory}
 
 
-def layouts(recipe: Recipe, how: argparse.Namespace) -> dict[str, list[float]]:
-    """A step of B2 in the two orders of a tensor's elements."""
-    orders = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
-    arms = {name: Loop(recipe, how, autocast=True, tuned=True, layout=order) for name, order in orders.items()}
+def convolutions(recipe: Recipe, how: argparse.Namespace) -> dict[str, list[float]]:
+    """A step of B2 by torch's convolutions, in both orders of a tensor's elements, and by products of matrices."""
+    arms = {
+        "torch's, NCHW": Loop(recipe, how, autocast=True, tuned=True, layout=torch.contiguous_format),
+        "torch's, channels_last": Loop(recipe, how, autocast=True, tuned=True, layout=torch.channels_last),
+        "matrices, channels_last": Loop(recipe, how, autocast=True, tuned=True, layout=torch.channels_last),
+    }
+    for name in list(arms)[:2]:
+        for module in arms[name].forward.modules():
+            if type(module) is MatrixConv2d:
+                module.__class__ = nn.Conv2d
     return rates(arms, recipe.batch_size, how)
 
 
@@ -489,7 +497,7 @@ def measure(recipe: Recipe, how: argparse.Namespace) -> dict[str, Any]:
             "preparation, images/s on all cores": lambda: preparation(paths, recipe.image.short_side, how),
             "steps of augmentation, images/s a core": lambda: augmentations(store, how),
             "memory of loader workers": lambda: workers_memory(recipe, store),
-            "layouts": lambda: layouts(recipe, how),
+            "convolutions": lambda: convolutions(recipe, how),
             "model alone": lambda: model_alone(recipe, fold, how),
             "prediction by five models, images/s": lambda: prediction(recipe, how),
             "end to end": lambda: end_to_end(recipe, fold, how, folder),
@@ -511,7 +519,7 @@ def as_tables(results: Mapping[str, Any]) -> str:
         lines += ["", f"### {part}", ""]
         if part == "model alone":
             lines += arms_table(result.pop("images/s"))
-        elif part.startswith(("layouts", "prediction", "preparation")):
+        elif part.startswith(("convolutions", "prediction", "preparation")):
             lines += arms_table(result)
             continue
         elif part.endswith("a core"):
@@ -564,6 +572,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: on a GPU")
     parser.add_argument("--parts", nargs="*", default=[], help="how their names begin; default: all")
     parser.add_argument("--out", type=Path, help="a folder")
+    parser.add_argument(
+        "--keep-freed-memory", action=argparse.BooleanOptionalAction, default=True, help="on a CPU, as jobs do"
+    )
     parser.add_argument("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="of all arms but B0")
     how = parser.parse_args()
     how.dtype = autocast_dtype(how.device, how.precision)
@@ -583,7 +594,7 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     how = options()
-    if how.device.type == "cpu":
+    if how.device.type == "cpu" and how.keep_freed_memory:
         keep_freed_memory()
     recipe = load_recipe(find_recipe(how.recipe, RECIPES)).model_dump(mode="json")
     recipe["backbone"]["weights"], recipe["batch_size"] = "none", how.batch

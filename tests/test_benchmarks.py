@@ -23,7 +23,7 @@ def test_every_part_of_the_throughput_benchmark_measures(tmp_path):
     (record,) = (json.loads(path.read_text()) for path in (tmp_path / "out").iterdir())
     results = record["results"]
     assert {"device", "date", "command", "versions"} <= record.keys()
-    arms = [results["layouts"], results["model alone"]["images/s"], results["prediction by five models, images/s"]]
+    arms = [results["convolutions"], results["model alone"]["images/s"], results["prediction by five models, images/s"]]
     arms += [results["preparation, images/s on all cores"]]
     arms += [each for part in results if part.endswith("a core") for each in results[part].values()]
     assert all(min(blocks) > 0 and len(blocks) == 2 for each in arms for blocks in each.values())
