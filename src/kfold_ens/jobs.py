@@ -72,8 +72,8 @@ def wait_briefly() -> None:
 def keep_freed_memory() -> None:
     """Let glibc reuse memory that this process frees, rather than return it to the system.
 
-    A step on a CPU frees and allocates all gradients, and the system clears each page it gives: a third of the step of
-    a large network on small images. Does nothing with other C libraries.
+    A step on a CPU frees and allocates all gradients, and the system clears each page that it gives. What that costs
+    varies with the machine: benchmarks/README.md. Does nothing with C libraries other than glibc.
     """
     with suppress(AttributeError, OSError, TypeError):
         libc = ctypes.CDLL(None)
