@@ -252,16 +252,14 @@ def plan_folds(
     slots = gpu_slots if machine.gpus.count else 1
     gpu = max((machine.gpus.count if given is None else given) * slots, gpus_per_fold)
     at_once = max(1, min(gpu // gpus_per_fold, machine.cores))
-    if machine.gpus.count:
-        threads = min(THREADS_PER_GPU * gpus_per_fold, machine.cores // at_once)
-    else:
-        threads = min(machine.cores, machine.processors) // at_once
+    most = THREADS_PER_GPU * gpus_per_fold * at_once if machine.gpus.count else machine.processors
+    threads = max(1, min(machine.cores, most) // at_once)
     name = machine.gpus.name if given is None else f"--resources gpu={given}"
     if at_once < gpu // gpus_per_fold:
         name += f", --cores {machine.cores}"
-    sentence = _sentence(f"{name}: up to", at_once, max(1, threads))
+    sentence = _sentence(f"{name}: up to", at_once, threads)
     warning = machine.gpus.warning if given is None else ""
-    return Plan(gpu, at_once, max(1, threads), f"{sentence} ({warning})" if warning else sentence)
+    return Plan(gpu, at_once, threads, f"{sentence} ({warning})" if warning else sentence)
 
 
 def _plan_processors(machine: Machine, folds: int, fold_memory: float, gpus_per_fold: int) -> Plan:
