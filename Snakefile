@@ -43,6 +43,7 @@ rule submission:
     input:
         "results/submission.csv",
         f"results/{RECIPE}/metrics.json",
+        [TRAIN, TEST],  # or what was refused once would pass as long as there is a submission
         ["results/submission.zip"] if RUN.submission.zip_member else [],
         REPORTED if MAKES_REPORT else [],
 

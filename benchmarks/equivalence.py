@@ -5,7 +5,7 @@
 
 training: the loss of 200 steps as ``train_fold`` takes them here (bf16, channels_last, compiled if asked for),
 beside plain float32 from the same and from other seeds, on scikit-learn's digits: how far they part, step by step.
-prediction: of finished models, the logits of the test images as ``predict_fold`` has them beside plain float32.
+prediction: of finished models, the logits of the test images as ``predict_images`` has them beside plain float32.
 Run it in the folder of a finished run of the digits.
 """
 
@@ -19,14 +19,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from kfold_ens.config import NoTta, Recipe, find_recipe, load_recipe
+from kfold_ens.config import Half, NoTta, Recipe, find_recipe, load_recipe
+from kfold_ens.data.folds import Fold, listed_images, read_fold
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.data.pixels import PixelStore, write_pixels
 from kfold_ens.devices import autocast_dtype, device_name
 from kfold_ens.network.classifier import TrainedModel, load_model
 from kfold_ens.prediction.predict import on_device, predict
 from kfold_ens.training.evaluation import Compute
-from kfold_ens.training.fold import Fold, Training, read_fold, training_order, training_views
+from kfold_ens.training.fold import Training, training_order, training_views
 from kfold_ens.training.loader import training_batches
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -62,9 +63,7 @@ def compare_training(how: argparse.Namespace) -> dict:
     epochs = -(-how.steps // (1000 // recipe.batch_size))
     backbone = recipe.backbone.model_copy(update={"weights": "none", "name": how.backbone or recipe.backbone.name})
     recipe = recipe.model_copy(update={"epochs": max(epochs, recipe.epochs), "backbone": backbone})
-    folds = [
-        read_fold(0, seed, *files("manifest.csv", "folds.csv", "classes.json"), store(recipe)) for seed in how.seeds
-    ]
+    folds = [read_fold(0, seed, *files("folds.csv", "classes.json"), store(recipe, "train")) for seed in how.seeds]
     plain, fast = Compute(how.device, None, 0), Compute(how.device, autocast_dtype(how.device, "bf16"), 0, how.compile)
     curves = [smoothed(losses(recipe, fold, plain, how.steps)) for fold in folds]
     ours = [smoothed(losses(recipe, fold, fast, how.steps)) for fold in folds]
@@ -86,22 +85,17 @@ def files(*names: str) -> list[str]:
     return [str(DATA / name) for name in names]
 
 
-def store(recipe: Recipe) -> PixelStore:
+def store(recipe: Recipe, half: Half) -> PixelStore:
     folder = DATA / f"pixels-{recipe.image.short_side}"
-    if not folder.is_dir():
-        write_pixels(
-            read_manifest(str(DATA / "manifest.csv")),
-            recipe.image.short_side,
-            folder / "pixels.u8",
-            folder / "index.npz",
-            2,
-        )
-    return PixelStore(folder / "pixels.u8", folder / "index.npz")
+    pixels, index = folder / f"{half}.u8", folder / f"{half}.npz"
+    if not index.is_file():
+        write_pixels(read_manifest(*files(f"{half}.csv")), recipe.image.short_side, pixels, index, 2)
+    return PixelStore(pixels, index)
 
 
 def compare_prediction(how: argparse.Namespace) -> dict:
     """Of each model: the largest distance of a logit, relative to their spread, and how many classes differ."""
-    test = read_manifest(str(DATA / "manifest.csv"), "test")["image_id"].to_numpy()
+    test = listed_images(*files("test.csv"))
     plain, fast = Compute(how.device, None, 0), Compute(how.device, autocast_dtype(how.device, "bf16"), 0)
     rows = {}
     for path in how.models:
@@ -116,7 +110,8 @@ def compare_prediction(how: argparse.Namespace) -> dict:
 
 
 def logits(model: TrainedModel, network: nn.Module, test: np.ndarray, compute: Compute) -> np.ndarray:
-    return predict(model, network, NoTta(kind="none"), store(model.recipe), test, compute).values
+    images, size = store(model.recipe, "test"), model.recipe.batch_size
+    return predict(model, network, NoTta(kind="none"), images, test, compute, size).values
 
 
 def distance(found_nk: np.ndarray, expected_nk: np.ndarray) -> dict[str, float]:

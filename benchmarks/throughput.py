@@ -46,6 +46,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
 from kfold_ens.config import Augmentation, Recipe, find_recipe, load_recipe
+from kfold_ens.data.folds import Fold, Images
 from kfold_ens.data.images import inspect, read_rgb
 from kfold_ens.data.manifest import for_each_image
 from kfold_ens.data.pixels import PixelStore, stored_shape, write_pixels
@@ -56,8 +57,8 @@ from kfold_ens.network.convolution import MatrixConv2d
 from kfold_ens.prediction.predict import on_device
 from kfold_ens.training.augmentation import build_augmentation, by_pillow
 from kfold_ens.training.evaluation import Compute, predict_logits
-from kfold_ens.training.fold import Fold, Training, train_fold
-from kfold_ens.training.loader import Images, TrainingViews, as_tensor, stacked
+from kfold_ens.training.fold import Training, train_fold
+from kfold_ens.training.loader import TrainingViews, as_tensor, stacked
 from kfold_ens.training.mixing import build_mixing
 from kfold_ens.versions import versions
 
@@ -398,7 +399,7 @@ def _rollup(process: int) -> dict[str, int]:
 
 
 def prediction(recipe: Recipe, how: argparse.Namespace) -> dict[str, list[float]]:
-    """Five models, one after the other, over a batch: as they are in float32, and as ``predict_fold`` has them."""
+    """Five models, one after the other, over a batch: as they are in float32, and as ``predict_images`` has them."""
     networks = [Classifier(recipe, CLASSES).eval() for _ in range(5)]
     labels = tuple(str(label) for label in range(CLASSES))
     models = [TrainedModel(recipe, labels, "", network.state_dict()) for network in networks]

@@ -10,8 +10,9 @@ from conftest import REPOSITORY, TINY_RECIPE, write_yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from stages import newer_config
 
-from kfold_ens.config import Config, Real, Recipe, find_recipe, load_config, load_recipe
+from kfold_ens.config import HALVES, Config, Real, Recipe, find_recipe, load_config, load_recipe
 from kfold_ens.errors import ConfigError
 from kfold_ens.files import canonical
 
@@ -39,7 +40,7 @@ def changed(values: dict, changes: dict) -> dict:
 
 def as_param(model: BaseModel) -> str:
     """The text that Snakemake compares: see workflow/rules/common.smk."""
-    return canonical(model.model_dump(mode="json"))
+    return canonical(model.model_dump(mode="json", exclude_defaults=True))
 
 
 def findings(refusal: pytest.ExceptionInfo) -> dict[str, str]:
@@ -65,6 +66,7 @@ def findings(refusal: pytest.ExceptionInfo) -> dict[str, str]:
         ({"recipe": "a\0b"}, "recipe", "NUL can stand in no name"),
         ({"recipe": "\ud800"}, "recipe", "valid string"),
         ({"ensemble": "m" * 100}, "ensemble", f"(got '{'m' * 100}')"),
+        ({"prediction_batch_size": 0}, "prediction_batch_size", "greater than 0 (got 0)"),
         ({"checkpoint_minutes": "soon"}, "checkpoint_minutes", "a number is wanted, not 'soon'"),
         ({"checkpoint_minutes": False}, "checkpoint_minutes", "a number is wanted, not false"),
         ({"data": GONE}, "data", "is missing"),
@@ -211,6 +213,7 @@ def test_every_recipe_of_ours_loads(path):
     recipe = load_recipe(find_recipe(path.stem, REPOSITORY / "recipes"))
     assert Recipe.model_validate(recipe.model_dump()) == recipe
     assert as_param(Recipe.model_validate_json(recipe.model_dump_json())) == as_param(recipe)
+    assert Recipe.model_validate_json(as_param(recipe)) == recipe
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just text", "3"])
@@ -271,6 +274,50 @@ def test_one_training_folder_may_be_text():
     assert load_config({"data": FOLDER | {"train": "train"}}) == load_config({"data": FOLDER})
 
 
+OF_HALVES = {
+    "digits": ({"source": "digits"}, ([], []), ([], [])),
+    "folders": (FOLDER | {"train": ["b", "a"]}, ([], ["a", "b"]), ([], ["test"])),
+    "tables": (TABLES, (["train.csv"], ["images"]), (["test.csv"], ["images"])),
+    "two folders": (TABLES | {"test_images": "others"}, (["train.csv"], ["images"]), (["test.csv"], ["others"])),
+    "library": ({"source": "torchvision", "name": "MNIST"}, ([], []), ([], [])),
+}
+
+
+@pytest.mark.parametrize(("data", "train", "test"), OF_HALVES.values(), ids=OF_HALVES)
+def test_a_source_says_which_tables_and_folders_its_halves_are_read_from(data, train, test):
+    source = load_config({"data": data}).data
+    for half, expected in (("train", train), ("test", test)):
+        assert (source.tables(half), source.folders(half)) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "change", "halves"),
+    [
+        (FOLDER, {"train": ["train", "more"]}, {"train"}),
+        (FOLDER, {"test": "others"}, {"test"}),
+        (FOLDER, {"limit_per_class": 5}, {"train"}),
+        (FOLDER, {"limit_per_class": None}, set()),
+        (FOLDER | {"train": ["a", "b"]}, {"train": ["b", "a"]}, set()),
+        (TABLES, {"train": "others.csv"}, {"train"}),
+        (TABLES, {"test": "others.csv"}, {"test"}),
+        (TABLES, {"images": "others"}, {"train", "test"}),
+        (TABLES, {"test_images": "others"}, {"test"}),
+        (TABLES, {"test_images": "images"}, set()),
+        (TABLES, {"id_column": "name"}, {"train", "test"}),
+        (TABLES, {"id_column": "id"}, set()),
+        (TABLES, {"label_column": "class"}, {"train"}),
+        (TABLES, {"limit_per_class": 5}, {"train"}),
+        ({"source": "digits"}, {"limit_per_class": 5}, {"train", "test"}),
+        ({"source": "torchvision", "name": "MNIST"}, {"root": "elsewhere"}, {"train", "test"}),
+        ({"source": "torchvision", "name": "MNIST"}, {"root": "data", "download": True}, set()),
+        *((data, {"test_labels": "labels.csv"}, set()) for data in (FOLDER, TABLES, {"source": "digits"})),
+    ],
+)
+def test_a_half_follows_from_its_own_part_of_the_source(data, change, halves):
+    before, after = (load_config({"data": each}).data for each in (data, data | change))
+    assert {half for half in HALVES if canonical(before.of_half(half)) != canonical(after.of_half(half))} == halves
+
+
 @pytest.mark.parametrize("names", ["stem", "file", "path"])
 def test_the_user_says_how_images_are_called(names):
     assert load_config({"data": TABLES, "submission": {"names": names}}).submission_names == names
@@ -290,6 +337,25 @@ def test_equal_recipes_have_one_text(written, same):
     assert one == other
     assert as_param(one) == as_param(other)
     assert as_param(one) != as_param(Recipe.model_validate(TINY_RECIPE | {"epochs": 2}))
+
+
+def test_what_is_at_its_default_is_no_part_of_the_text():
+    written = TINY_RECIPE | {"head": {"kind": "linear", "dropout": 0}}
+    written["augmentation"] = [{"kind": "horizontal_flip", "probability": 0.5}, {"kind": "resize", "size": None}]
+    assert as_param(Recipe.model_validate(written)) == as_param(Recipe.model_validate(TINY_RECIPE))
+
+
+def test_a_new_optional_key_in_every_model_changes_no_text():
+    newer = newer_config()
+    for path in RECIPES:
+        ours, theirs = load_recipe(path), newer.load_recipe(path)
+        assert theirs.model_dump() != ours.model_dump()
+        assert as_param(theirs) == as_param(ours)
+    for data, *_ in OF_HALVES.values():
+        ours, theirs = load_config({"data": data}), newer.load_config({"data": data})
+        assert as_param(theirs) == as_param(ours)
+        for half in HALVES:
+            assert canonical(theirs.data.of_half(half)) == canonical(ours.data.of_half(half))
 
 
 def test_a_configuration_never_changes():

@@ -20,10 +20,11 @@ from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
 from stages import make_stage, smallest_sibling
 
-from kfold_ens.config import Config, Recipe, find_recipe, load_config, load_recipe
-from kfold_ens.data.folders import images_fingerprint
+from kfold_ens.config import HALVES, Config, Recipe, find_recipe, load_config, load_recipe
+from kfold_ens.data.folders import images_fingerprint, missing
 from kfold_ens.data.sources import list_images
 from kfold_ens.errors import ConfigError, DataError, KfoldError
+from kfold_ens.files import canonical
 from kfold_ens.prediction.tta import build_views
 from kfold_ens.training.evaluation import Compute
 from kfold_ens.training.fold import Training, training_order, training_views
@@ -165,12 +166,14 @@ def use(run: Config, folder: Path) -> None:
     for name in (run.recipe, *run.ablation):
         with suppress(ConfigError):
             find_recipe(name, REPOSITORY / "recipes")
-    if run.data.source == "imagefolder":
-        images_fingerprint([*run.data.train, run.data.test])
-    if run.data.source in ("imagefolder", "csv"):
-        with pytest.raises(DataError) as refused:
-            list_images(run.data, run.seed, folder)
-        str(refused.value).encode()
+    for half in HALVES:
+        canonical(run.data.of_half(half)).encode()
+        images_fingerprint(run.data.folders(half))
+        "".join(missing(run.data.tables(half), run.data.folders(half))).encode()
+        if run.data.source in ("imagefolder", "csv"):
+            with pytest.raises(DataError) as refused:
+                list_images(run.data, half, run.seed, folder)
+            str(refused.value).encode()
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 import json
 import os
 import stat
+import time
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kfold_ens.errors import DataError
-from kfold_ens.files import atomic, canonical, fingerprint, read_json, read_table, sha256_of, write_json, write_table
+from kfold_ens.files import (
+    atomic,
+    canonical,
+    fingerprint,
+    link,
+    read_json,
+    read_table,
+    sha256_of,
+    write_json,
+    write_table,
+)
 
 AWKWARD = (
     "",
@@ -141,3 +152,31 @@ def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
     with atomic(tmp_path / "table.csv") as temporary:
         temporary.write_text("whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.csv.abc123.tmp", "table.csv"]
+
+
+def written_long_ago(path, content=b"content"):
+    path.write_bytes(content)
+    os.utime(path, (10**9, 10**9))
+    return path
+
+
+def test_a_file_under_a_second_name_is_the_same_file_and_new_to_snakemake(tmp_path):
+    source, target = written_long_ago(tmp_path / "source"), tmp_path / "folder" / "target"
+    started = time.time()
+    for _ in range(2):  # also over what is there
+        link(source, target)
+        assert os.path.samefile(source, target)
+        assert target.stat().st_mtime >= started - 1
+    assert os.listdir(tmp_path / "folder") == ["target"]
+
+
+def test_without_hard_links_the_second_name_is_a_copy(tmp_path, monkeypatch):
+    def refuse(*arguments, **keywords):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    source, target = written_long_ago(tmp_path / "source"), tmp_path / "target"
+    link(source, target)
+    assert not os.path.samefile(source, target)
+    assert target.read_bytes() == source.read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["source", "target"]

@@ -32,6 +32,7 @@ WITHOUT_TORCH = [
     "data",
     "ensemble",
     "report",
+    "training.kept",  # a fold that was trained before is found without it
 ]
 
 

@@ -21,13 +21,16 @@ from projects import RECIPE, new_project
 
 from kfold_ens.config import load_config
 from kfold_ens.data.folds import assign_folds
-from kfold_ens.data.manifest import read_manifest, write_manifest
+from kfold_ens.data.manifest import read_manifest, write_test_manifest, write_train_manifest
 from kfold_ens.files import write_table
 
 pytestmark = pytest.mark.slow
 
 IMAGES = int(os.environ.get("KFOLD_IMAGES", "20000"))
 BYTES_AN_IMAGE = 4_000  # a row of the manifest's table as Python's text, and what is made of it on the way
+
+
+FILES = ("train.csv", "classes", "test.csv", "alike")
 
 
 def make_images(root: Path, images: int) -> None:
@@ -42,12 +45,13 @@ def make_images(root: Path, images: int) -> None:
 
 
 def build(folder: Path) -> None:
-    """In a process of its own: the manifest and the folds; seconds and peak memory to standard output."""
+    """In a process of its own: the manifests and the folds; seconds and peak memory to standard output."""
     before, started = peak_bytes(), time.perf_counter()
     data = {"source": "imagefolder", "train": str(folder / "train"), "test": str(folder / "test")}
-    files = [str(folder / name) for name in ("manifest", "classes", "alike")]
-    write_manifest(load_config({"data": data}), folder / "export", 2, *files)
-    folds = assign_folds(read_manifest(str(folder / "manifest"), "train"), 20, 0)
+    run, (train, classes, test, alike) = load_config({"data": data}), (str(folder / name) for name in FILES)
+    write_train_manifest(run, folder / "export", 2, train, classes)
+    write_test_manifest(run, folder / "export", 2, train, test, alike)
+    folds = assign_folds(read_manifest(train), 20, 0)
     write_table(folder / "folds", folds)
     seconds = time.perf_counter() - started
     print(json.dumps({"images": len(folds), "seconds": round(seconds, 1), "bytes": peak_bytes() - before}))

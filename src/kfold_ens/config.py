@@ -75,11 +75,27 @@ class Slot(BaseModel):
 # --- config.yaml -----------------------------------------------------------------------------------------
 
 
+Half = Literal["train", "test"]
+HALVES: tuple[Half, ...] = get_args(Half)
+
+
 class Source(Slot):
-    """What every data source has in common."""
+    """What every data source has in common. A source that reads the user's own files says which, for each half."""
 
     limit_per_class: Count | None = None
     test_labels: Name | None = None
+
+    def tables(self, half: Half) -> list[str]:
+        """The tables that a half's images are listed in."""
+        return []
+
+    def folders(self, half: Half) -> list[str]:
+        """The folders that a half's images lie in."""
+        return []
+
+    def of_half(self, half: Half) -> dict[str, Any]:
+        """All that a half's list of images follows from, without what is at its default."""
+        return self.model_dump(mode="json", exclude={"test_labels"}, exclude_defaults=True)
 
 
 class Digits(Source):
@@ -95,6 +111,13 @@ class ImageFolder(Source):
     train: Annotated[list[Name], BeforeValidator(_listed), Field(min_length=1)]
     test: Name
 
+    def folders(self, half: Half) -> list[str]:
+        return sorted(self.train) if half == "train" else [self.test]
+
+    def of_half(self, half: Half) -> dict[str, Any]:
+        limit = {"limit_per_class": self.limit_per_class} if half == "train" and self.limit_per_class else {}
+        return {"source": self.source, half: self.folders(half)} | limit
+
 
 class Csv(Source):
     """Tables of image names, and labels for training; the names are paths below ``images``."""
@@ -106,6 +129,17 @@ class Csv(Source):
     test_images: Name | None = None
     id_column: Name = "id"
     label_column: Name = "label"
+
+    def tables(self, half: Half) -> list[str]:
+        return [self.train if half == "train" else self.test]
+
+    def folders(self, half: Half) -> list[str]:
+        return [self.images if half == "train" else self.test_images or self.images]
+
+    def of_half(self, half: Half) -> dict[str, Any]:
+        of_train = {"label_column": self.label_column, "limit_per_class": self.limit_per_class}
+        columns = {"id_column": self.id_column} | (of_train if half == "train" else {})
+        return {"source": self.source, "tables": self.tables(half), "folders": self.folders(half)} | columns
 
 
 class Torchvision(Source):
@@ -158,6 +192,7 @@ class Config(Slot):
     compile: Literal["auto"] | bool = False
     gpu_slots: Annotated[int, Field(strict=True, ge=1, le=16)] = 1
     gpus_per_fold: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
+    prediction_batch_size: Count | None = None
     checkpoint_minutes: NonNegative = 5
     tensorboard: bool = False
 

@@ -34,15 +34,27 @@ def atomic(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
+        sync(temporary)
+        temporary.chmod(0o666 & ~umask())
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def link(source: str | Path, target: str | Path) -> None:
+    """Put a file in place under a second name: a hard link, or a copy where the file system has none."""
+    with atomic(target) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+        os.utime(temporary)  # Snakemake wants an output to be newer than the inputs
+
+
+def sync(path: Path) -> None:
+    """Write a file, or a folder's list of files, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -50,7 +62,8 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The permissions that new files lack."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

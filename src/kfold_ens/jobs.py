@@ -22,6 +22,8 @@ from kfold_ens.errors import KfoldError
 log = logging.getLogger("kfold_ens")
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+# Ctrl-C, a scheduler, a cluster's warning, a closed terminal
+ASKING_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 TERMINATED = 128 + signal.SIGTERM  # 143: what a shell reports of a process ended by SIGTERM
 
 
@@ -94,6 +96,11 @@ def processes_at_once() -> int:
     known.
     """
     return int(os.environ.get("KFOLD_PROCESSES_AT_ONCE", 1))
+
+
+def is_asked_for(rule: str) -> bool:
+    """Whether the user named this rule to be run again (-R, --force, --forceall): workflow/rules/common.smk says so."""
+    return rule in os.environ.get("KFOLD_ASKED_FOR", "").split()
 
 
 def snakemake_report(

@@ -1,7 +1,7 @@
 import pytest
 from conftest import write_classes, write_image
 
-from kfold_ens.data.folders import files_below, images_fingerprint
+from kfold_ens.data.folders import files_below, images_fingerprint, missing
 
 
 @pytest.fixture
@@ -39,3 +39,17 @@ def test_what_is_no_image_changes_nothing(root):
     (root / "{x}" / "0000.png").touch()
     assert images_fingerprint([str(root)]) == before
     assert images_fingerprint([str(root), str(root / "nowhere")]) == before
+
+
+def test_tables_and_folders_that_are_gone_are_named(root, tmp_path):
+    there, empty, gone = str(root), str(tmp_path / "empty"), str(tmp_path / "gone")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "table.csv").touch()
+    assert missing([str(tmp_path / "table.csv")], [there]) == []
+    assert missing([gone, there], [there, gone, empty, str(tmp_path / "table.csv")]) == [
+        f"there is no table {gone}",
+        f"there is no table {there}",
+        f"there is no folder {gone}",
+        f"the folder {empty} is empty",  # as a mount point without its disk
+        f"there is no folder {tmp_path / 'table.csv'}",
+    ]

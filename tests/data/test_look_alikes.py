@@ -34,7 +34,7 @@ def saved_again(image):
 def listing(hashes, groups=None):
     ids = [f"{index}" for index in range(len(hashes))]
     columns = {"image_id": ids, "split": "train", "label": "a", "perceptual_hash": hashes}
-    return pd.DataFrame(columns | {"duplicate_group": groups or ids})
+    return pd.DataFrame(columns | {"sha256": groups or ids})
 
 
 def found(table):

@@ -9,16 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from kfold_ens.config import load_config
-from kfold_ens.data.manifest import build_manifest, class_labels, natural_key, read_manifest, write_manifest
+from kfold_ens.config import HALVES, load_config
+from kfold_ens.data.manifest import (
+    build_manifest,
+    class_labels,
+    natural_key,
+    read_manifest,
+    write_test_manifest,
+    write_train_manifest,
+)
 from kfold_ens.data.sources import list_images
 from kfold_ens.errors import DataError
-from kfold_ens.files import read_json, read_table, sha256_of
+from kfold_ens.files import read_json, read_table, sha256_of, write_table
 
 
 @pytest.fixture
 def data(in_folder):
-    """Two classes of two images, and a test image; the rows of a manifest are made by ``manifest``."""
+    """Two classes of two images, and a test image; the rows of both manifests are made by ``manifest``."""
     write_classes(in_folder / "train", {"cat": 2, "dog": 2})
     write_image(in_folder / "test" / "0.png", 90, 7)
     return in_folder
@@ -29,19 +36,34 @@ def run(**values):
     return load_config({"data": source} | values)
 
 
+def listed():
+    return pd.concat([list_images(run().data, half, 0, None) for half in HALVES], ignore_index=True)
+
+
 def manifest(threads=2):
-    return build_manifest(list_images(run().data, 0, None), threads)
+    return build_manifest(listed(), threads)
+
+
+def write_train(folder, **values):
+    files = [str(folder / name) for name in ("train.csv", "classes.json")]
+    return write_train_manifest(run(**values), folder / "export" / "train", 2, *files)
+
+
+def write_test(folder, **values):
+    files = [str(folder / name) for name in ("train.csv", "test.csv", "look_alikes.csv")]
+    return write_test_manifest(run(**values), folder / "export" / "test", 2, *files)
 
 
 def write(folder, **values):
-    files = [str(folder / name) for name in ("manifest.csv", "classes.json", "look_alikes.csv")]
-    write_manifest(run(**values), folder / "export", 2, *files)
+    """Both halves, as the rules of the data stage do."""
+    write_train(folder, **values)
+    write_test(folder, **values)
 
 
 def test_a_manifest_holds_every_image_with_its_hash_and_size(data):
     write_image(data / "train" / "cat" / "wide ü.PNG", size=(30, 4))
     write(data)
-    table = read_manifest("manifest.csv").set_index("image_id")
+    table = read_manifest("train.csv", "test.csv").set_index("image_id")
     assert table.index.tolist() == [
         *(f"train/cat/{name}" for name in ("0000.png", "0001.png", "wide ü.PNG")),
         *(f"train/dog/{name}" for name in ("0000.png", "0001.png")),
@@ -50,28 +72,58 @@ def test_a_manifest_holds_every_image_with_its_hash_and_size(data):
     assert table["sha256"].tolist() == [sha256_of(path) for path in table["path"]]
     assert table.loc["train/cat/wide ü.PNG", ["width", "height"]].tolist() == [30, 4]
     assert table["label"].tolist() == ["cat"] * 3 + ["dog"] * 2 + [""]
-    assert table["duplicate_group"].tolist() == table.index.tolist()
+    assert table["sha256"].is_unique
+    assert table.columns.tolist() == ["name", "path", "split", "label", "sha256", "width", "height", "perceptual_hash"]
     assert read_json("classes.json") == ["cat", "dog"]
 
 
-def test_a_split_is_read_alone(data):
+def test_each_half_is_read_alone_or_both_as_one_table(data):
     write(data)
-    assert read_manifest("manifest.csv", "test")["name"].tolist() == ["0.png"]
-    assert read_manifest("manifest.csv", "train").index.tolist() == [0, 1, 2, 3]
+    assert read_manifest("test.csv")["name"].tolist() == ["0.png"]
+    assert read_manifest("train.csv").index.tolist() == [0, 1, 2, 3]
+    both = read_manifest("train.csv", "test.csv")
+    assert both["split"].tolist() == ["train"] * 4 + ["test"]
+    assert both.index.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_each_half_returns_the_images_of_both(data):
+    expected = [*(f"train/{name}/000{index}.png" for name in ("cat", "dog") for index in (0, 1)), "test/0.png"]
+    for write_half in (write_train, write_test):
+        assert write_half(data)["image_id"].tolist() == expected
+
+
+def test_other_test_images_leave_the_training_half_as_it_is(data):
+    write(data)
+    before = {name: (data / name).read_bytes() for name in ("train.csv", "classes.json", "test.csv")}
+    write_image(data / "test" / "new.png", 120, 8)
+    write(data)
+    changed = [name for name, content in before.items() if (data / name).read_bytes() != content]
+    assert changed == ["test.csv"]
+
+
+def test_training_images_are_written_in_the_order_of_their_ids(data):
+    write_classes(data / "more" / "train", {"cat": 2, "ape": 1}, seed=900)
+    source = {"source": "imagefolder", "test": "test"}
+    for train in (["train", "more/train"], ["more/train", "train"]):
+        write_train_manifest(load_config({"data": source | {"train": train}}), data, 1, "train.csv", "classes.json")
+        ids = read_manifest("train.csv")["image_id"].tolist()
+        assert ids == sorted(ids)
+        assert len(ids) == 7
 
 
 def test_the_number_of_threads_changes_nothing(data):
     pd.testing.assert_frame_equal(manifest(threads=1), manifest(threads=4))
 
 
-def test_equal_images_are_one_group_and_counted(data, caplog):
+def test_equal_images_have_one_hash_and_are_counted(data, caplog):
     shutil.copy("train/cat/0000.png", "train/cat/a.png")
     shutil.copy("train/dog/0001.png", "test/b.png")
     with caplog.at_level(logging.INFO):
-        groups = manifest().set_index("image_id")["duplicate_group"]
-    assert groups["train/cat/a.png"] == groups["train/cat/0000.png"] == "train/cat/0000.png"
-    assert groups["train/dog/0001.png"] == groups["test/b.png"] == "test/b.png"
-    assert groups.nunique() == len(groups) - 2
+        write(data)
+    hashes = read_manifest("train.csv", "test.csv").set_index("image_id")["sha256"]
+    assert hashes["train/cat/a.png"] == hashes["train/cat/0000.png"]
+    assert hashes["train/dog/0001.png"] == hashes["test/b.png"]
+    assert hashes.nunique() == len(hashes) - 2
     assert "5 training images (1 byte-identical to another)" in caplog.text
     assert "2 test images (1 byte-identical to a training image)" in caplog.text
 
@@ -80,7 +132,7 @@ def test_equal_images_with_different_labels_are_refused_in_pairs(data):
     for source, target in (("cat/0000.png", "dog/x.png"), ("dog/0000.png", "cat/y.png"), ("cat/0001.png", "cat/z.png")):
         shutil.copy(f"train/{source}", f"train/{target}")
     with pytest.raises(DataError, match="different labels") as refusal:
-        manifest()
+        write_train(data)
     assert str(refusal.value).splitlines()[1:] == [
         "  train/cat/0000.png (cat) = train/dog/x.png (dog)",
         "  train/cat/y.png (cat) = train/dog/0000.png (dog)",
@@ -90,7 +142,7 @@ def test_equal_images_with_different_labels_are_refused_in_pairs(data):
 def test_equal_images_with_different_labels_are_no_fault_where_one_is_a_test_image(in_folder):
     write_classes(in_folder / "train", {"cat": 1, "dog": 1})
     shutil.copytree("train/cat", "test")
-    images = list_images(run().data, 0, None)
+    images = listed()
     images.loc[images["split"] == "test", "label"] = "dog"  # as a library's test set has
     assert len(build_manifest(images, 1)) == 3
 
@@ -111,9 +163,9 @@ def test_all_unreadable_files_are_listed_at_once(data):
     (data / "train" / "dog" / "gone.png").symlink_to("nowhere.png")
     with pytest.raises(DataError, match="^7 files cannot be used") as refusal:
         write(data)
-    listed = {line.split(":")[0].strip() for line in str(refusal.value).splitlines()[1:]}
-    assert listed == {*faults, "train/dog/half.jpeg", "train/dog/gone.png"}
-    assert not (data / "manifest.csv").exists()
+    names = {line.split(":")[0].strip() for line in str(refusal.value).splitlines()[1:]}
+    assert names == {*faults, "train/dog/half.jpeg", "train/dog/gone.png"}
+    assert not (data / "train.csv").exists()
 
 
 @pytest.mark.parametrize(
@@ -129,9 +181,7 @@ def test_all_unreadable_files_are_listed_at_once(data):
 def test_classes_are_in_the_order_a_person_would_list_them(labels):
     expected = ["07", "7", "007x", "8"] if "07" in labels else labels
     for given_order in (labels, labels[::-1], sorted(labels)):
-        table = pd.DataFrame({"label": [*given_order, *given_order, "of a test image"]})
-        table["split"] = ["train"] * 2 * len(labels) + ["test"]
-        assert class_labels(table) == expected
+        assert class_labels(pd.DataFrame({"label": [*given_order, *given_order]})) == expected
 
 
 @given(st.sets(st.one_of(st.text(), st.text("0123456789²٣a"))))
@@ -141,7 +191,21 @@ def test_any_labels_have_one_order(labels):
 
 def test_one_class_is_refused():
     with pytest.raises(DataError, match="only the class 'cat'"):
-        class_labels(pd.DataFrame({"split": ["train", "test"], "label": ["cat", "dog"]}))
+        class_labels(pd.DataFrame({"label": ["cat", "cat"]}))
+
+
+def test_a_label_of_test_images_alone_is_no_class(in_folder, monkeypatch):
+    write_classes(in_folder / "train", {"cat": 1, "dog": 1})
+    write_image(in_folder / "test" / "0.png", 90, 7)
+
+    def labelled(data, half, *rest):  # as a library's test set is
+        images = list_images(data, half, *rest)
+        return images if half == "train" else images.assign(label="eel")
+
+    monkeypatch.setattr("kfold_ens.data.manifest.list_images", labelled)
+    write(in_folder)
+    assert read_json("classes.json") == ["cat", "dog"]
+    assert read_manifest("test.csv")["label"].tolist() == ["eel"]
 
 
 def test_test_images_that_would_share_a_name_are_refused_before_anything_is_written(data):
@@ -149,9 +213,66 @@ def test_test_images_that_would_share_a_name_are_refused_before_anything_is_writ
     for names in ("stem", "file"):
         with pytest.raises(DataError, match=r"submission\.names(.|\n)*  0"):
             write(data, submission={"names": names})
-    assert not (data / "manifest.csv").exists()
+    assert not (data / "train.csv").exists()
     write(data, submission={"names": "path"})
-    assert read_manifest("manifest.csv", "test")["name"].tolist() == ["0.png", "sub/0.png"]
+    assert read_manifest("test.csv")["name"].tolist() == ["0.png", "sub/0.png"]
+
+
+def test_test_images_that_come_later_are_looked_at_alike(data):
+    """The training half is not made again for them."""
+    write(data)
+    before = (data / "test.csv").read_bytes()
+    write_image(data / "test" / "sub" / "0.png", 90, 8)
+    with pytest.raises(DataError, match=r"submission\.names(.|\n)*  0"):
+        write_test(data)
+    (data / "test" / "sub" / "0.png").write_bytes(b"<html>404</html>")
+    with pytest.raises(DataError, match=r"^1 files cannot be used(.|\n)*test/sub/0\.png"):
+        write_test(data)
+    (data / "test" / "sub" / "0.png").unlink()
+    (data / "test" / "sub" / "linked").symlink_to(data / "train" / "cat")
+    with pytest.raises(DataError, match=r"data\.test lies inside a training folder"):
+        write_test(data)
+    assert (data / "test.csv").read_bytes() == before
+
+
+def test_what_is_wrong_with_either_half_is_said_at_once(data):
+    (data / "train" / "eel").mkdir()
+    (data / "test" / "0.png").rename(data / "test" / "notes.txt")
+    with pytest.raises(DataError, match="class folders hold no image(.|\n)*  eel\n(.|\n)*there are no test images"):
+        write(data)
+    assert not (data / "train.csv").exists()
+
+
+def test_one_fault_of_both_halves_is_said_once(data):
+    tables = {"source": "csv", "train": "gone.csv", "test": "test.csv", "images": "."}
+    for name in ("gone.csv", "test.csv"):
+        (data / name).write_bytes(b"")
+    with pytest.raises(DataError) as refusal:
+        write_train_manifest(load_config({"data": tables}), data / "export", 1, "train.csv", "classes.json")
+    assert str(refusal.value).count("cannot be read as a CSV table") == 2
+    tables |= {"test": "gone.csv"}
+    with pytest.raises(DataError) as refusal:
+        write_train_manifest(load_config({"data": tables}), data / "export", 1, "train.csv", "classes.json")
+    assert str(refusal.value).count("cannot be read as a CSV table") == 1
+
+
+@pytest.mark.parametrize("reason", ["there is no folder test", "the folder test is empty"])
+def test_training_images_are_listed_while_the_test_images_are_gone(data, caplog, reason):
+    shutil.rmtree("test")
+    if "empty" in reason:  # as a mount point without its disk
+        (data / "test").mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert set(write_train(data)["split"]) == {"train"}
+    assert f"the test images are not looked at: {reason}" in caplog.text
+    assert len(read_manifest("train.csv")) == 4
+
+
+def test_an_image_may_be_in_both_tables(data):
+    write_table("listed.csv", pd.DataFrame({"id": ["cat/0000", "dog/0001"], "label": ["cat", "dog"]}))
+    tables = load_config({"data": {"source": "csv", "train": "listed.csv", "test": "listed.csv", "images": "train"}})
+    write_train_manifest(tables, data / "export", 1, "train.csv", "classes.json")
+    write_test_manifest(tables, data / "export", 1, "train.csv", "test.csv", "look_alikes.csv")
+    assert read_manifest("test.csv")["sha256"].tolist() == read_manifest("train.csv")["sha256"].tolist()
 
 
 def test_awkward_names_and_labels_come_back(in_folder):
@@ -159,7 +280,7 @@ def test_awkward_names_and_labels_come_back(in_folder):
     write_classes(in_folder / "train", dict.fromkeys(labels, 1))
     write_image(in_folder / "test" / "a, \r\n☃.png", 90, 7)
     write(in_folder)
-    table = read_table("manifest.csv")
+    table = pd.concat(map(read_table, ("train.csv", "test.csv")), ignore_index=True)
     assert sorted(table["label"]) == sorted([*labels, ""])
     assert set(read_json("classes.json")) == set(labels)
     assert table["name"].tolist()[-1] == "a, \r\n☃.png"

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from test_look_alikes import picture
 
 from kfold_ens.data.images import inspect
-from kfold_ens.data.pixels import PixelStore, stored_shape, write_pixels
+from kfold_ens.data.pixels import PixelStore, PixelStores, stored_shape, write_pixels
 from kfold_ens.errors import DataError, KfoldError
 from kfold_ens.files import sha256_of
 
@@ -55,6 +55,7 @@ def test_pixels_are_those_of_decoding_and_resizing(manifest, threads):
         pixels = store[store.rows([image_id])[0]]
         assert pixels.dtype == np.uint8
         np.testing.assert_array_equal(pixels, expected)
+        np.testing.assert_array_equal(store.image(image_id), expected)
 
 
 def test_without_room_on_the_disk_nothing_is_decoded(manifest, monkeypatch):
@@ -102,6 +103,20 @@ def test_images_are_found_by_id_whatever_the_order(manifest):
     assert store.sha256(ids).tolist() == manifest["sha256"].tolist()[::-1]
     with pytest.raises(KeyError, match="train/unknown"):
         store.rows(["train/unknown"])
+
+
+def test_images_of_several_stores_are_looked_at_by_id(manifest):
+    halves = {name: manifest[manifest["image_id"].str.startswith(name)] for name in ("train", "test")}
+    for name, images in halves.items():
+        write_pixels(images, 16, Path(f"{name}.u8"), Path(f"{name}.npz"), 1)
+    both = PixelStores(["train.u8", "test.u8"], ["train.npz", "test.npz"])
+    for name, images in halves.items():
+        alone = PixelStore(f"{name}.u8", f"{name}.npz")
+        for image_id in images["image_id"]:
+            np.testing.assert_array_equal(both.image(image_id), alone.image(image_id))
+        assert [image_id in alone for image_id in manifest["image_id"]] == [
+            image_id in set(images["image_id"]) for image_id in manifest["image_id"]
+        ]
 
 
 def test_pixels_cannot_be_written_to(manifest):

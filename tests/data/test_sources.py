@@ -11,7 +11,7 @@ from conftest import write_classes, write_image
 from PIL import Image
 from torchvision import datasets
 
-from kfold_ens.config import load_config
+from kfold_ens.config import HALVES, load_config
 from kfold_ens.data.sources import COLUMNS, list_images
 from kfold_ens.errors import DataError
 from kfold_ens.files import sha256_of, write_table
@@ -20,10 +20,14 @@ from kfold_ens.files import sha256_of, write_table
 def listed(source: str, seed: int = 0, **values: object) -> pd.DataFrame:
     """A source's images; whatever the source, their ids are unique and their files there."""
     Path("export").mkdir(exist_ok=True)
-    images = list_images(load_config({"data": {"source": source} | values}).data, seed, Path("export"))
-    assert images.columns.tolist() == COLUMNS
+    data = load_config({"data": {"source": source} | values}).data
+    halves = {half: list_images(data, half, seed, Path("export")) for half in HALVES}
+    for half, images in halves.items():
+        assert images.columns.tolist() == COLUMNS
+        assert images.index.tolist() == list(range(len(images)))
+        assert set(images["split"]) == {half}
+    images = pd.concat(halves.values(), ignore_index=True)
     assert images["image_id"].is_unique
-    assert images.index.tolist() == list(range(len(images)))
     assert all(Path(path).is_file() or Path(path).is_symlink() for path in images["path"])
     return images
 
@@ -79,6 +83,12 @@ def test_training_folders_of_one_name_stay_apart(data):
     images = folders(["train", "more/train"])
     assert labels_of(images) == {"cat": 6, "dog": 4}
     assert "train/more/train/cat/0000.png" in set(images["image_id"])
+
+
+def test_the_order_of_the_training_folders_changes_nothing(data):
+    write_classes(data / "val", {"cat": 3, "eel": 2}, seed=900)
+    expected = folders(["train", "val"], limit_per_class=2)
+    pd.testing.assert_frame_equal(folders(["val", "train"], limit_per_class=2), expected)
 
 
 @pytest.mark.parametrize("again", ["train", "./train", "more/../train", "linked"])
@@ -239,6 +249,15 @@ def test_at_most_so_many_images_of_a_class_are_drawn_by_the_seed(data):
     pd.testing.assert_frame_equal(drawn[0], folders(limit_per_class=4, seed=0))
 
 
+def test_one_half_is_listed_while_the_other_is_gone(data):
+    both = folders()
+    source = load_config({"data": {"source": "imagefolder", "train": "train", "test": "test"}}).data
+    for half, other in (("train", "test"), ("test", "train")):
+        os.rename(other, "away")
+        pd.testing.assert_frame_equal(list_images(source, half, 0, None), part(both, half).reset_index(drop=True))
+        os.rename("away", other)
+
+
 # --- tables ----------------------------------------------------------------------------------------------
 
 
@@ -350,6 +369,14 @@ def test_digits_are_1797_images_with_a_labelled_fifth_as_test_set(in_folder):
     before = [sha256_of(path) for path in images["path"]]
     pd.testing.assert_frame_equal(listed("digits", seed=3), images)  # the run's seed is no matter
     assert [sha256_of(path) for path in images["path"]] == before
+
+
+def test_only_the_half_that_is_listed_is_written(in_folder):
+    for half in HALVES:
+        (in_folder / half).mkdir()
+        listed_half = list_images(load_config({"data": {"source": "digits"}}).data, half, 0, Path(half))
+        assert sorted(listed_half["path"]) == sorted(f"{half}/{name}" for name in os.listdir(half))
+    assert not set(os.listdir("train")) & set(os.listdir("test"))
 
 
 def test_digits_may_be_few(in_folder):

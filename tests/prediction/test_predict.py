@@ -1,16 +1,15 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
-from stages import make_stage, training_recipe
+from stages import make_stage, renamed_stage, training_recipe
 
 from kfold_ens.config import NoTta, Views
+from kfold_ens.data.folds import listed_images
 from kfold_ens.exchange import read_logits
 from kfold_ens.files import read_table
 from kfold_ens.network.classifier import Classifier, TrainedModel, save_model
-from kfold_ens.prediction.predict import on_device, predict, predict_fold
+from kfold_ens.prediction.predict import on_device, predict, predict_images
 from kfold_ens.training.evaluation import Compute
 
 COUNTS = {"dark": 7, "grey": 6, "light": 6}
@@ -28,15 +27,14 @@ def model():
     return TrainedModel(recipe, tuple(COUNTS), "", Classifier(recipe, len(COUNTS)).state_dict())
 
 
-def predicted(model, stage, image_ids, batch_size=8, workers=0, tta=NoTta(kind="none")):  # noqa: B008
+def predicted(model, store, image_ids, batch_size=8, workers=0, tta=NoTta(kind="none")):  # noqa: B008
     compute = Compute(torch.device("cpu"), None, workers)
-    model = dataclasses.replace(model, recipe=model.recipe.model_copy(update={"batch_size": batch_size}))
-    return predict(model, on_device(model, compute), tta, stage.store, image_ids, compute)
+    return predict(model, on_device(model, compute), tta, store, image_ids, compute, batch_size)
 
 
 def test_logits_belong_to_their_images_whatever_the_batches(stage, model):
     ids = stage.store.image_id[:9].tolist()
-    expected = predicted(model, stage, ids)
+    expected = predicted(model, stage.store, ids)
     assert expected.values.dtype == np.float32
     assert np.ptp(expected.values, axis=0).min() > 0.01  # far more than the tolerance below
     for batch_size, workers, order in (
@@ -46,7 +44,7 @@ def test_logits_belong_to_their_images_whatever_the_batches(stage, model):
         (9, 0, ids[::-1]),
         (5, 0, ids[4:] + ids[:4]),
     ):
-        logits = predicted(model, stage, order, batch_size, workers)
+        logits = predicted(model, stage.store, order, batch_size, workers)
         assert logits.image_id.tolist() == order
         assert logits.classes == tuple(COUNTS)
         rows = [order.index(image_id) for image_id in ids]
@@ -55,35 +53,48 @@ def test_logits_belong_to_their_images_whatever_the_batches(stage, model):
 
 def test_a_last_batch_of_one_is_kept_and_is_what_the_network_says_of_it(stage, model):
     ids = stage.store.image_id[:5].tolist()
-    logits = predicted(model, stage, ids, batch_size=4)
+    logits = predicted(model, stage.store, ids, batch_size=4)
     assert logits.values.shape == (5, 3)
-    alone = predicted(model, stage, ids[-1:], batch_size=4)
+    alone = predicted(model, stage.store, ids[-1:], batch_size=4)
     np.testing.assert_allclose(logits.values[-1:], alone.values, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("fold", [0, 2])
-def test_a_fold_writes_its_held_out_images_and_the_test_images(fold, stage, model, tmp_path):
+@pytest.mark.parametrize("fold", [0, 2, None])
+def test_logits_are_written_of_the_held_out_images_or_the_test_images(fold, stage, model, tmp_path):
     save_model(tmp_path / "model.safetensors", model)
-    files = [str(tmp_path / name) for name in ("model.safetensors", "oof.npz", "test.npz")]
-    compute = Compute(torch.device("cpu"), None, 0)
-    predict_fold(
-        fold,
+    store = stage.test_store if fold is None else stage.store
+    images = stage.file("test.csv" if fold is None else "folds")
+    predict_images(
+        listed_images(images, fold),
         NoTta(kind="none"),
-        files[0],
-        stage.file("manifest"),
-        stage.file("folds"),
-        stage.store,
-        compute,
-        *files[1:],
+        str(tmp_path / "model.safetensors"),
+        store,
+        Compute(torch.device("cpu"), None, 0),
+        None,
+        str(tmp_path / "logits.npz"),
     )
-    oof, test = map(read_logits, files[1:])
-    folds = read_table(stage.file("folds"))
-    assert oof.image_id.tolist() == folds.loc[folds["fold"] == str(fold), "image_id"].tolist()
-    assert test.image_id.tolist() == [f"test/{index}.png" for index in range(9)]
-    assert oof.classes == test.classes == tuple(COUNTS)
-    np.testing.assert_array_equal(test.values, predicted(model, stage, test.image_id).values)
+    logits = read_logits(tmp_path / "logits.npz")
+    table = read_table(images)
+    wanted = table if fold is None else table[table["fold"] == str(fold)]
+    assert logits.image_id.tolist() == wanted["image_id"].tolist() != []
+    assert logits.classes == tuple(COUNTS)
+    np.testing.assert_array_equal(logits.values, predicted(model, store, logits.image_id).values)
 
 
+@pytest.mark.parametrize(("given", "batches"), [(None, [8, 1]), (4, [4, 4, 1]), (100, [9])])
+def test_the_batch_size_is_that_of_training_unless_it_is_given(given, batches, stage, model, tmp_path, monkeypatch):
+    seen = []
+    network = on_device(model, Compute(torch.device("cpu"), None, 0))
+    network.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
+    monkeypatch.setattr("kfold_ens.prediction.predict.on_device", lambda *_: network)
+    save_model(tmp_path / "model.safetensors", model)
+    images, compute = listed_images(stage.file("test.csv")), Compute(torch.device("cpu"), None, 0)
+    files = [str(tmp_path / name) for name in ("model.safetensors", "logits.npz")]
+    predict_images(images, NoTta(kind="none"), files[0], stage.test_store, compute, given, files[1])
+    assert seen == batches
+
+
+TEST_IMAGES = [f"test/{index}.png" for index in range(9)]
 FLIP = {"kind": "horizontal_flip", "probability": 1}
 JITTER = {"kind": "color_jitter", "brightness": 0.9}
 PLAIN, FLIPPED = {"name": "plain", "steps": []}, {"name": "flipped", "steps": [FLIP]}
@@ -95,20 +106,31 @@ def views(*those, average="logits"):
 
 
 def test_views_are_averaged(model, stage):
-    ids = predicted(model, stage, [f"test/{index}.png" for index in range(9)]).image_id
-    plain, flipped = (predicted(model, stage, ids, tta=views(view)).values for view in (PLAIN, FLIPPED))
+    ids, store = TEST_IMAGES, stage.test_store
+    plain, flipped = (predicted(model, store, ids, tta=views(view)).values for view in (PLAIN, FLIPPED))
     assert not np.allclose(plain, flipped)
     np.testing.assert_allclose(
-        predicted(model, stage, ids, tta=views(PLAIN, FLIPPED)).values, (plain + flipped) / 2, 1e-5
+        predicted(model, store, ids, tta=views(PLAIN, FLIPPED)).values, (plain + flipped) / 2, 1e-5
     )
-    mean = softmax(predicted(model, stage, ids, tta=views(PLAIN, FLIPPED, average="softmax")).values, axis=1)
+    mean = softmax(predicted(model, store, ids, tta=views(PLAIN, FLIPPED, average="softmax")).values, axis=1)
     np.testing.assert_allclose(mean, (softmax(plain, axis=1) + softmax(flipped, axis=1)) / 2, 1e-5)
 
 
 def test_random_views_follow_from_name_and_image(model, stage):
-    ids = [f"test/{index}.png" for index in range(9)]
-    some = predicted(model, stage, ids, tta=views(JITTERED)).values
-    np.testing.assert_array_equal(some, predicted(model, stage, ids, tta=views(JITTERED), workers=2).values)
-    backwards = predicted(model, stage, ids[::-1], tta=views(JITTERED)).values[::-1]
+    ids, store = TEST_IMAGES, stage.test_store
+    some = predicted(model, store, ids, tta=views(JITTERED)).values
+    np.testing.assert_array_equal(some, predicted(model, store, ids, tta=views(JITTERED), workers=2).values)
+    backwards = predicted(model, store, ids[::-1], tta=views(JITTERED)).values[::-1]
     np.testing.assert_allclose(some, backwards, atol=1e-5)
-    assert not np.allclose(some, predicted(model, stage, ids, tta=views(AGAIN)).values)
+    assert not np.allclose(some, predicted(model, store, ids, tta=views(AGAIN)).values)
+
+
+def test_renamed_images_are_predicted_the_same_also_in_random_views(model, stage, tmp_path):
+    def by_content(store):
+        ids = sorted(store.image_id, key=lambda image_id: store.sha256([image_id])[0])
+        return ids, predicted(model, store, ids, tta=views(JITTERED)).values
+
+    names, before = by_content(stage.test_store)
+    others, after = by_content(renamed_stage(stage, tmp_path).test_store)
+    assert not set(names) & set(others)
+    np.testing.assert_array_equal(after, before)

@@ -73,10 +73,10 @@ def make_run(
     manifest = pd.DataFrame(
         {"image_id": ids, "name": ids, "split": splits, "label": known, "width": side, "height": side}
     )
-    manifest["duplicate_group"] = [ids[0] if index < 3 else image_id for index, image_id in enumerate(ids)]
+    manifest["sha256"] = [ids[0] if index < 3 else image_id for index, image_id in enumerate(ids)]
     alike = manifest.loc[4:7, ["image_id", "split", "label"]].assign(group=["1", "1", "2", "2"])
     fold_of = np.arange(len(train)) % num_folds
-    folds = pd.DataFrame({"image_id": ids[: len(train)], "fold": fold_of.astype(str)})
+    folds = manifest.loc[: len(train) - 1, ["image_id", "sha256", "label"]].assign(fold=fold_of.astype(str))
 
     def says(rows: np.ndarray) -> Logits:
         place = np.array([classes.index(labels[row]) for row in rows], dtype=int)

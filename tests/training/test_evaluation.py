@@ -1,9 +1,14 @@
+import logging
+
+import numpy as np
 import pytest
 import torch
+from stages import training_recipe
 
 from kfold_ens.config import load_config
 from kfold_ens.errors import KfoldError
-from kfold_ens.training.evaluation import leased_compute
+from kfold_ens.network.classifier import Classifier
+from kfold_ens.training.evaluation import Compute, leased_compute, predict_logits
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +50,54 @@ def test_a_process_knows_how_many_may_compute_at_once(monkeypatch):
     monkeypatch.setenv("KFOLD_PROCESSES_AT_ONCE", "3")
     with compute(False) as given:
         assert given.at_once == 3
+
+
+# --- out of memory ---------------------------------------------------------------------------------------
+
+RECIPE = training_recipe()
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return Classifier(RECIPE, 3).eval()
+
+
+def with_room_for(network, most, monkeypatch):
+    """Let the network refuse more than so many images at a time, as a full device does; lists the passes it made."""
+    forward, passes = network.forward, []
+
+    def refusing(images):
+        if len(images) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory (faked)")
+        passes.append(len(images))
+        return forward(images)
+
+    monkeypatch.setattr(network, "forward", refusing)
+    return passes
+
+
+def logits_of(network, sizes):
+    views = torch.randint(256, (sum(sizes), 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return predict_logits(network, views.split(sizes), RECIPE.image, Compute(torch.device("cpu"), None, 0))
+
+
+@pytest.mark.parametrize(
+    ("most", "passes", "warnings"),
+    [(8, [8, 8, 3], 0), (7, [4, 4, 4, 4, 3], 1), (3, [2] * 8 + [2, 1], 2), (1, [1] * 19, 3)],
+)
+def test_out_of_memory_predicts_fewer_at_a_time_and_the_same(network, most, passes, warnings, monkeypatch, caplog):
+    expected = logits_of(network, [8, 8, 3])
+    done = with_room_for(network, most, monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        logits = logits_of(network, [8, 8, 3])
+    assert done == passes
+    assert caplog.text.count("out of memory: predicts") == warnings
+    assert np.ptp(expected, axis=0).min() > 0.01  # far more than the tolerance below
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_single_image_without_room_is_a_clear_error(network, monkeypatch):
+    with_room_for(network, 0, monkeypatch)
+    with pytest.raises(KfoldError, match="^out of memory with a single image; use a GPU with more of it"):
+        logits_of(network, [8])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stages import make_stage, training_recipe
+from stages import make_stage, of_folders, renamed_stage, stage_of, training_recipe
 
 from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view
 from kfold_ens.training.loader import (
@@ -56,8 +56,13 @@ def test_the_order_is_another_for_every_epoch_fold_and_seed():
 
 
 @pytest.fixture(scope="module")
-def fold(tmp_path_factory):
-    return make_stage(tmp_path_factory.mktemp("stage"), {"dark": 10, "light": 9}).fold()
+def stage(tmp_path_factory):
+    return make_stage(tmp_path_factory.mktemp("stage"), {"dark": 10, "light": 9})
+
+
+@pytest.fixture(scope="module")
+def fold(stage):
+    return stage.fold()
 
 
 def views_of(fold, recipe=RECIPE):
@@ -96,10 +101,13 @@ def test_views_come_with_their_own_label(fold):
 
 
 class SameImage:
-    """A store whose images are all the same noise: views differ where their crops or flips do."""
+    """A store whose images all show the same noise: views differ where their crops or flips do."""
 
     def rows(self, image_ids):
         return np.arange(len(image_ids))
+
+    def sha256(self, image_ids):
+        return np.asarray(image_ids)
 
     def __getitem__(self, row):
         return np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
@@ -109,6 +117,25 @@ def test_every_image_and_epoch_is_augmented_in_its_own_way(fold):
     same = replace(fold, train=replace(fold.train, store=SameImage()))
     views = [tuple(view.flatten().tolist()) for batch, _ in run(same) for view in batch]
     assert len(set(views)) == len(views)
+
+
+def test_renamed_and_moved_images_give_the_same_batches(fold, stage, tmp_path):
+    other = renamed_stage(stage, tmp_path).fold()
+    assert not set(other.train.image_id) & set(fold.train.image_id)
+    assert equal(run(other), run(fold))
+
+
+def test_copies_of_an_image_are_augmented_each_in_its_own_way(stage, tmp_path):
+    shutil.copytree(stage.folder / "test", tmp_path / "test")
+    shutil.copytree(stage.folder / "train", tmp_path / "train")
+    for number in range(2):
+        shutil.copy(tmp_path / "train/dark/0000.png", tmp_path / f"train/dark/copy{number}.png")
+    other = stage_of(of_folders(tmp_path), tmp_path)
+    fold = next(each for each in map(other.fold, range(3)) if "train/dark/0000.png" in each.train.image_id)
+    copies = [place for place, name in enumerate(fold.train.image_id) if "copy" in name or "dark/0000" in name]
+    assert len(set(fold.train.store.sha256(fold.train.image_id[copies]))) == 1
+    views = views_of(fold)
+    assert len({tuple(views[0, place][0].flatten().tolist()) for place in copies}) == len(copies) == 3
 
 
 def test_evaluation_keeps_every_image_in_order(fold):

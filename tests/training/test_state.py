@@ -88,7 +88,7 @@ def test_between_two_renames_the_state_before_is_there(tmp_path, monkeypatch):
     """A kill after the newest state has become the previous one, and before the new one is in its place."""
     file = saved(tmp_path, 1)
     with monkeypatch.context() as patch:
-        patch.setattr("kfold_ens.files._sync", lambda path: 1 / 0)
+        patch.setattr("kfold_ens.files.sync", lambda path: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             file.save(state_at(2))
     assert os.listdir(tmp_path) == ["previous.pt"]
@@ -117,9 +117,10 @@ def test_a_state_is_saved_when_it_is_time(minutes, newest, tmp_path):
     assert step_of(StateFile(tmp_path, "mine").load()) == newest
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_ends_the_job_at_the_next_step_after_saving(number, tmp_path):
     with signals_kept():
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # even if these tests run under nohup
         checkpoints = Checkpoints(StateFile(tmp_path, "mine"), 60)
         checkpoints.after_step(lambda: state_at(1))
         os.kill(os.getpid(), number)
@@ -127,3 +128,13 @@ def test_a_signal_ends_the_job_at_the_next_step_after_saving(number, tmp_path):
         with pytest.raises(Preempted, match="the state is saved"):
             checkpoints.after_step(lambda: state_at(2))
     assert step_of(StateFile(tmp_path, "mine").load()) == 2
+
+
+def test_under_nohup_a_job_goes_on_without_its_terminal(tmp_path):
+    with signals_kept():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        checkpoints = Checkpoints(StateFile(tmp_path, "mine"), 60)
+        os.kill(os.getpid(), signal.SIGHUP)
+        checkpoints.after_step(lambda: state_at(1))
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert StateFile(tmp_path, "mine").load() is None

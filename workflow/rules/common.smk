@@ -1,5 +1,6 @@
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -17,8 +18,8 @@ def refuse(message):
 try:
     from kfold_ens import data, ensemble, network, prediction, training
     from kfold_ens import report as report_stage
-    from kfold_ens.data.folders import images_fingerprint
-    from kfold_ens.config import METHODS, find_recipe, load_config, load_recipe
+    from kfold_ens.data.folders import images_fingerprint, missing
+    from kfold_ens.config import HALVES, METHODS, find_recipe, load_config, load_recipe
     from kfold_ens.errors import ConfigError
     from kfold_ens.files import canonical, fingerprint, read_json
     from kfold_ens.machine import THREADS_PER_GPU, fold_memory, plan_folds, this_machine
@@ -38,19 +39,57 @@ def checked(read, items, *arguments):
 
 
 def as_param(model, **selection):
-    """A part of the configuration as a param: one text for equal values, so that only a change runs a job again."""
-    return canonical(model.model_dump(mode="json", **selection))
+    """A part of the configuration as a param: one text for equal values, so that only a change runs a job again.
+
+    What is at its default is left out, so that a new option with a default runs nothing again.
+    """
+    return canonical(model.model_dump(mode="json", exclude_defaults=True, **selection))
 
 
-def source_tables(wildcards):
-    """The tables a data source is read from; a changed one is read again."""
-    return [local(RUN.data.train), local(RUN.data.test)] if RUN.data.source == "csv" else []
+def tables_of(half):
+    """The tables that a half's images are listed in; a changed one is read again."""
+    return list(map(local, RUN.data.tables(half)))
 
 
-def source_folders(wildcards):
-    """What tells that images came, went or changed in the folders of a data source: their names and sizes."""
-    source = RUN.data
-    return images_fingerprint([*source.train, source.test]) if source.source == "imagefolder" else ""
+def source_param(half):
+    """Where a half's images come from."""
+    return canonical(RUN.data.of_half(half))
+
+
+def source_file(half):
+    """The file that holds this, for the images that there are."""
+    return f"results/data/{half}.source.json"
+
+
+def images_param(half):
+    """What tells that images came, went or changed in the folders of a source: their names and sizes."""
+
+    def images(wildcards):
+        return images_fingerprint(RUN.data.folders(half))
+
+    return images
+
+
+def sources_gone():
+    """For each half the tables and folders that are gone. Its list of images is then taken as it is.
+
+    If there is no such list, or one of other sources, the run ends here: later Snakemake would first remove results.
+    """
+    if not workflow.is_main_process:
+        return {half: [] for half in HALVES}
+    gone = {half: missing(RUN.data.tables(half), RUN.data.folders(half)) for half in HALVES}
+    needed = [f"data.{half}: {each}" for half in HALVES if not is_listed(half) for each in gone[half]]
+    if needed:
+        refuse("\n".join([*dict.fromkeys(needed), f"Looked in {Path.cwd()}; change config.yaml, or mount the disk."]))
+    for each in dict.fromkeys(each for half in HALVES for each in gone[half]):
+        logger.warning(f"{each}: it is not looked at; the images listed in results/data are taken")
+    return gone
+
+
+def is_listed(half):
+    """Whether a half's images are listed already, from the very sources that config.yaml names."""
+    manifest, source = Path(f"results/data/{half}.csv"), Path(source_file(half))
+    return manifest.is_file() and source.is_file() and canonical(read_json(source)) == source_param(half)
 
 
 def optional(**files):
@@ -76,10 +115,21 @@ def more_each_attempt(amount):
     return resource
 
 
-def pixels_of(slots):
-    """The decoded images of a recipe's size."""
-    folder = f"results/data/pixels-{slots.image.short_side}"
-    return {"pixels": f"{folder}/pixels.u8", "index": f"{folder}/index.npz"}
+def pixels_of(slots, half):
+    """The decoded images of a recipe's size. Their index stands for them: it is small enough for a checksum."""
+    file = f"results/data/pixels-{slots.image.short_side}/{half}"
+    return {"pixels": ancient(f"{file}.u8"), "index": f"{file}.npz"}
+
+
+def model_of(recipe, fold):
+    """A fold's model. Its history stands for it, for the same reason."""
+    folder = f"results/{recipe}/fold{fold}"
+    return {"model": ancient(f"{folder}/model.safetensors"), "history": f"{folder}/history.csv"}
+
+
+def to_predict():
+    """The resources of a prediction."""
+    return {"gpu": 1, "mem_mb": more_each_attempt(8000), "runtime": more_each_attempt(120)}
 
 
 def weights_name(backbone):
@@ -148,9 +198,19 @@ def methods_if_finished(wildcards):
     return [f"results/{wildcards.recipe}/{method}/test_logits.npz" for method in methods]
 
 
-def pixels_of_recipe(wildcards):
+def pixels_of_recipe(half):
     """The decoded images of a recipe's size."""
-    return pixels_of(RECIPES[wildcards.recipe])
+
+    def pixels(wildcards):
+        return pixels_of(RECIPES[wildcards.recipe], half)
+
+    return pixels
+
+
+def pixels_of_both_halves(wildcards):
+    """The same of training and test images, in lists."""
+    halves = [pixels_of(RECIPES[wildcards.recipe], half) for half in HALVES]
+    return {name: [pixels[name] for pixels in halves] for name in ("pixels", "index")}
 
 
 def recipe_param(wildcards):
@@ -218,17 +278,34 @@ def cap_gpus():
     os.environ.update(KFOLD_PROCESSES_AT_ONCE=str(gpu if PLAN else 1))
 
 
+def asked_for():
+    """The rules that train a fold and that the user named to be run again; not those that run only as a result."""
+    settings = workflow.dag_settings
+    named = {*settings.forcerun, *(settings.targets if settings.forcetargets else [])}
+    rules = [rule_name("train", recipe, fold) for recipe in RECIPES for fold in FOLDS]
+    return [rule for rule in rules if settings.forceall or rule in named]
+
+
+def end_with_the_terminal():
+    """Take a closed terminal for Snakemake's SIGTERM, after which it waits for its jobs to save, and unlocks."""
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
 def threads_to_train(wildcards):
-    """A fold's threads. Snakemake asks only if it trains one: then say what is planned."""
-    say_plan()
+    """A fold's threads. Snakemake asks only if it trains one, once it knows what the user asked for."""
+    before_training()
     return THREADS
 
 
 @cache
-def say_plan():
-    """Print it once."""
+def before_training():
+    """Print what is planned, and tell jobs which folds are to be trained even if they were trained before."""
     if PLAN:
         logger.info(PLAN.sentence)
+    if workflow.is_main_process:
+        os.environ["KFOLD_ASKED_FOR"] = " ".join(asked_for())
+        workflow.register_envvars("KFOLD_ASKED_FOR")
 
 
 def storage_options():
@@ -276,6 +353,7 @@ TAKEN_HOME = [
     *(f"results/{name}" for name in ("submission.csv", "submission.zip", "ablation.csv", "report.html")),
 ]
 FINISHED = {recipe: [fold for fold in FOLDS if is_finished(recipe, fold)] for recipe in RECIPES}
+GONE = sources_gone()
 REPORTED = reported()
 MAKES_REPORT = any(each.split("=")[0] == "--report" for each in sys.argv)  # then `submission` means all of it
 config.update(RUN.model_dump(mode="json"))  # captions read it, defaults included
@@ -286,14 +364,19 @@ ON_CLUSTER = workflow.resource_settings.nodes is not None
 # Only the main process plans. A cluster's jobs read this file too, on other machines.
 PLAN = plan_this_machine() if workflow.is_main_process and not ON_CLUSTER else None
 THREADS = PLAN.threads if PLAN else THREADS_PER_GPU * RUN.gpus_per_fold
+THREADS_TO_PREDICT = max(1, THREADS // RUN.gpus_per_fold)
+# Trained folds. With results in a storage only the state's volume outlives a job.
+KEPT = "state/trained" if HAS_STORAGE else "trained"
 
 if workflow.is_main_process:
     cap_gpus()
+    end_with_the_terminal()
     # where the Snakemake that makes the report looks for them
     os.environ.update(workflow.spawned_job_args_factory.get_storage_provider_envvars())
 
 
 wildcard_constraints:
     short_side=r"\d+",
+    half="|".join(HALVES),
     method="|".join(METHODS),
     recipe="|".join(map(re.escape, RECIPES)),

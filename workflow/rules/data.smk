@@ -1,37 +1,67 @@
-MANIFEST = "results/data/manifest.csv"
+TRAIN = "results/data/train.csv"
+TEST = "results/data/test.csv"
 CLASSES = "results/data/classes.json"
 LOOK_ALIKES = "results/data/look_alikes.csv"
 SPLIT = "results/data/folds.csv"
 
 
-# Every image with its label, hash and size; refuses what cannot be trained on.
-rule manifest:
-    input:
-        tables=source_tables,
-    output:
-        manifest=MANIFEST,
-        classes=CLASSES,
-        look_alikes=LOOK_ALIKES,
-        images=local(directory("results/data/images")),
-    log:
-        "logs/data/manifest.log",
-    localrule: HAS_STORAGE
-    conda:
-        "../../environment.yml"
-    threads: 4
-    params:
-        data=as_param(RUN.data, exclude={"test_labels"}),
-        folders=source_folders,
-        seed=RUN.seed,
-        version=data.VERSION,
-    script:
-        "../scripts/manifest.py"
+if not GONE["train"]:
+
+    # Every training image with its label, hash and size. Refuses what cannot be used, test images included.
+    rule manifest:
+        input:
+            tables=tables_of("train"),
+        output:
+            manifest=TRAIN,
+            classes=CLASSES,
+            source=source_file("train"),
+            images=local(directory("results/data/images/train")),
+        log:
+            "logs/data/manifest.log",
+        localrule: HAS_STORAGE
+        conda:
+            "../../environment.yml"
+        threads: 4
+        params:
+            source=source_param("train"),
+            images=images_param("train"),
+            seed=RUN.seed,
+            version=data.VERSION,
+        script:
+            "../scripts/manifest.py"
+
+
+if not GONE["test"]:
+
+    # Every test image, and the images of both halves that look alike.
+    rule test_manifest:
+        input:
+            tables=tables_of("test"),
+            train=TRAIN,
+        output:
+            manifest=TEST,
+            look_alikes=LOOK_ALIKES,
+            source=source_file("test"),
+            images=local(directory("results/data/images/test")),
+        log:
+            "logs/data/test_manifest.log",
+        localrule: HAS_STORAGE
+        conda:
+            "../../environment.yml"
+        threads: 4
+        params:
+            source=source_param("test"),
+            images=images_param("test"),
+            seed=RUN.seed,
+            version=data.VERSION,
+        script:
+            "../scripts/test_manifest.py"
 
 
 # The one split that every recipe uses.
 rule folds:
     input:
-        manifest=MANIFEST,
+        manifest=TRAIN,
     output:
         folds=SPLIT,
     log:
@@ -46,17 +76,17 @@ rule folds:
         "../scripts/folds.py"
 
 
-# All images decoded once.
+# All images of one half decoded once.
 rule pixels:
     input:
-        manifest=MANIFEST,
+        manifest="results/data/{half}.csv",
     output:
-        pixels="results/data/pixels-{short_side}/pixels.u8",
-        index="results/data/pixels-{short_side}/index.npz",
+        pixels="results/data/pixels-{short_side}/{half}.u8",
+        index="results/data/pixels-{short_side}/{half}.npz",
     log:
-        "logs/data/pixels-{short_side}.log",
+        "logs/data/pixels-{short_side}-{half}.log",
     benchmark:
-        "logs/data/pixels-{short_side}.benchmark.tsv"
+        "logs/data/pixels-{short_side}-{half}.benchmark.tsv"
     localrule: HAS_STORAGE
     conda:
         "../../environment.yml"

@@ -19,7 +19,7 @@ rule write_submission:
     input:
         **optional(sample=RUN.submission.sample),
         logits=f"results/{RECIPE}/{RUN.ensemble}/test_logits.npz",
-        manifest=MANIFEST,
+        manifest=TEST,
     output:
         "results/submission.csv",
     log:
@@ -58,7 +58,7 @@ rule metrics:
         oof=collect("results/{{recipe}}/fold{fold}/oof_logits.npz", fold=FOLDS),
         test=collect("results/{{recipe}}/fold{fold}/test_logits.npz", fold=FOLDS),
         methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
-        manifest=MANIFEST,
+        manifests=[TRAIN, TEST],
     output:
         "results/{recipe}/metrics.json",
     log:
@@ -79,8 +79,8 @@ rule ablation:
         metrics=collect("results/{recipe}/metrics.json", recipe=ABLATION),
         oof=collect("results/{recipe}/fold{fold}/oof_logits.npz", recipe=ABLATION, fold=FOLDS),
         history=collect("results/{recipe}/fold{fold}/history.csv", recipe=ABLATION, fold=FOLDS),
-        model=collect("results/{recipe}/fold{fold}/model.safetensors", recipe=ABLATION, fold=FOLDS),
-        manifest=MANIFEST,
+        model=ancient(collect("results/{recipe}/fold{fold}/model.safetensors", recipe=ABLATION, fold=FOLDS)),
+        manifest=TRAIN,
     output:
         "results/ablation.csv",
     log:

@@ -1,8 +1,8 @@
 # The images: how many, of what size, what they look like.
 rule data_pages:
     input:
-        unpack(pixels_of_recipe),
-        manifest=MANIFEST,
+        unpack(pixels_of_both_halves),
+        manifests=[TRAIN, TEST],
         look_alikes=LOOK_ALIKES,
         folds=SPLIT,
         classes=CLASSES,
@@ -32,8 +32,7 @@ rule data_pages:
 # Training images as the network sees them.
 rule views_page:
     input:
-        unpack(pixels_of_recipe),
-        manifest=MANIFEST,
+        unpack(pixels_of_recipe("train")),
         folds=SPLIT,
         classes=CLASSES,
     output:
@@ -81,8 +80,8 @@ rule fold_page:
 # All folds' curves, and what their models get wrong.
 rule training_and_error_pages:
     input:
-        unpack(pixels_of_recipe),
-        manifest=MANIFEST,
+        unpack(pixels_of_recipe("train")),
+        manifest=TRAIN,
         history=of_finished_folds("history.csv"),
         oof=of_finished_folds("oof_logits.npz"),
     output:
@@ -138,13 +137,13 @@ rule training_and_error_pages:
 # What combining gained, and where the folds differ.
 rule ensemble_pages:
     input:
-        unpack(pixels_of_recipe),
+        unpack(pixels_of_recipe("test")),
         **optional(test_labels=RUN.data.test_labels),
         metrics="results/{recipe}/metrics.json",
         oof=collect("results/{{recipe}}/fold{fold}/oof_logits.npz", fold=FOLDS),
         test=collect("results/{{recipe}}/fold{fold}/test_logits.npz", fold=FOLDS),
         methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
-        manifest=MANIFEST,
+        manifests=[TRAIN, TEST],
     output:
         combinations=report(
             "results/{recipe}/report/combinations.html",
@@ -180,7 +179,7 @@ rule ensemble_pages:
 rule submission_page:
     input:
         submission="results/submission.csv",
-        manifest=MANIFEST,
+        manifests=[TRAIN, TEST],
         classes=CLASSES,
     output:
         submission=report(
@@ -205,7 +204,7 @@ rule submission_page:
 rule overview:
     input:
         **optional(test_labels=RUN.data.test_labels),
-        data=[MANIFEST, CLASSES, SPLIT],
+        data=[TRAIN, TEST, CLASSES, SPLIT],
         history=of_finished_folds("history.csv"),
         oof=of_finished_folds("oof_logits.npz"),
         test=of_finished_folds("test_logits.npz"),
@@ -234,8 +233,9 @@ rule overview:
 # All that the results follow from, and how to make them again.
 rule provenance:
     input:
-        data=[MANIFEST, CLASSES, SPLIT],
-        model=of_finished_folds("model.safetensors"),
+        data=[TRAIN, TEST, CLASSES, SPLIT],
+        model=ancient(of_finished_folds("model.safetensors")),
+        history=of_finished_folds("history.csv"),
     output:
         report(
             "results/{recipe}/report/provenance.html",

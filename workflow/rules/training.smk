@@ -19,14 +19,13 @@ rule weights:
 for recipe, slots in RECIPES.items():
     for fold in FOLDS:
 
-        # Fine-tune a fold; goes on where it was after an interruption.
+        # Fine-tune a fold, unless it was trained before; resumes after an interruption.
         rule:
             name:
                 rule_name("train", recipe, fold)
             input:
-                **pixels_of(slots),
+                **pixels_of(slots, "train"),
                 **weights_of(slots),
-                manifest=MANIFEST,
                 classes=CLASSES,
                 folds=SPLIT,
             output:
@@ -49,34 +48,68 @@ for recipe, slots in RECIPES.items():
                 seed=RUN.seed,
                 version=[data.VERSION, network.VERSION, training.VERSION],
                 state=f"state/{recipe}/fold{fold}",
+                kept=KEPT,
                 tensorboard=f"logs/{recipe}/fold{fold}/tensorboard",
             script:
                 "../scripts/train.py"
 
-        # A fold model's logits for its held-out images and for the test images.
+        # A fold model's logits for its held-out images.
         rule:
             name:
-                rule_name("predict", recipe, fold)
+                rule_name("predict_oof", recipe, fold)
             input:
-                **pixels_of(slots),
-                model=f"results/{recipe}/fold{fold}/model.safetensors",
-                manifest=MANIFEST,
-                folds=SPLIT,
+                **pixels_of(slots, "train"),
+                **model_of(recipe, fold),
+                images=SPLIT,
             output:
-                oof=f"results/{recipe}/fold{fold}/oof_logits.npz",
-                test=f"results/{recipe}/fold{fold}/test_logits.npz",
+                f"results/{recipe}/fold{fold}/oof_logits.npz",
             log:
-                f"logs/{recipe}/fold{fold}/predict.log",
+                f"logs/{recipe}/fold{fold}/predict_oof.log",
             conda:
                 "../../environment.yml"
-            threads: max(1, THREADS // RUN.gpus_per_fold)
+            threads: THREADS_TO_PREDICT
             resources:
-                gpu=1,
-                mem_mb=more_each_attempt(8000),
-                runtime=more_each_attempt(120),
+                **to_predict(),
             params:
                 tta=as_param(slots.tta),
                 fold=fold,
                 version=prediction.VERSION,
             script:
                 "../scripts/predict.py"
+
+        # The same for the test images.
+        rule:
+            name:
+                rule_name("predict_test", recipe, fold)
+            input:
+                **pixels_of(slots, "test"),
+                **model_of(recipe, fold),
+                images=TEST,
+            output:
+                f"results/{recipe}/fold{fold}/test_logits.npz",
+            log:
+                f"logs/{recipe}/fold{fold}/predict_test.log",
+            conda:
+                "../../environment.yml"
+            threads: THREADS_TO_PREDICT
+            resources:
+                **to_predict(),
+            params:
+                tta=as_param(slots.tta),
+                version=prediction.VERSION,
+            script:
+                "../scripts/predict.py"
+
+
+# What is kept of trained folds: lists it, and removes what no recipe of this configuration uses.
+rule clean_models:
+    log:
+        "logs/clean_models.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        kept=KEPT,
+        models=[f"results/{recipe}/fold{fold}/model.safetensors" for recipe in RECIPES for fold in FOLDS],
+    script:
+        "../scripts/clean_models.py"

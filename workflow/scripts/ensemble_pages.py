@@ -18,7 +18,7 @@ if __name__ == "__main__":
             test=list(map(read_logits, files.test)),
             combined=dict(zip(METHODS, map(read_logits, files.methods), strict=True)),
             label_of=known_labels(
-                read_manifest(files.manifest),
+                read_manifest(*files.manifests),
                 files.get("test_labels"),
                 Submission.model_validate_json(params.submission),
                 params.names,

@@ -7,6 +7,6 @@ from kfold_ens.jobs import job
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
-        train = read_manifest(snakemake.input.manifest, "train")
+        train = read_manifest(snakemake.input.manifest)
         folds = assign_folds(train, snakemake.params.num_folds, snakemake.params.seed)
         write_table(snakemake.output.folds, folds)

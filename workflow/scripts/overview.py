@@ -14,7 +14,7 @@ if __name__ == "__main__":
     with job(snakemake.log[0]):
         files, params, outputs = snakemake.input, snakemake.params, dict(snakemake.output.items())
         run, recipe = Config.model_validate_json(params.run), Recipe.model_validate_json(params.recipe)
-        manifest = read_manifest(files.data[0])
+        manifest = read_manifest(*files.data[:2])
         label_of = known_labels(manifest, files.get("test_labels"), run.submission, run.submission_names)
         metrics = summarize(
             oof=dict(zip(params.folds, map(read_logits, files.oof), strict=True)),
@@ -28,7 +28,7 @@ if __name__ == "__main__":
             name=snakemake.wildcards.recipe,
             metrics=metrics,
             manifest=manifest,
-            classes=read_json(files.data[1]),
+            classes=read_json(files.data[2]),
             histories=dict(zip(params.folds, map(pd.read_csv, files.history), strict=True)),
             outputs=outputs,
         )

@@ -10,7 +10,7 @@ from kfold_ens.jobs import job
 if __name__ == "__main__":
     with job(snakemake.log[0]):
         logits = read_logits(snakemake.input.logits)
-        test = read_manifest(snakemake.input.manifest, "test")
+        test = read_manifest(snakemake.input.manifest)
         columns, names = Submission.model_validate_json(snakemake.params.submission), snakemake.params.names
         write_table(snakemake.output[0], build_submission(logits, test, columns, names))
         check_submission(snakemake.output[0], test, logits.classes, columns, names)

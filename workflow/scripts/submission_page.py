@@ -10,7 +10,7 @@ from kfold_ens.report.ensemble import write_submission_page
 if __name__ == "__main__":
     with job(snakemake.log[0]):
         files, params = snakemake.input, snakemake.params
-        manifest, classes = read_manifest(files.manifest), read_json(files.classes)
+        manifest, classes = read_manifest(*files.manifests), read_json(files.classes)
         test = manifest[manifest["split"] == "test"]
         columns = Submission.model_validate_json(params.submission)
         write_submission_page(

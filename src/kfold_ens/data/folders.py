@@ -27,6 +27,17 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
 
 
+def missing(tables: Iterable[str], folders: Iterable[str]) -> list[str]:
+    """Those of a source's tables and folders that are not there, in words; an empty folder is as one not mounted."""
+    absent = [f"there is no table {table}" for table in tables if not os.path.isfile(table)]
+    for folder in folders:
+        if not os.path.isdir(folder):
+            absent.append(f"there is no folder {folder}")
+        elif os.access(folder, os.R_OK) and not os.listdir(folder):
+            absent.append(f"the folder {folder} is empty")
+    return absent
+
+
 def images_fingerprint(roots: Iterable[str]) -> str:
     """A hash over the names and sizes of all images below some folders: it changes when images come, go or differ."""
     images = (path for root in roots for path in files_below(Path(root)) if is_image_name(path.name))

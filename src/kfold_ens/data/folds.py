@@ -1,32 +1,36 @@
-"""The one split that every recipe uses."""
+"""The one split that every recipe uses, and the images of one fold. Images are known by their bytes, never by names."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedKFold
 
+from kfold_ens.data.pixels import PixelStore
 from kfold_ens.errors import DataError, listing
+from kfold_ens.files import read_json, read_table
 
 
 def assign_folds(train: pd.DataFrame, num_folds: int, seed: int) -> pd.DataFrame:
-    """Give every training image a fold: ``image_id, fold``, sorted by ``image_id``.
+    """Give each training image a fold: ``image_id, sha256, label, fold``, all that training needs to know of images.
 
-    scikit-learn's StratifiedKFold over one image of each group of duplicates; the others follow it. The result
-    depends on the set of (image_id, label, duplicate_group), not on the order of its rows.
+    scikit-learn's StratifiedKFold over the distinct images in the order of their SHA-256; copies of an image follow it.
+    The result depends on the images' bytes and labels, not on names, nor on the order of the rows.
 
     Raises:
-        DataError: where a class has fewer distinct images than there are folds.
+        DataError: if a class has fewer distinct images than there are folds.
     """
-    train = train.sort_values("image_id")
-    distinct = train.drop_duplicates("duplicate_group")
+    from sklearn.model_selection import StratifiedKFold  # every job would pay for it
+
+    distinct = train.drop_duplicates("sha256").sort_values("sha256")
     _refuse_small_classes(distinct["label"], num_folds)
     splitter = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
-    fold_of_group = pd.Series(0, index=distinct["duplicate_group"].to_numpy())
+    fold_of_image = pd.Series(0, index=distinct["sha256"].to_numpy())
     for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(distinct)), distinct["label"])):
-        fold_of_group.iloc[held_out] = fold
-    folds = fold_of_group.loc[train["duplicate_group"]].to_numpy()
-    return pd.DataFrame({"image_id": train["image_id"].to_numpy(), "fold": folds})
+        fold_of_image.iloc[held_out] = fold
+    folds = train[["image_id", "sha256", "label"]].assign(fold=train["sha256"].map(fold_of_image))
+    return folds.sort_values("image_id", ignore_index=True)
 
 
 def _refuse_small_classes(labels: pd.Series, num_folds: int) -> None:
@@ -37,3 +41,51 @@ def _refuse_small_classes(labels: pd.Series, num_folds: int) -> None:
             f"num_folds is {num_folds}, but these classes have fewer distinct images; "
             f"add images, remove the classes, or lower num_folds:\n{listing(small)}"
         )
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images of a pixel store: ids (N,) and class indices (N,)."""
+
+    store: PixelStore
+    image_id: np.ndarray
+    target: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+    def keys(self) -> list[str]:
+        """What draws of randomness know each image by: its SHA-256, and for copies their number."""
+        sha256 = pd.Series(self.store.sha256(self.image_id), dtype=object)
+        number = sha256.groupby(sha256).cumcount()
+        return [f"{each}-{copy}" if copy else each for each, copy in zip(sha256, number, strict=True)]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What a fold's weights follow from, besides its recipe and pretrained weights."""
+
+    number: int
+    seed: int
+    train: Images
+    validation: Images
+    classes: tuple[str, ...]
+
+
+def read_fold(number: int, seed: int, folds: str, classes: str, store: PixelStore) -> Fold:
+    """A fold's training and held-out images, in the order of their SHA-256, from the files of the data stage."""
+    labels = tuple(read_json(classes))
+    class_index = {label: index for index, label in enumerate(labels)}
+    images = read_table(folds).sort_values(["sha256", "image_id"])
+    targets = images["label"].map(class_index).to_numpy(dtype=np.int64)
+    held_out = (images["fold"] == str(number)).to_numpy()
+    train, validation = (
+        Images(store, images.loc[part, "image_id"].to_numpy(), targets[part]) for part in (~held_out, held_out)
+    )
+    return Fold(number, seed, train, validation, labels)
+
+
+def listed_images(table: str, fold: int | None = None) -> np.ndarray:
+    """The ids of a table's images; with a fold's number, of those held out from it: (N,) text."""
+    images = read_table(table)
+    return (images if fold is None else images[images["fold"] == str(fold)])["image_id"].to_numpy()

@@ -30,13 +30,13 @@ def perceptual_hash(image: Image.Image) -> str:
 def look_alikes(manifest: pd.DataFrame) -> pd.DataFrame:
     """``group, image_id, split, label`` of all images that look like another; groups are counted from 1.
 
-    ``manifest`` has a ``perceptual_hash`` too. Copies, byte by byte, of one image make no group, and are listed in one.
+    ``manifest`` is that of both halves. Copies, byte by byte, of one image make no group, and are listed in one.
     """
     hashed = manifest[manifest["perceptual_hash"] != ""]
     values = np.array([int(text, 16) for text in hashed["perceptual_hash"]], dtype=np.uint64)
     hashes, place = np.unique(values, return_inverse=True)
     group = pd.Series(_linked(hashes)[place], hashed.index)
-    different = hashed["duplicate_group"].groupby(group).transform("nunique")
+    different = hashed["sha256"].groupby(group).transform("nunique")
     alike = hashed.loc[different > 1, ["image_id", "split", "label"]]
     alike.insert(0, "group", group[alike.index].factorize()[0] + 1)
     return alike.sort_values("group", kind="stable", ignore_index=True)

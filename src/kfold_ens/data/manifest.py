@@ -1,20 +1,22 @@
-"""The manifest: every image with its hash, size and duplicates, and nothing in it that cannot be trained on."""
+"""The manifests of training and test images: each image with its hashes and size, and none that cannot be used."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from itertools import chain, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import pandas as pd
 from tqdm import tqdm
 
-from kfold_ens.config import Config
+from kfold_ens.config import HALVES, Config, Half
+from kfold_ens.data.folders import missing
 from kfold_ens.data.images import ImageError, Inspection, inspect
 from kfold_ens.data.look_alikes import look_alikes
 from kfold_ens.data.sources import list_images
@@ -30,55 +32,94 @@ CHUNK = 2048  # images in the threads' queue at a time
 Result = TypeVar("Result")
 
 
-def write_manifest(
-    run: Config, export: Path, threads: int, manifest_file: str, classes_file: str, look_alikes_file: str
+def write_train_manifest(
+    run: Config, export: Path, threads: int, manifest_file: str, classes_file: str
 ) -> pd.DataFrame:
-    """Write, and return, the manifest of a run's data source; write its class list, and which images look alike.
+    """Write the manifest of the training images, and their class list, after a look at the test images too.
+
+    So whatever is wrong with either is said at once, before anything is trained. Returns the manifest of both; of the
+    training images alone where the sources of the test images are gone.
 
     Raises:
-        DataError: listing everything that cannot be trained on, or could not be named in the submission.
+        DataError: listing everything that cannot be trained on or predicted, or could not be named in the submission.
     """
-    export.mkdir(parents=True, exist_ok=True)
-    manifest = build_manifest(list_images(run.data, run.seed, export), threads)
+    with TemporaryDirectory() as elsewhere:
+        images = _list_halves(run, {"train": export, "test": Path(elsewhere)})
+        manifest = build_manifest(images, threads)
     submission_names(manifest[manifest["split"] == "test"], run.submission_names)
-    classes = class_labels(manifest)
-    alike = look_alikes(manifest)
-    _warn_of(alike, look_alikes_file)
-    manifest = manifest.drop(columns="perceptual_hash")
-    write_table(manifest_file, manifest)
+    train = manifest[manifest["split"] == "train"].sort_values("image_id")
+    _report_copies(train)
+    classes = class_labels(train)
+    write_table(manifest_file, train)
     write_json(classes_file, classes)
-    write_table(look_alikes_file, alike)
     return manifest
 
 
+def write_test_manifest(
+    run: Config, export: Path, threads: int, train_file: str, manifest_file: str, look_alikes_file: str
+) -> pd.DataFrame:
+    """Write the manifest of the test images, and which images of both halves look alike; return that of both halves.
+
+    Raises:
+        DataError: listing everything that cannot be predicted, or could not be named in the submission.
+    """
+    export.mkdir(parents=True, exist_ok=True)
+    images = list_images(run.data, "test", run.seed, export)
+    train = read_manifest(train_file)
+    test = build_manifest(images, threads)
+    submission_names(test, run.submission_names)
+    copies = test["sha256"].isin(train["sha256"]).sum()
+    log.info("%d test images (%d byte-identical to a training image)", len(test), copies)
+    both = pd.concat([train, test], ignore_index=True)
+    alike = look_alikes(both)
+    _warn_of(alike, look_alikes_file)
+    write_table(manifest_file, test)
+    write_table(look_alikes_file, alike)
+    return both
+
+
+def _list_halves(run: Config, exports: Mapping[Half, Path]) -> pd.DataFrame:
+    """The images of both halves; what is wrong with either is raised together."""
+    absent = missing(run.data.tables("test"), run.data.folders("test"))
+    if absent:
+        log.warning("the test images are not looked at: %s", "; ".join(absent))
+    found, wrong = {}, []
+    for half in HALVES[: 1 if absent else 2]:
+        exports[half].mkdir(parents=True, exist_ok=True)
+        try:
+            found[half] = list_images(run.data, half, run.seed, exports[half])
+        except DataError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise DataError("\n".join(dict.fromkeys(wrong)))
+    return pd.concat(found.values(), ignore_index=True)
+
+
 def build_manifest(images: pd.DataFrame, threads: int) -> pd.DataFrame:
-    """Inspect every image of a listing and add ``sha256, width, height, perceptual_hash, duplicate_group``.
+    """Inspect every image of a listing and add ``sha256, width, height, perceptual_hash``.
 
     Raises:
         DataError: naming all unreadable files, or all equal images with different labels, at once.
     """
     inspections = for_each_image(inspect, images["path"], threads, "Inspecting")
     manifest = images.assign(**{name: [getattr(each, name) for each in inspections] for name in INSPECTED})
-    first_of_its_kind = manifest.groupby("sha256", sort=False)["image_id"].transform("min")
-    manifest = manifest.assign(duplicate_group=first_of_its_kind)
     _refuse_contradictions(manifest)
-    _report_duplicates(manifest)
     return manifest
 
 
-def read_manifest(path: str, split: str | None = None) -> pd.DataFrame:
-    """Read a manifest, or the rows of one split, with sizes as numbers."""
-    manifest = read_table(path).astype({"width": int, "height": int})
-    return manifest if split is None else manifest[manifest["split"] == split].reset_index(drop=True)
+def read_manifest(*paths: str) -> pd.DataFrame:
+    """Read one half's manifest, or both as one table, with sizes as numbers."""
+    manifest = pd.concat(map(read_table, paths), ignore_index=True)
+    return manifest.astype({"width": int, "height": int})
 
 
-def class_labels(manifest: pd.DataFrame) -> list[str]:
+def class_labels(train: pd.DataFrame) -> list[str]:
     """The training labels in the order a person would list them: "2" before "10".
 
     Raises:
         DataError: where there are fewer than two.
     """
-    classes = sorted(manifest.loc[manifest["split"] == "train", "label"].unique(), key=natural_key)
+    classes = sorted(train["label"].unique(), key=natural_key)
     if len(classes) < 2:
         raise DataError(f"data.train: there is only the class {classes[0]!r}; a classifier wants two or more")
     return classes
@@ -126,16 +167,9 @@ def _refuse_contradictions(manifest: pd.DataFrame) -> None:
         raise DataError(f"byte-identical images with different labels; keep one label:\n{listing(pairs, most=100)}")
 
 
-def _report_duplicates(manifest: pd.DataFrame) -> None:
-    train = manifest[manifest["split"] == "train"]
-    test = manifest[manifest["split"] == "test"]
-    log.info(
-        "%d training images (%d byte-identical to another), %d test images (%d byte-identical to a training image)",
-        len(train),
-        train["sha256"].duplicated().sum(),
-        len(test),
-        test["sha256"].isin(train["sha256"]).sum(),
-    )
+def _report_copies(train: pd.DataFrame) -> None:
+    copies = train["sha256"].duplicated().sum()
+    log.info("%d training images (%d byte-identical to another)", len(train), copies)
 
 
 def _warn_of(alike: pd.DataFrame, file: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +37,29 @@ class PixelStore:
         """The hashes of these images' files: (N,) hexadecimal text."""
         return self._sha256[self.rows(image_ids)]
 
+    def image(self, image_id: str) -> np.ndarray:
+        """One image's pixels by its id: (height, width, 3) uint8, RGB, read-only."""
+        return self[self._row[image_id]]
+
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._row
+
     def __getitem__(self, row: int) -> np.ndarray:
         """One image's pixels: (height, width, 3) uint8, RGB, read-only."""
         height, width = int(self._height[row]), int(self._width[row])
         start = int(self._offset[row])
         return self._bytes[start : start + height * width * 3].reshape(height, width, 3)
+
+
+class PixelStores:
+    """Several stores, to look at single images of."""
+
+    def __init__(self, pixels: Sequence[str], indices: Sequence[str]) -> None:
+        self._stores = [PixelStore(*files) for files in zip(pixels, indices, strict=True)]
+
+    def image(self, image_id: str) -> np.ndarray:
+        """One image's pixels by its id: (height, width, 3) uint8, RGB, read-only."""
+        return next(store for store in self._stores if image_id in store).image(image_id)
 
 
 def write_pixels(manifest: pd.DataFrame, short_side: int, pixels: Path, index: Path, threads: int) -> None:

@@ -29,29 +29,29 @@ COLUMNS = ["image_id", "name", "path", "split", "label"]
 HELD_OUT = 0.2  # the share of a dataset without a test split that becomes its test set
 
 
-def list_images(data: config.Data, seed: int, export: Path) -> pd.DataFrame:
-    """List a source's images; sources that are no files yet are written below ``export`` first.
+def list_images(data: config.Data, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
+    """List the training or the test images of a source; those that are no files yet are written below ``export``.
 
     Raises:
         DataError: naming every folder, table, image or label at fault.
     """
-    images = SOURCES[data.source](data, seed, export)
-    for split in ("train", "test"):
-        if not (images["split"] == split).any():
-            raise DataError(f"data: there are no {split} images. Readable are files named {', '.join(EXTENSIONS)}.")
+    images = SOURCES[data.source](data, half, seed, export)
+    if images.empty:
+        raise DataError(f"data: there are no {half} images. Readable are files named {', '.join(EXTENSIONS)}.")
     return images.reset_index(drop=True)
 
 
 # --- folders ---------------------------------------------------------------------------------------------
 
 
-def from_folders(data: config.ImageFolder, seed: int, export: Path) -> pd.DataFrame:
-    """Training folders of class folders, merged, and a test folder read with everything below it."""
-    train = pd.concat([_class_folders(Path(root), prefix) for root, prefix in _prefixes(data.train)])
-    test = _image_rows(Path(data.test), "test", "test", label=None)
-    _refuse_shared_files(train, test)
+def from_folders(data: config.ImageFolder, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
+    """Training folders of class folders, merged, or a test folder read with everything below it."""
+    _refuse_shared_files(data)
+    if half == "test":
+        return _image_rows(Path(data.test), "test", "test", label=None)
+    train = pd.concat([_class_folders(Path(root), prefix) for root, prefix in _prefixes(data.folders("train"))])
     _refuse_empty_classes(data.train, train)
-    return pd.concat([_limit(train, data, seed), test])
+    return _limit(train, data, seed)
 
 
 def _prefixes(roots: list[str]) -> list[tuple[str, str]]:
@@ -121,16 +121,18 @@ def _utf8(path: Path) -> str:
     return text
 
 
-def _refuse_shared_files(train: pd.DataFrame, test: pd.DataFrame) -> None:
-    shared = set(_real_paths(train)) & set(_real_paths(test))
-    if shared:
-        raise DataError(f"data.test lies inside a training folder; it shares\n{listing(sorted(shared))}")
+def _refuse_shared_files(data: config.ImageFolder) -> None:
+    """Refuse one folder given for both halves, or one inside the other. A folder that is gone shares nothing."""
+    train, test = ({path for root in data.folders(half) for path in _real_paths(Path(root))} for half in config.HALVES)
+    if shared := sorted(train & test):
+        raise DataError(f"data.test lies inside a training folder; it shares\n{listing(shared)}")
 
 
-def _real_paths(images: pd.DataFrame) -> Iterator[str]:
-    """Where the images are when the links among their folders are followed."""
+def _real_paths(root: Path) -> Iterator[str]:
+    """The images below a folder, where they are when the links among their folders are followed."""
     real = cache(os.path.realpath)
-    return (os.path.join(real(folder), name) for folder, name in map(os.path.split, images["path"]))
+    images = (path for path in files_below(root) if is_image_name(path.name))
+    return (os.path.join(real(path.parent), path.name) for path in images)
 
 
 def _refuse_empty_classes(roots: list[str], train: pd.DataFrame) -> None:
@@ -143,14 +145,15 @@ def _refuse_empty_classes(roots: list[str], train: pd.DataFrame) -> None:
 # --- tables ----------------------------------------------------------------------------------------------
 
 
-def from_tables(data: config.Csv, seed: int, export: Path) -> pd.DataFrame:
-    """A table of training ids and labels, a table of test ids, and the folder the ids are files of."""
-    train = read_table(data.train, [data.id_column, data.label_column])
-    _refuse_unlabelled(train, data)
-    test = read_table(data.test, [data.id_column])
-    train_rows = _table_rows(train[data.id_column], "train", data.images, data.train, train[data.label_column])
-    test_rows = _table_rows(test[data.id_column], "test", data.test_images or data.images, data.test, "")
-    return pd.concat([_limit(train_rows.sort_values("image_id"), data, seed), test_rows])
+def from_tables(data: config.Csv, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
+    """A table of image ids, for training with labels, and the folder the ids are files of."""
+    (file,), (folder,) = data.tables(half), data.folders(half)
+    if half == "test":
+        return _table_rows(read_table(file, [data.id_column])[data.id_column], "test", folder, file, "")
+    table = read_table(file, [data.id_column, data.label_column])
+    _refuse_unlabelled(table, data)
+    rows = _table_rows(table[data.id_column], "train", folder, file, table[data.label_column])
+    return _limit(rows.sort_values("image_id"), data, seed)
 
 
 def _refuse_unlabelled(train: pd.DataFrame, data: config.Csv) -> None:
@@ -183,17 +186,17 @@ def _find(folder: Path, name: str) -> str | None:
 # --- datasets of libraries -------------------------------------------------------------------------------
 
 
-def from_digits(data: config.Digits, seed: int, export: Path) -> pd.DataFrame:
+def from_digits(data: config.Digits, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
     """scikit-learn's 8x8 digits, whose 17 grey levels are spread over 0 to 255."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     pixels = (digits.images * (255 / 16)).round().astype(np.uint8)
     items = [(Image.fromarray(image), str(target)) for image, target in zip(pixels, digits.target, strict=True)]
-    return _export({"": items}, data, seed, export)
+    return _export({"": items}, data, half, seed, export)
 
 
-def from_torchvision(data: config.Torchvision, seed: int, export: Path) -> pd.DataFrame:
+def from_torchvision(data: config.Torchvision, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
     """A torchvision dataset by its class name; images it keeps as files are used where they are."""
     from torchvision import datasets
 
@@ -201,7 +204,7 @@ def from_torchvision(data: config.Torchvision, seed: int, export: Path) -> pd.Da
     if not (inspect.isclass(kind) and issubclass(kind, datasets.VisionDataset)):
         raise DataError(f"data.name: torchvision has no dataset {data.name!r}; see torchvision.datasets for the names")
     splits = {split: _TorchvisionItems(parts) for split, parts in _opened(kind, data).items()}
-    return _export(splits, data, seed, export)
+    return _export(splits, data, half, seed, export)
 
 
 def _opened(kind: type, data: config.Torchvision) -> dict[str, list[Any]]:
@@ -265,10 +268,11 @@ class _TorchvisionItems:
         return image, label[0] if isinstance(label, tuple) else str(label)  # a tuple is of one class's names
 
 
-def _export(splits: dict[str, Any], data: config.Source, seed: int, export: Path) -> pd.DataFrame:
-    """List a library's items, and write those that are no files yet as PNG."""
+def _export(splits: dict[str, Any], data: config.Source, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
+    """List one half of a library's items, and write those that are no files yet as PNG."""
     tables = [_item_rows(split, items) for split, items in splits.items()]
     images = _limit(_hold_out(pd.concat(tables, ignore_index=True)), data, seed)
+    images = images[images["split"] == half].copy()
     images["path"] = [_as_file(splits[row.origin][row.index][0], export / row.name) for row in _rows(images)]
     return images[COLUMNS]
 
@@ -312,7 +316,7 @@ def _limit(images: pd.DataFrame, data: config.Source, seed: int) -> pd.DataFrame
     return images.loc[images["image_id"].isin(kept["image_id"])].copy()
 
 
-SOURCES: dict[str, Callable[[Any, int, Path], pd.DataFrame]] = {
+SOURCES: dict[str, Callable[[Any, config.Half, int, Path], pd.DataFrame]] = {
     "digits": from_digits,
     "imagefolder": from_folders,
     "csv": from_tables,

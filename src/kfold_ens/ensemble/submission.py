@@ -9,7 +9,8 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import pandas as pd
 
-from kfold_ens.config import Submission
+from kfold_ens.config import Config, Submission
+from kfold_ens.ensemble.metrics import known_labels
 from kfold_ens.errors import DataError, KfoldError, listing
 from kfold_ens.exchange import Logits
 from kfold_ens.files import atomic, read_table
@@ -34,6 +35,18 @@ def build_submission(logits: Logits, test: pd.DataFrame, columns: Submission, na
     )
     ids = ids_in_order(test, columns, names)
     return table.set_index(columns.id_column).loc[ids].reset_index()
+
+
+def refuse_what_cannot_be_submitted(manifest: pd.DataFrame, run: Config) -> None:
+    """Check, before anything is trained, what the submission and its scores will need of a manifest's test images.
+
+    Raises:
+        DataError: if the table of test labels, or the sample, is not one for exactly these images.
+    """
+    test = manifest[manifest["split"] == "test"]
+    if len(test):
+        known_labels(manifest, run.data.test_labels, run.submission, run.submission_names)
+        ids_in_order(test, run.submission, run.submission_names)
 
 
 def ids_in_order(test: pd.DataFrame, columns: Submission, names: str) -> list[str]:

@@ -1,3 +1,3 @@
 """One model's logits for one set of images."""
 
-VERSION = 5  # raise it when the stage gives another result for the same inputs: Snakemake then runs it again
+VERSION = 6  # raise it when the stage gives another result for the same inputs: Snakemake then runs it again

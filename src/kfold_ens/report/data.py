@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kfold_ens.data.look_alikes import SMALLEST
-from kfold_ens.data.pixels import PixelStore
+from kfold_ens.data.pixels import PixelStores
 from kfold_ens.report import figures, pages
 from kfold_ens.report.pages import Markup, Picture
 from kfold_ens.report.pictures import of_store, picture
@@ -22,7 +22,7 @@ def write_data(
     alike: pd.DataFrame,
     folds: pd.DataFrame,
     classes: Sequence[str],
-    store: PixelStore,
+    store: PixelStores,
     outputs: Mapping[str, str],
 ) -> None:
     """The pages ``data`` and ``examples``; ``alike`` is the table of look-alikes."""
@@ -61,8 +61,8 @@ def _range(values: pd.Series) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _duplicates(manifest: pd.DataFrame, store: PixelStore) -> Iterator[Markup]:
-    images = manifest.rename(columns={"duplicate_group": "group"})
+def _duplicates(manifest: pd.DataFrame, store: PixelStores) -> Iterator[Markup]:
+    images = manifest.rename(columns={"sha256": "group"})
     images = images[images.groupby("group")["image_id"].transform("size") > 1]
     groups = _overview(images)
     if groups.empty:
@@ -75,7 +75,7 @@ def _duplicates(manifest: pd.DataFrame, store: PixelStore) -> Iterator[Markup]:
     yield _shown(groups, images, store, pictures=1)
 
 
-def _look_alikes(alike: pd.DataFrame, store: PixelStore) -> Iterator[Markup]:
+def _look_alikes(alike: pd.DataFrame, store: PixelStores) -> Iterator[Markup]:
     groups = _overview(alike)
     if groups.empty:
         yield pages.paragraph(f"None were found; images smaller than {SMALLEST} pixels were not compared.")
@@ -100,7 +100,7 @@ def _overview(images: pd.DataFrame) -> pd.DataFrame:
     return counts.iloc[np.lexsort([~counts["across"], counts["labels"] < 2])]
 
 
-def _shown(groups: pd.DataFrame, images: pd.DataFrame, store: PixelStore, pictures: int) -> Markup:
+def _shown(groups: pd.DataFrame, images: pd.DataFrame, store: PixelStores, pictures: int) -> Markup:
     first = groups.head(GROUPS)
     members = dict(list(images[images["group"].isin(first.index)].groupby("group")))
     rows = [
@@ -116,7 +116,7 @@ def _shown(groups: pd.DataFrame, images: pd.DataFrame, store: PixelStore, pictur
     return pages.table(pd.DataFrame(rows), f"the first {len(rows)} of {len(groups):,}" if len(groups) > GROUPS else "")
 
 
-def _examples(train: pd.DataFrame, classes: Sequence[str], store: PixelStore) -> Iterator[Markup]:
+def _examples(train: pd.DataFrame, classes: Sequence[str], store: PixelStores) -> Iterator[Markup]:
     each = int(np.clip(EXAMPLES // len(classes), 3, 10))
     by_class = dict(list(train.sort_values("image_id").groupby("label")))
     for label in classes:

@@ -84,7 +84,7 @@ def _curve(axis: Axes, history: pd.DataFrame, column: str, fold: int, chosen: in
 
 def class_counts(train: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str]) -> Figure:
     """Training images of every class, stacked by fold."""
-    labels = train.merge(folds.astype({"fold": int}), on="image_id")
+    labels = train.merge(folds[["image_id", "fold"]].astype({"fold": int}), on="image_id")
     counts = labels.groupby(["label", "fold"]).size().unstack(fill_value=0).reindex(classes)
     figure, axis = plt.subplots(figsize=(_width(classes), 4))
     bottom = np.zeros(len(classes))

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from safetensors import safe_open
 
 from kfold_ens.config import Config, Recipe
+from kfold_ens.exchange import header_of
 from kfold_ens.files import sha256_of
 from kfold_ens.report import data, pages
 from kfold_ens.report.pages import Markup
@@ -141,9 +141,3 @@ def commands(run: Config, recipe: Recipe, recipe_file: str, commit: str | None) 
 
 def as_yaml(model: Config | Recipe) -> str:
     return yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def header_of(model: str) -> dict[str, str]:
-    """What a model file says it was trained from, and with."""
-    with safe_open(model, framework="np") as file:
-        return file.metadata()

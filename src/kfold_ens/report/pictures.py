@@ -8,7 +8,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from kfold_ens.data.pixels import PixelStore
+from kfold_ens.data.pixels import PixelStore, PixelStores
 from kfold_ens.report.pages import Picture
 
 SIDE = 96  # pixels: what a gallery shows, and some 2 kB
@@ -26,6 +26,6 @@ def picture(pixels_hwc: np.ndarray, alt: str, *lines: str) -> Picture:
     return Picture(uri, alt, lines, tiny)
 
 
-def of_store(store: PixelStore, image_id: str, *lines: str) -> Picture:
+def of_store(store: PixelStore | PixelStores, image_id: str, *lines: str) -> Picture:
     """A picture of an image of the manifest."""
-    return picture(store[int(store.rows(np.array([image_id]))[0])], image_id, *lines)
+    return picture(store.image(image_id), image_id, *lines)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +22,8 @@ from kfold_ens.network.classifier import memory_format
 from kfold_ens.training.augmentation import to_input
 from kfold_ens.training.loader import workers_with_room
 from kfold_ens.training.ranks import ALONE, Ranks
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,10 @@ def leased_computes(run: config.Config, threads: int, count: int) -> Iterator[li
                 Compute(device, *how, Ranks(rank, count), processes_at_once()) for rank, device in enumerate(devices)
             ]
         except torch.OutOfMemoryError as error:
-            raise KfoldError(f"out of memory on {device}; lower the recipe's batch_size.\n  {error}") from None
+            raise KfoldError(
+                f"out of memory on {device}; see that no other process uses it, and if several GPUs train a fold, "
+                f"lower the recipe's batch_size.\n  {error}"
+            ) from None
         except RuntimeError as error:
             if not run.deterministic or "deterministic" not in str(error):
                 raise
@@ -102,10 +109,32 @@ def prepare(threads: int, deterministic: bool) -> None:
 
 @torch.inference_mode()
 def predict_logits(network: nn.Module, batches: Iterable[Tensor], image: config.Image, compute: Compute) -> np.ndarray:
-    """Logits of every image of the batches, in their order: (N, K) float32. Leaves the network in evaluation mode."""
+    """Logits of every image of the batches, in their order: (N, K) float32. Leaves the network in evaluation mode.
+
+    Raises:
+        KfoldError: if memory does not suffice for a single image.
+    """
     network.eval()
-    logits = []
-    for views in batches:
+
+    def forward(views: Tensor) -> Tensor:
         with compute.autocast():
-            logits.append(network(compute.input(views, image)).float())
+            return network(compute.input(views, image)).float()
+
+    logits, most = [], sys.maxsize
+    for views in batches:
+        some, most = _in_parts(forward, views, most)
+        logits.append(some)
     return torch.cat(logits).cpu().numpy()
+
+
+def _in_parts(forward: Callable[[Tensor], Tensor], views: Tensor, most: int) -> tuple[Tensor, int]:
+    """A batch's logits, at most so many images at a time, and half as many while memory does not suffice."""
+    while True:
+        try:
+            return torch.cat([forward(part) for part in views.split(most)]), most
+        except torch.OutOfMemoryError as error:
+            most = min(most, len(views)) // 2
+            if not most:
+                raise KfoldError(f"out of memory with a single image; use a GPU with more of it.\n  {error}") from None
+        torch.cuda.empty_cache()  # the error held what did not fit
+        log.warning("out of memory: predicts %d images at a time", most)

@@ -21,11 +21,11 @@ from torch._dynamo.exc import TorchDynamoException
 from torch.nn.utils import get_total_norm
 
 from kfold_ens.config import TrainingRecipe
-from kfold_ens.data.manifest import read_manifest
+from kfold_ens.data.folds import Fold, read_fold
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.devices import Utilization, device_name
 from kfold_ens.errors import KfoldError
-from kfold_ens.files import fingerprint, read_json, read_table, require_space, sha256_of, write_table
+from kfold_ens.files import require_space, write_table
 from kfold_ens.jobs import usable_threads
 from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format, save_model
 from kfold_ens.randomness import derive_seed
@@ -33,9 +33,9 @@ from kfold_ens.training.augmentation import build_augmentation, build_evaluation
 from kfold_ens.training.compilation import Compilation
 from kfold_ens.training.ema import build_ema
 from kfold_ens.training.evaluation import Compute, predict_logits
+from kfold_ens.training.kept import KeptFolds, fold_fingerprint
 from kfold_ens.training.loader import (
     EpochOrder,
-    Images,
     TrainingViews,
     build_sampler,
     evaluation_batches,
@@ -50,30 +50,6 @@ from kfold_ens.training.state import Checkpoints, StateFile
 from kfold_ens.training.stopping import stops
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Fold:
-    """What a fold's weights follow from, besides its recipe and pretrained weights."""
-
-    number: int
-    seed: int
-    train: Images
-    validation: Images
-    classes: tuple[str, ...]
-
-
-def read_fold(number: int, seed: int, manifest: str, folds: str, classes: str, store: PixelStore) -> Fold:
-    """A fold's training and held-out images, from the files of the data stage."""
-    labels = tuple(read_json(classes))
-    class_index = {label: index for index, label in enumerate(labels)}
-    images = read_manifest(manifest, "train").merge(read_table(folds), on="image_id", validate="1:1")
-    targets = images["label"].map(class_index).to_numpy(dtype=np.int64)
-    held_out = (images["fold"] == str(number)).to_numpy()
-    train, validation = (
-        Images(store, images.loc[part, "image_id"].to_numpy(), targets[part]) for part in (~held_out, held_out)
-    )
-    return Fold(number, seed, train, validation, labels)
 
 
 def training_order(recipe: TrainingRecipe, fold: Fold) -> EpochOrder:
@@ -351,23 +327,23 @@ def train_fold_of_files(
     recipe: TrainingRecipe,
     number: int,
     seed: int,
-    manifest: str,
     folds: str,
     classes: str,
     pixels: str,
     index: str,
     weights: str | None,
-    checkpoint_minutes: float,
+    version: Any,
     state_folder: str,
+    kept_folder: str,
+    checkpoint_minutes: float,
     history_file: str,
     model_file: str,
-    version: Any,
     tensorboard: str | None,
 ) -> None:
-    """``train_fold`` for the files of the data stage, which every process that trains a fold opens for itself."""
+    """``train_fold`` for the files of the data stage, which each process that trains a fold opens for itself."""
     train_fold(
         recipe=recipe,
-        fold=read_fold(number, seed, manifest, folds, classes, PixelStore(pixels, index)),
+        fold=read_fold(number, seed, folds, classes, PixelStore(pixels, index)),
         weights=Path(weights) if weights else None,
         compute=compute,
         checkpoint_minutes=checkpoint_minutes,
@@ -376,6 +352,7 @@ def train_fold_of_files(
         model_file=Path(model_file),
         version=version,
         tensorboard=Path(tensorboard) if tensorboard else None,
+        kept=KeptFolds(Path(kept_folder)),
     )
 
 
@@ -390,18 +367,18 @@ def train_fold(
     model_file: Path,
     version: Any,
     tensorboard: Path | None = None,
+    kept: KeptFolds | None = None,
 ) -> None:
-    """Train a fold, going on from its saved state where there is one, and save the chosen weights.
+    """Train a fold, resume it if there is a saved state, and save the chosen weights.
 
-    ``history_file`` is written anew after every epoch. The saved state is good for the same recipe, split, images,
-    pretrained weights and ``version`` only, and is removed when the fold is done. ``tensorboard`` is a folder for
-    event files.
+    ``history_file`` is rewritten after each epoch. The saved state is good for the same fingerprint only, and is
+    removed once model and history are written and added to ``kept``. ``tensorboard`` is a folder for event files.
 
     Raises:
-        KfoldError: where the loss is not finite, the pretrained weights do not fit, or the disk has no room.
-        Preempted: when a signal asked the job to end, after saving.
+        KfoldError: if the loss is not finite, the pretrained weights do not fit, or the disk is full.
+        Preempted: if a signal asked the job to end, after saving.
     """
-    owner = _fingerprint(recipe, fold, weights, version)
+    owner = fold_fingerprint(recipe, fold, weights, version)
     training = Training(recipe, fold, weights, compute)
     file = StateFile(state_folder, owner)
     require_space(state_folder, _disk_space(training) - file.size, f"training fold {fold.number}")
@@ -419,6 +396,9 @@ def train_fold(
     write_table(history_file, pd.DataFrame(training.history))  # also where the saved state was past the last epoch
     log.info("fold %d: kept the weights of epoch %d", fold.number, training.best.epoch)
     save_model(model_file, TrainedModel(recipe, fold.classes, owner, training.best.weights))
+    if kept:
+        about = {"recipe": model_file.parent.parent.name, "fold": fold.number}
+        kept.keep(owner, {file.name: file for file in (model_file, history_file)}, about)
     file.remove()
 
 
@@ -427,23 +407,6 @@ def _disk_space(training: Training) -> int:
     weights = sum(each.nbytes for each in training.network.state_dict().values())
     copies = 4 + (training.ema.averaged is not None)  # the network, the best so far, two of an optimizer's; the average
     return (3 * copies + 1) * weights
-
-
-def _fingerprint(recipe: TrainingRecipe, fold: Fold, weights: Path | None, version: Any) -> str:
-    """What a state must agree on to be gone on from."""
-    split = {
-        name: [images.image_id.tolist(), images.target.tolist(), images.store.sha256(images.image_id).tolist()]
-        for name, images in (("train", fold.train), ("validation", fold.validation))
-    }
-    return fingerprint(
-        {
-            "recipe": recipe.model_dump(mode="json"),
-            "fold": [fold.number, fold.seed, fold.classes],
-            "split": split,
-            "weights": sha256_of(weights) if weights else None,
-            "version": version,
-        }
-    )
 
 
 @dataclass(frozen=True)

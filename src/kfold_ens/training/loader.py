@@ -20,7 +20,9 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
 from kfold_ens import config
+from kfold_ens.data.folds import Images
 from kfold_ens.data.pixels import PixelStore
+from kfold_ens.jobs import ASKING_TO_END
 from kfold_ens.randomness import derive_seed
 from kfold_ens.training.ranks import ALONE, Ranks
 
@@ -29,30 +31,19 @@ log = logging.getLogger(__name__)
 SHARED_MEMORY = Path("/dev/shm")
 
 
-@dataclass(frozen=True)
-class Images:
-    """Labelled images of a pixel store: ids (N,) and class indices (N,)."""
-
-    store: PixelStore
-    image_id: np.ndarray
-    target: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.image_id)
-
-
 class TrainingViews(Dataset):
     """Indexed by (epoch, position): one augmented view, and the image's class index."""
 
     def __init__(self, images: Images, augmentation: v2.Transform, seed: int, fold: int) -> None:
         self._images = images
         self._rows = images.store.rows(images.image_id)
+        self._keys = images.keys()
         self._augmentation = augmentation
         self._seed = (seed, fold)
 
     def __getitem__(self, index: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, position = index
-        _seed_view("view", *self._seed, epoch, str(self._images.image_id[position]))
+        _seed_view("view", *self._seed, epoch, self._keys[position])
         image = as_tensor(self._images.store, self._rows[position])
         return self._augmentation(image), int(self._images.target[position])
 
@@ -62,7 +53,7 @@ class EvaluationViews(Dataset):
 
     def __init__(self, store: PixelStore, image_ids: np.ndarray, view: v2.Transform, name: str) -> None:
         self._store = store
-        self._image_ids = image_ids
+        self._sha256 = store.sha256(image_ids)
         self._rows = store.rows(image_ids)
         self._view = view
         self._name = name
@@ -71,7 +62,7 @@ class EvaluationViews(Dataset):
         return len(self._rows)
 
     def __getitem__(self, position: int) -> Tensor:
-        _seed_view("evaluation", self._name, str(self._image_ids[position]))
+        _seed_view("evaluation", self._name, str(self._sha256[position]))
         return self._view(as_tensor(self._store, self._rows[position]))
 
 
@@ -173,7 +164,7 @@ def workers_with_room(workers: int, batch_bytes: int, processes: int = 1) -> int
 
 def _leave_signals_to_the_job(worker: int) -> None:
     """A signal to all processes of a job must not end a worker whose batch the job's last step waits for."""
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for name in ASKING_TO_END:
         signal.signal(name, signal.SIG_IGN)
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kfold_ens.errors import KfoldError
-from kfold_ens.jobs import Preempted, keep_freed_memory
+from kfold_ens.jobs import ASKING_TO_END, Preempted, keep_freed_memory
 from kfold_ens.network.synchronized import synchronize_batch_norms
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _follow(
 
     parent, threads, deterministic = settings
     _end_with(parent)
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for name in ASKING_TO_END:
         signal.signal(name, signal.SIG_IGN)  # rank 0 saves, and then ends this process
     logging.getLogger("kfold_ens").setLevel(logging.ERROR)
     prepare(threads, deterministic)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from kfold_ens.files import atomic
-from kfold_ens.jobs import Preempted
+from kfold_ens.jobs import ASKING_TO_END, Preempted
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +72,9 @@ class Checkpoints:
         self._seconds = 60 * minutes
         self._saved_at = time.monotonic()
         self._asked_to_end = False
-        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # Ctrl-C, a scheduler, a cluster's warning
-            signal.signal(name, self._ask_to_end)
+        for name in ASKING_TO_END:
+            if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN:  # nohup: go on without a terminal
+                signal.signal(name, self._ask_to_end)
 
     def _ask_to_end(self, number: int, frame: Any) -> None:
         self._asked_to_end = True

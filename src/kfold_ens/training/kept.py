@@ -1,0 +1,182 @@
+"""Trained folds, kept by their fingerprint, so that none is trained twice for the same data and recipe.
+
+Imports no torch: looking a fold up takes less time than loading torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kfold_ens.config import TrainingRecipe
+from kfold_ens.data.folds import Fold, Images, read_fold
+from kfold_ens.data.pixels import PixelStore
+from kfold_ens.exchange import header_of
+from kfold_ens.files import fingerprint, link, read_json, sha256_of, sync, umask, write_json
+
+log = logging.getLogger(__name__)
+
+FILES, ABOUT = ("model.safetensors", "history.csv"), "entry.json"
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError)  # what reading a damaged entry leads to
+HOUR = 3600  # seconds: a temporary folder older than that is what a killed job left
+
+
+def fold_fingerprint(recipe: TrainingRecipe, fold: Fold, weights: Path | None, version: Any) -> str:
+    """The hexadecimal SHA-256 of all that a fold's weights follow from.
+
+    These are the bytes and labels of its images, its number and seed, the classes, the recipe without what is at its
+    default, the bytes of the pretrained weights, and ``version``. Names and places are not among them.
+    """
+    return fingerprint(
+        {
+            "recipe": recipe.model_dump(mode="json", exclude_defaults=True, exclude={"backbone": {"weights"}}),
+            "fold": [fold.number, fold.seed, fold.classes],
+            "images": {"train": _identity(fold.train), "held out": _identity(fold.validation)},
+            "weights": sha256_of(weights) if weights else None,
+            "version": version,
+        }
+    )
+
+
+def _identity(images: Images) -> list[list]:
+    return [images.keys(), images.target.tolist()]
+
+
+@dataclass(frozen=True)
+class KeptFold:
+    """A trained fold's files in a folder of their own, and what was written down of it."""
+
+    folder: Path
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """``recipe, fold, trained, fingerprint`` and the files' ``sha256``."""
+        return read_json(self.folder / ABOUT)
+
+    @property
+    def size(self) -> int:
+        """In bytes, those that ``results/`` holds as well included."""
+        return sum(path.stat().st_size for path in self.folder.iterdir())
+
+    def is_whole(self, files: Iterable[str] = FILES) -> bool:
+        """Whether each of these files is there, and has the hash that it was kept with."""
+        try:
+            hashes = self.about["sha256"]
+            return all(sha256_of(self.folder / name) == hashes[name] for name in files)
+        except (OSError, *DAMAGE):
+            return False
+
+
+class KeptFolds:
+    """A folder of trained folds. Files are hard links to those in ``results/``: on one disk they take no more space."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def all(self) -> list[KeptFold]:
+        """Those that are kept, the oldest first."""
+        abouts = sorted(self._folder.glob(f"[!.]*/{ABOUT}"), key=lambda path: path.stat().st_mtime)
+        return [KeptFold(path.parent) for path in abouts]
+
+    def restore(self, fingerprint: str, outputs: Mapping[str, Path]) -> bool:
+        """Put a kept fold's files in place, by their names; False if it is not kept, or damaged. The log says which."""
+        kept = KeptFold(self._path(fingerprint))
+        if not kept.folder.is_dir():
+            return False
+        if not kept.is_whole(outputs):
+            log.warning("%s is damaged; the fold is trained again", kept.folder)
+            return False
+        for name, path in outputs.items():
+            link(kept.folder / name, path)
+        log.info("trained before for the same data and recipe, on %(trained)s as %(recipe)s, fold %(fold)s", kept.about)
+        return True
+
+    def keep(self, fingerprint: str, files: Mapping[str, Path], about: Mapping[str, Any]) -> None:
+        """Add a trained fold, whole or not at all; it replaces one of the same fingerprint."""
+        temporary = self._temporary()
+        for name, path in files.items():
+            link(path, temporary / name)
+        hashes = {name: sha256_of(path) for name, path in files.items()}
+        facts = {"trained": f"{datetime.now():%Y-%m-%d %H:%M}", "fingerprint": fingerprint, "sha256": hashes}
+        write_json(temporary / ABOUT, {**about, **facts})
+        place, replaced = self._path(fingerprint), self._temporary()
+        if place.exists():
+            place.rename(replaced)
+        temporary.rename(place)
+        sync(self._folder)
+        shutil.rmtree(replaced)
+
+    def remove(self, kept: KeptFold) -> None:
+        """Forget a fold."""
+        shutil.rmtree(kept.folder)
+
+    def _path(self, fingerprint: str) -> Path:
+        return self._folder / fingerprint[:32]
+
+    def _temporary(self) -> Path:
+        """A new folder; those that killed jobs left are removed."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for left in self._folder.glob(".*.tmp"):
+            if time.time() - left.stat().st_mtime > HOUR:
+                shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(dir=self._folder, prefix=".", suffix=".tmp"))
+        folder.chmod(0o777 & ~umask())  # others may work in this project too
+        return folder
+
+
+def was_trained_before(
+    recipe: TrainingRecipe,
+    number: int,
+    seed: int,
+    folds: str,
+    classes: str,
+    pixels: str,
+    index: str,
+    weights: str | None,
+    version: Any,
+    state_folder: str,
+    kept_folder: str,
+    history_file: str,
+    model_file: str,
+    again: bool,
+) -> bool:
+    """Whether a fold was trained before; then its model and history are in place.
+
+    ``again`` is that the user asked for this fold: then it is trained anew, also by later runs if this one is
+    interrupted. Until then the fold that was trained before stays where it is kept.
+    """
+    fold = read_fold(number, seed, folds, classes, PixelStore(pixels, index))
+    owner = fold_fingerprint(recipe, fold, Path(weights) if weights else None, version)
+    asked = Path(state_folder, "again")
+    if again:
+        write_json(asked, owner)
+    if asked.is_file() and read_json(asked) == owner:
+        return False
+    outputs = {Path(file).name: Path(file) for file in (model_file, history_file)}
+    return KeptFolds(Path(kept_folder)).restore(owner, outputs)
+
+
+def clean(kept: KeptFolds, models: Sequence[Path]) -> None:
+    """Log each kept fold with its date and size, and remove those that none of these model files came from.
+
+    ``models`` are ``.../fold{fold}/{file}``. Of a fold that has no model yet everything stays: it may be of use.
+    """
+    used = {header_of(model).get("fingerprint") for model in models if model.is_file()}
+    unfinished = {model.parent.name for model in models if not model.is_file()}
+    for fold in kept.all():
+        try:
+            about = fold.about
+            is_used = about["fingerprint"] in used or f"fold{about['fold']}" in unfinished
+            name = "{trained}  {recipe}, fold {fold}".format(**about)
+        except DAMAGE:
+            is_used, name = False, f"{fold.folder}, damaged"
+        log.info("%s: %.0f MB, %s", name, fold.size / 1e6, "kept" if is_used else "removed")
+        if not is_used:
+            kept.remove(fold)

@@ -1,0 +1,24 @@
+"""Test images of a source to test.csv; the images that look alike to look_alikes.csv."""
+
+import json
+from pathlib import Path
+
+from kfold_ens.config import load_config
+from kfold_ens.data.manifest import write_test_manifest
+from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
+from kfold_ens.files import write_json
+from kfold_ens.jobs import job, usable_threads
+
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        run, outputs = load_config(snakemake.config), snakemake.output
+        images = write_test_manifest(
+            run=run,
+            export=Path(outputs.images),
+            threads=usable_threads(snakemake.threads),
+            train_file=snakemake.input.train,
+            manifest_file=outputs.manifest,
+            look_alikes_file=outputs.look_alikes,
+        )
+        refuse_what_cannot_be_submitted(images, run)
+        write_json(outputs.source, json.loads(snakemake.params.source))
