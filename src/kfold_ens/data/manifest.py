@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
-from tqdm import tqdm
 
 from kfold_ens.config import Config
 from kfold_ens.data.images import ImageError, Inspection, inspect
@@ -98,6 +97,8 @@ def for_each_image(
     Raises:
         DataError: listing every image for which ``work`` raised ImageError.
     """
+    from tqdm import tqdm  # here: benchmarks/gpu.py runs without it
+
     paths = list(paths)
     tasks = zip(paths, *more, strict=True)
     batches = iter(lambda: list(islice(tasks, CHUNK)), [])  # all at once, the queue would outgrow the results
