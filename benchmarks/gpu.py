@@ -1,8 +1,8 @@
 """Measure on a GPU in three calls. Each ends within 8 minutes, and can be repeated.
 
-    PYTHONPATH=src python benchmarks/gpu.py 1    # limits, steps, compiling, determinism, variants
-    PYTHONPATH=src python benchmarks/gpu.py 2    # whole folds on four cores, prediction, equivalence, two folds at once
-    PYTHONPATH=src python benchmarks/gpu.py 3 --data data/fashion-mnist    # Fashion-MNIST, five folds
+    python benchmarks/gpu.py 1    # limits, steps, compiling, determinism, variants
+    python benchmarks/gpu.py 2    # whole folds on four cores, prediction, equivalence, two folds at once
+    python benchmarks/gpu.py 3 --data data/fashion-mnist    # Fashion-MNIST, five folds
 
 Each part runs in a process of its own that is ended at a time limit, and leaves one record: its results, or why it
 failed. A repeated call skips the parts that have results. `--tiny` rehearses a call without a GPU.
