@@ -227,11 +227,11 @@ def test_each_call_is_reckoned_to_leave_a_third_of_its_time():
 def test_time_without_a_kernel_is_what_no_kernel_of_any_stream_covers():
     from throughput import of_trace
 
-    spans = [("a", 0, 4), ("b", 2, 4), ("a", 8, 2)]  # the first two overlap; none runs from 6 to 8
+    spans = [("a", 0, 6), ("b", 2, 2), ("a", 8, 2)]  # the second runs during the first; none runs from 6 to 8
     events = [{"cat": "kernel", "name": name, "ts": start, "dur": length} for name, start, length in spans]
     found = of_trace([*events, {"cat": "gpu_user_annotation", "name": "step", "ts": 0, "dur": 10}, {"ph": "M"}])
     assert found["share of the time without a kernel"] == pytest.approx(0.2)
-    assert found["largest"] == [{"what": "a", "share": 0.6}, {"what": "b", "share": 0.4}]
+    assert found["largest"] == [{"what": "a", "share": 0.8}, {"what": "b", "share": 0.2}]
 
 
 def test_merged_groups_convolve_as_the_groups_do():
