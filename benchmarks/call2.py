@@ -117,7 +117,7 @@ def small_fold(how: argparse.Namespace, number: int) -> tuple[float, float]:
     values = {"data": {"source": "digits"}, "gpu_slots": 2, "device": "auto" if torch.cuda.is_available() else "cpu"}
     chosen = training_slots(recipe(how, DIGITS)).model_copy(update={"epochs": 5 if number and not how.tiny else 1})
     with tempfile.TemporaryDirectory() as folder, leased_compute(load_config(values), CORES // 2) as compute:
-        fold, files = digits(Path(folder), 0, 20 if how.tiny else 1), Path(folder)
+        fold, files = digits(Path(folder), 0, 60 if how.tiny else 1), Path(folder)
         started = time.time()
         outputs = {"history_file": files / "history.csv", "model_file": files / "model.safetensors"}
         train_fold(chosen, fold, None, compute, 1e9, files / "state", **outputs, version="benchmark")

@@ -113,7 +113,7 @@ class Rehearsal:
         return marked
 
 
-def until(condition, seconds: float = 60) -> None:
+def until(condition, seconds: float = 180) -> None:
     ends = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends
@@ -138,7 +138,7 @@ def killed(rehearsal: Rehearsal) -> dict[str, bytes]:
     until(lambda: len(rehearsal.kept()) >= 2 or process.poll() is not None)
     process.kill()
     process.communicate()
-    until(lambda: not rehearsal.running(), 20)  # nor does any part go on
+    until(lambda: not rehearsal.running())  # nor does any part go on
     return rehearsal.kept()
 
 
