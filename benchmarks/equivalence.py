@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,13 @@ def compare_training(how: argparse.Namespace) -> dict:
     recipe = recipe.model_copy(update={"epochs": max(epochs, recipe.epochs), "backbone": backbone})
     folds = [read_fold(0, seed, *files("folds.csv", "classes.json"), store(recipe, "train")) for seed in how.seeds]
     plain, fast = Compute(how.device, None, 0), Compute(how.device, autocast_dtype(how.device, "bf16"), 0, how.compile)
-    curves = [smoothed(losses(recipe, fold, plain, how.steps)) for fold in folds]
-    ours = [smoothed(losses(recipe, fold, fast, how.steps)) for fold in folds]
+    curves = [losses(recipe, fold, plain, how.steps) for fold in folds]
+    return distances(curves, [losses(recipe, fold, fast, how.steps) for fold in folds])
+
+
+def distances(curves_sn: Sequence[np.ndarray], ours_sn: Sequence[np.ndarray]) -> dict:
+    """How far the losses of ours are from those in float32, each a curve per seed, after smoothing."""
+    curves, ours = [smoothed(curve) for curve in curves_sn], [smoothed(curve) for curve in ours_sn]
     low, high = np.min(curves, axis=0), np.max(curves, axis=0)
     return {
         "float32, first and last": [[float(curve[0]), float(curve[-1])] for curve in curves],

@@ -139,6 +139,9 @@ class Ours:
 
     def __call__(self) -> None:
         torch.backends.cudnn.benchmark = True
+        self.step()
+
+    def step(self) -> None:
         self.training.network.train()
         self.training.step(self.views, self.labels)
 
@@ -175,9 +178,12 @@ def fold_of(store: PixelStore, train: int, validation: int) -> Fold:
 # --- the parts -------------------------------------------------------------------------------------------
 
 
-def limits(how: argparse.Namespace) -> dict[str, float]:
-    """What the device can do: bytes copied (read and written), and a matrix product in the type it trains in."""
-    big, side = (2**30, 8192) if how.device.type == "cuda" else (2**27, 2048)
+def limits(how: argparse.Namespace, size: tuple[int, int] | None = None) -> dict[str, float]:
+    """What the device can do: bytes copied (read and written), and a matrix product in the type it trains in.
+
+    ``size`` is how many bytes, and how many rows.
+    """
+    big, side = size or ((2**30, 8192) if how.device.type == "cuda" else (2**27, 2048))
     source = torch.rand(big // 4, device=how.device)
     target = torch.empty_like(source)
     matrix = torch.rand(side, side, device=how.device, dtype=how.dtype or torch.float32)
@@ -205,16 +211,16 @@ def training_arms(recipe: Recipe, fold: Fold, how: argparse.Namespace) -> dict[s
     return arms
 
 
-def model_alone(recipe: Recipe, fold: Fold, how: argparse.Namespace) -> dict[str, Any]:
+def model_alone(builders: Mapping[str, Callable[[], Arm]], images: int, how: argparse.Namespace) -> dict[str, Any]:
     """A training step on device tensors; the seconds of the first, which compile; on a GPU its peak memory."""
     arms, first, memory = {}, {}, {}
-    for name, build in training_arms(recipe, fold, how).items():
+    for name, build in builders.items():
         with peak_memory(how.device) as peak:
             arms[name] = build()
             first[name] = seconds(arms[name], 1, how.device)
             seconds(arms[name], 2, how.device)
         memory.update({name: peak[0] / 2**30} if peak else {})
-    return {"images/s": rates(arms, recipe.batch_size, how), "first step, s": first, "peak memory, GiB": memory}
+    return {"images/s": rates(arms, images, how), "first step, s": first, "peak memory, GiB": memory}
 
 
 def convolutions(recipe: Recipe, how: argparse.Namespace) -> dict[str, list[float]]:
@@ -446,10 +452,16 @@ def epochs_over(count: int, recipe: Recipe, compute: Compute, folder: Path) -> d
 
 def write_noise(count: int, folder: Path) -> None:
     """Decoded images of random bytes, and their index."""
-    sizes = {name: np.full(count, 16) for name in ("height", "width")} | {"offset": np.arange(count) * 16 * 16 * 3}
-    names = np.arange(count).astype(str)
-    np.savez(folder / "index.npz", image_id=names, sha256=np.char.zfill(names, 64), **sizes)
-    np.random.default_rng(0).integers(256, size=count * 16 * 16 * 3, dtype=np.uint8).tofile(folder / "pixels")
+    write_decoded(np.random.default_rng(0).integers(256, size=(count, 16, 16, 3), dtype=np.uint8), folder)
+
+
+def write_decoded(images_nhwc: np.ndarray, folder: Path) -> None:
+    """Images (N, height, width, 3) uint8 as a pixel store, with their positions as ids."""
+    count, height, width, _ = images_nhwc.shape
+    sizes = {"height": np.full(count, height), "width": np.full(count, width)}
+    names, offset = np.arange(count).astype(str), np.arange(count) * height * width * 3
+    np.savez(folder / "index.npz", image_id=names, sha256=np.char.zfill(names, 64), offset=offset, **sizes)
+    images_nhwc.tofile(folder / "pixels")
 
 
 @contextmanager
@@ -471,16 +483,43 @@ def peak_of_own_memory() -> Iterator[list[float]]:
         thread.join()
 
 
-def kernels(recipe: Recipe, fold: Fold, how: argparse.Namespace) -> list[dict[str, Any]]:
-    """The ten operations that take most of three of our steps."""
-    step = Ours(recipe, how, fold, compile=how.compile)
+def largest_kernels(step: Arm, how: argparse.Namespace) -> dict[str, Any]:
+    """The ten kernels that take most of three steps, and the share of the time in which none runs; of a CPU the ten
+    largest operations."""
     seconds(step, 3, how.device)
     with torch.profiler.profile() as profile:
         seconds(step, 3, how.device)
-    kind = "self_device_time_total" if how.device.type == "cuda" else "self_cpu_time_total"
-    times = {each.key: getattr(each, kind) for each in profile.key_averages()}
-    largest = sorted(times, key=times.get, reverse=True)[:10]
-    return [{"what": name[:100], "share": times[name] / sum(times.values())} for name in largest]
+    if how.device.type == "cpu":
+        return {"largest": largest({each.key: each.self_cpu_time_total for each in profile.key_averages()})}
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder, "trace.json")
+        profile.export_chrome_trace(str(trace))
+        return of_trace(json.loads(trace.read_text())["traceEvents"])
+
+
+def largest(times: Mapping[str, float]) -> list[dict[str, Any]]:
+    names = sorted(times, key=times.get, reverse=True)[:10]
+    return [{"what": name[:100], "share": times[name] / sum(times.values())} for name in names]
+
+
+def of_trace(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of a profiler's trace: the largest kernels, and the share of the span in which the device does nothing."""
+    on_device = [event for event in events if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
+    times: dict[str, float] = {}
+    for event in on_device:
+        times[event["name"]] = times.get(event["name"], 0) + event["dur"]
+    spans = [(event["ts"], event["ts"] + event["dur"]) for event in on_device]
+    return {"largest": largest(times), "share of the time without a kernel": idle_share(spans), "kernels": len(spans)}
+
+
+def idle_share(spans: Sequence[tuple[float, float]]) -> float:
+    """The share of the time from the first start to the last end that no span covers."""
+    start = end = min(start for start, _ in spans)
+    idle = 0.0
+    for begins, ends in sorted(spans):
+        idle += max(0, begins - end)
+        end = max(end, ends)
+    return idle / (end - start)
 
 
 # --- the whole -------------------------------------------------------------------------------------------
@@ -499,11 +538,11 @@ def measure(recipe: Recipe, how: argparse.Namespace) -> dict[str, Any]:
             "steps of augmentation, images/s a core": lambda: augmentations(store, how),
             "memory of loader workers": lambda: workers_memory(recipe, store),
             "convolutions": lambda: convolutions(recipe, how),
-            "model alone": lambda: model_alone(recipe, fold, how),
+            "model alone": lambda: model_alone(training_arms(recipe, fold, how), recipe.batch_size, how),
             "prediction by five models, images/s": lambda: prediction(recipe, how),
             "end to end": lambda: end_to_end(recipe, fold, how, folder),
             "growth": lambda: growth(recipe, how, folder),
-            "largest operations": lambda: kernels(recipe, fold, how),
+            "largest operations": lambda: largest_kernels(Ours(recipe, how, fold, how.compile), how),
         }
         results = {}
         for name, part in parts.items():
@@ -531,9 +570,9 @@ def as_tables(results: Mapping[str, Any]) -> str:
             lines += [
                 "| operation | share |",
                 "|---|---|",
-                *(f"| {row['what']} | {row['share']:.1%} |" for row in result),
+                *(f"| {row['what']} | {row['share']:.1%} |" for row in result.pop("largest")),
+                "",
             ]
-            continue
         lines += [f"- {key}: {said(value)}" for key, value in result.items() if value != {}]
     return "\n".join(lines)
 

@@ -12,7 +12,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from kfold_ens.errors import ConfigError
@@ -797,28 +796,15 @@ def find_recipe(name: str, folder: Path) -> Path:
     return path
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping, where YAML would let the second win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key) for key, _ in node.value]
-        repeated = [key for place, key in enumerate(keys) if key in keys[:place]]
-        if repeated:
-            raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]} is there twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def load_recipe(path: Path) -> Recipe:
     """Read and check one recipe file.
 
     Raises:
         ConfigError: naming the file and every wrong key at once.
     """
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
-    return _validated(Recipe, values, str(path))
+    from kfold_ens.yaml_files import read_yaml  # here: benchmarks/gpu.py runs without PyYAML
+
+    return _validated(Recipe, read_yaml(path), str(path))
 
 
 def _validated(model: type[Slot], values: Any, where: str) -> Any:

@@ -14,9 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from kfold_ens.errors import KfoldError
 
 log = logging.getLogger("kfold_ens")
@@ -34,6 +31,8 @@ class Preempted(Exception):
 @contextmanager
 def job(log_file: str) -> Iterator[None]:
     """Log to a file and to the terminal; print a KfoldError as a message and exit with 1, a Preempted with 143."""
+    from tqdm.contrib.logging import logging_redirect_tqdm  # here: benchmarks/gpu.py runs without tqdm
+
     _log_to(log_file)
     wait_briefly()
     with logging_redirect_tqdm([log]):
@@ -111,6 +110,8 @@ def snakemake_report(
     Raises:
         KfoldError: with Snakemake's own words, where it cannot.
     """
+    import yaml
+
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
         yaml.safe_dump(config, file)
         file.flush()

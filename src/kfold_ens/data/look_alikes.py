@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import imagehash
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -24,6 +23,8 @@ PAIRS = 1_000_000  # close pairs that are kept before they become groups
 
 def perceptual_hash(image: Image.Image) -> str:
     """16 hexadecimal digits; empty for an image with a side below ``SMALLEST``."""
+    import imagehash  # here: benchmarks/gpu.py runs without it
+
     return str(imagehash.phash(image)) if min(image.size) >= SMALLEST else ""
 
 

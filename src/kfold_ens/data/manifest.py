@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import pandas as pd
-from tqdm import tqdm
 
 from kfold_ens.config import HALVES, Config, Half
 from kfold_ens.data.folders import missing
@@ -139,6 +138,8 @@ def for_each_image(
     Raises:
         DataError: listing every image for which ``work`` raised ImageError.
     """
+    from tqdm import tqdm  # here: benchmarks/gpu.py runs without it
+
     paths = list(paths)
     tasks = zip(paths, *more, strict=True)
     batches = iter(lambda: list(islice(tasks, CHUNK)), [])  # all at once, the queue would outgrow the results

@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import write_json
 
@@ -56,7 +54,24 @@ class Progress:
             self._writer.flush()
 
 
-def _bar(training: Training) -> tqdm:
+class _NoBar:
+    """Stands for tqdm's bar if tqdm is not installed: benchmarks/gpu.py runs without it."""
+
+    def update(self) -> bool:
+        return False
+
+    def set_postfix_str(self, words: str, refresh: bool) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _bar(training: Training) -> Any:
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return _NoBar()
     steps = training.order.steps_per_epoch
     return tqdm(
         desc=f"fold {training.fold.number}",

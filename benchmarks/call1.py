@@ -1,0 +1,276 @@
+"""Call 1 of gpu.py: the card's limits, steps of training, and variants of them."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from throughput import (
+    CLASSES,
+    Arm,
+    Ours,
+    largest_kernels,
+    limits,
+    model_alone,
+    peak_memory,
+    rates,
+    seconds,
+    training_arms,
+)
+from torch import Tensor, nn
+from workload import kfold_mix, noise, scaled
+
+from kfold_ens.config import Recipe
+from kfold_ens.network.classifier import Classifier
+from kfold_ens.network.convolution import MatrixConv2d
+from kfold_ens.training.evaluation import prepare
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MERGED = 32  # channels of a group, at least, after groups are merged: what a tensor core multiplies at once
+GROUPED = "resnext50_32x4d"  # of a rehearsal that is about grouped convolutions
+SHORT = {"warmup": 5, "steps": 15}
+LIMIT = 8e9  # bytes; a step of batch 64 needs more
+
+
+def sizes(how: argparse.Namespace, **changes: Any) -> argparse.Namespace:
+    return scaled(how, **({} if how.tiny else changes))
+
+
+def ours(how: argparse.Namespace, scale: argparse.Namespace, tiny: str = "resnet18", **slots: Any) -> Ours:
+    with noise(scale, train=64_000) as fold:
+        return Ours(kfold_mix(how, tiny, **slots), scale, fold)
+
+
+# --- steps -----------------------------------------------------------------------------------------------
+
+
+def of_arms(how: argparse.Namespace, names: list[str]) -> dict[str, Any]:
+    """Images per second, peak memory and seconds of the first step, of arms that take turns."""
+    scale, recipe = scaled(how), kfold_mix(how)
+    scale.compile = True
+    with noise(scale, train=64_000) as fold:
+        arms = training_arms(recipe, fold, scale)
+        return model_alone({name: arms[name] for name in names}, recipe.batch_size, scale)
+
+
+def steps(how: argparse.Namespace) -> dict[str, Any]:
+    return of_arms(how, ["B0", "B1", "B2", "ours"])
+
+
+def compiled(how: argparse.Namespace) -> dict[str, Any]:
+    """Ours compiles first; B3 may find the same kernels in torch's cache."""
+    return of_arms(how, ["B2", "ours, compiled", "B3"])
+
+
+def kernels(how: argparse.Namespace) -> dict[str, Any]:
+    scale = scaled(how)
+    return largest_kernels(ours(how, scale), scale)
+
+
+# --- what tests/training/test_gpu.py holds, on the real network ------------------------------------------
+
+
+def determinism(how: argparse.Namespace) -> dict[str, Any]:
+    """Whether two runs give the same bits, and what that costs."""
+    scale, threads = sizes(how, **SHORT), torch.get_num_threads()
+    prepare(threads, True)  # first: cuBLAS reads its setting once
+    some, others = (weights_after(ours(how, scale), 5) for _ in range(2))
+    step = ours(how, scale)
+
+    def arm(deterministic: bool) -> Arm:
+        return lambda: (prepare(threads, deterministic), step.step())
+
+    arms = {"any algorithm": arm(False), "deterministic": arm(True)}
+    return {
+        "same bits": all(torch.equal(tensor, others[name]) for name, tensor in some.items()),
+        "images/s": rates(arms, len(step.views), scale),
+    }
+
+
+def weights_after(step: Ours, times: int) -> dict[str, Tensor]:
+    for _ in range(times):
+        step.step()
+    return {name: tensor.cpu() for name, tensor in step.training.network.state_dict().items()}
+
+
+def out_of_memory(how: argparse.Namespace) -> dict[str, Any]:
+    """A batch on a part of the memory that does not suffice for it."""
+    scale = scaled(how)
+    if scale.device.type == "cuda":
+        total = torch.cuda.get_device_properties(scale.device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1, LIMIT / total), scale.device)
+    with peak_memory(scale.device) as peak:
+        step = ours(how, scale)
+        first = seconds(step, 1, scale.device)
+        later = seconds(step, 2, scale.device) / 2
+    return {
+        "batch": len(step.views),
+        "images at a time": step.training.at_a_time,
+        "limit, GB": LIMIT / 1e9,
+        "peak memory, GiB": [each / 2**30 for each in peak],
+        "first step, s": first,
+        "later steps, s": later,
+    }
+
+
+def tests(how: argparse.Namespace) -> dict[str, Any]:
+    """tests/training/test_gpu.py itself, if pytest is installed."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts="]
+    command += ["-rs", "tests/training/test_gpu.py"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    lines = (done.stdout or done.stderr).strip().splitlines()
+    return {"exit code": done.returncode, "last lines": lines[-5:]}
+
+
+# --- variants --------------------------------------------------------------------------------------------
+
+
+def grouped(how: argparse.Namespace) -> dict[str, Any]:
+    """Ours by other layouts and kernels of the grouped convolutions alone."""
+    scale = sizes(how, **SHORT)
+    arms = {
+        "channels_last": ours(how, scale, GROUPED),
+        "grouped contiguous": changed(ours(how, scale, GROUPED), contiguous),
+        f"groups merged to {MERGED} channels": changed(ours(how, scale, GROUPED), merge),
+    }
+    return {"images/s": rates(arms, len(arms["channels_last"].views), scale)}
+
+
+def changed(step: Ours, change: Callable[[nn.Conv2d], None]) -> Ours:
+    for module in step.training.network.modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            change(module)
+    return step
+
+
+def contiguous(convolution: nn.Conv2d) -> None:
+    """Compute in NCHW between layers that stay in channels_last."""
+    convolution.weight.data = convolution.weight.data.contiguous()
+    convolution.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+    convolution.register_forward_hook(lambda _, __, output: output.contiguous(memory_format=torch.channels_last))
+
+
+class MergedConv2d(nn.Conv2d):
+    """A grouped convolution as one of fewer, larger groups, whose weights between the old groups are zeros."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        together = merging(self)
+        wide = merged_weights(weight, self.groups, together)
+        return nn.functional.conv2d(
+            input, wide, bias, self.stride, self.padding, self.dilation, self.groups // together
+        )
+
+
+def merging(convolution: nn.Conv2d) -> int:
+    """How many groups become one."""
+    own = convolution.in_channels // convolution.groups
+    return min(max(1, MERGED // own), convolution.groups)
+
+
+def merged_weights(weight: Tensor, groups: int, together: int) -> Tensor:
+    """Weights (out, channels of a group, height, width) of a convolution of groups / together groups."""
+    out, own, height, width = weight.shape
+    blocks = weight.view(groups // together, together, out // groups, 1, own, height, width)
+    apart = torch.eye(together, device=weight.device, dtype=weight.dtype).view(1, together, 1, together, 1, 1, 1)
+    return (blocks * apart).reshape(out, together * own, height, width)
+
+
+def merge(convolution: nn.Conv2d) -> None:
+    convolution.__class__ = MergedConv2d
+
+
+def convolutions(how: argparse.Namespace) -> list[dict[str, Any]]:
+    """Each convolution of the network alone, forward and backward, in both layouts and with its groups merged."""
+    scale, recipe = scaled(how), kfold_mix(how, GROUPED)
+    torch.backends.cudnn.benchmark = True
+    return [of_convolution(layer, shape, times, scale) for layer, shape, times in distinct(recipe, scale)]
+
+
+def distinct(recipe: Recipe, scale: argparse.Namespace) -> list[tuple[nn.Conv2d, tuple[int, ...], int]]:
+    """The convolutions that differ in shape, with the shape of their input and how often each is there."""
+    seen: dict[str, list] = {}
+    network = Classifier(recipe, CLASSES).eval().to(scale.device)
+
+    def see(layer: nn.Conv2d, inputs: tuple[Tensor], _: Tensor) -> None:
+        seen.setdefault(f"{layer} {inputs[0].shape}", [layer, tuple(inputs[0].shape), 0])[2] += 1
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(see)
+    with torch.inference_mode():
+        network(torch.zeros(recipe.batch_size, 3, recipe.image.size, recipe.image.size, device=scale.device))
+    return [tuple(each) for each in seen.values()]
+
+
+def of_convolution(layer: nn.Conv2d, shape: tuple[int, ...], times: int, scale: argparse.Namespace) -> dict[str, Any]:
+    layouts = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+    kinds = {name: (MatrixConv2d, layout) for name, layout in layouts.items()}
+    if merging(layer) > 1 and layer.groups > 1:
+        kinds["groups merged"] = (MergedConv2d, torch.channels_last)
+    kernel, size = "x".join(map(str, layer.kernel_size)), shape[-1]
+    name = f"{kernel}, {layer.in_channels} to {layer.out_channels}, stride {layer.stride[0]}, {size} pixels"
+    groups = {"groups": layer.groups, "times": times}
+    milliseconds = {kind: 1e3 * convolving(layer, shape, *how, scale) for kind, how in kinds.items()}
+    return {"convolution": name, **groups, "milliseconds": milliseconds}
+
+
+def convolving(
+    layer: nn.Conv2d, shape: tuple[int, ...], kind: type, layout: torch.memory_format, scale: argparse.Namespace
+) -> float:
+    """Seconds of a forward and backward pass."""
+    layer.__class__ = kind
+    layer._forward_hooks.clear()
+    layer.to(dtype=scale.dtype or torch.float32, memory_format=layout)
+    options = {"device": scale.device, "dtype": scale.dtype or torch.float32}
+    images = torch.rand(shape, **options).to(memory_format=layout).requires_grad_()
+    gradient = torch.rand_like(layer(images))
+    times = 10 if scale.device.type == "cuda" else 1
+    run = lambda: torch.autograd.grad(layer(images), [images, layer.weight], gradient)  # noqa: E731
+    seconds(run, 3, scale.device)
+    return seconds(run, times, scale.device) / times
+
+
+def batches(how: argparse.Namespace) -> dict[str, Any]:
+    """Two batches beside one that is twice as large; the names are those of the full size."""
+    scale, batch = sizes(how, **SHORT), kfold_mix(how).batch_size
+    once, twice = ours(how, scale), ours(how, scale, batch_size=2 * batch)
+    arms = {"batch of 64": lambda: (once(), once()), "batch of 128": twice}
+    return {"images/s": rates(arms, 2 * batch, scale)}
+
+
+def cuda_graphs(how: argparse.Namespace) -> dict[str, Any]:
+    """Compiled, without and with CUDA graphs; and the compiled step's largest kernels."""
+    scale = sizes(how, **SHORT)
+    arms = {
+        "compiled": compiled_by(ours(how, scale)),
+        "compiled, CUDA graphs": compiled_by(ours(how, scale), mode="reduce-overhead"),
+    }
+    first = {name: seconds(arm, 1, scale.device) for name, arm in arms.items()}
+    found = {"first step, s": first, "images/s": rates(arms, len(arms["compiled"].views), scale)}
+    return found | {"kernels, compiled": largest_kernels(arms["compiled"], scale)}
+
+
+def compiled_by(step: Ours, **options: Any) -> Ours:
+    compilation = step.training.compilation
+    compilation.forward = torch.compile(compilation.eager, dynamic=False, **options)
+    return step
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], Any]] = {
+    "limits": lambda how: limits(scaled(how), (2**20, 64) if how.tiny else None),
+    "steps": steps,
+    "compiled": compiled,
+    "determinism": determinism,
+    "kernels": kernels,
+    "grouped": grouped,
+    "convolutions": convolutions,
+    "out_of_memory": out_of_memory,
+    "batches": batches,
+    "cuda_graphs": cuda_graphs,
+    "tests": tests,
+}
