@@ -20,11 +20,11 @@ from throughput import Ours, end_to_end, prediction, rates, wait_for, workers_me
 from workload import DIGITS, kfold_mix, noise, recipe, scaled, training_slots
 
 from kfold_ens.config import load_config
+from kfold_ens.data.folds import Fold, Images
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.files import read_json
 from kfold_ens.training.evaluation import Compute, leased_compute, prepare
-from kfold_ens.training.fold import Fold, Training, train_fold
-from kfold_ens.training.loader import Images
+from kfold_ens.training.fold import Training, train_fold
 from kfold_ens.training.state import StateFile
 
 CORES = 4

@@ -19,7 +19,7 @@ from throughput import write_decoded
 from workload import FASHION, recipe, scaled, training_slots
 
 from kfold_ens.config import METHODS, TrainingRecipe
-from kfold_ens.data.folds import assign_folds
+from kfold_ens.data.folds import Fold, Images, assign_folds
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.combine import combine
 from kfold_ens.ensemble.metrics import correctness, paired_difference, score, summarize
@@ -29,8 +29,7 @@ from kfold_ens.jobs import usable_threads
 from kfold_ens.network.classifier import load_model
 from kfold_ens.prediction.predict import on_device, predict
 from kfold_ens.training.evaluation import Compute, prepare
-from kfold_ens.training.fold import Fold, train_fold
-from kfold_ens.training.loader import Images
+from kfold_ens.training.fold import train_fold
 
 FILES = {"train": "train", "test": "t10k"}
 CLASSES = tuple("0123456789")
@@ -78,8 +77,7 @@ def enlarged(grey: np.ndarray, size: int) -> np.ndarray:
 
 def fold_of(number: int, labels: pd.DataFrame, store: PixelStore) -> Fold:
     train = labels[labels["split"] == "train"]
-    folds = assign_folds(train.assign(duplicate_group=train["image_id"]), FOLDS, 0)
-    images = train.merge(folds, on="image_id")
+    images = assign_folds(train.assign(sha256=store.sha256(train["image_id"])), FOLDS, 0)
     held_out = images["fold"] == number
     parts = [images[part] for part in (~held_out, held_out)]
     return Fold(number, 0, *(Images(store, part["image_id"].to_numpy(), targets(part)) for part in parts), CLASSES)
@@ -130,10 +128,10 @@ def predicted(
     how: argparse.Namespace, mixing: str, fold: Fold, model_file: Path, labels: pd.DataFrame, compute: Compute
 ) -> dict[str, Any]:
     model = load_model(model_file)
-    network, scores = on_device(model, compute), {}
+    network, size, scores = on_device(model, compute), model.recipe.batch_size, {}
     test = labels.loc[labels["split"] == "test", "image_id"].to_numpy()
     for split, images in {"out_of_fold": fold.validation.image_id, "test": test}.items():
-        logits = predict(model, network, recipe(how, FASHION).tta, fold.train.store, images, compute)
+        logits = predict(model, network, recipe(how, FASHION).tta, fold.train.store, images, compute, size)
         write_logits(logits_file(how, mixing, fold.number, split), logits)
         scores[split] = score(logits, label_of(labels))
     model_file.unlink()
