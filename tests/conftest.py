@@ -43,8 +43,9 @@ TINY_RECIPE = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files come first, or one of them would be left to one process at the end."""
-    longest = {"test_workflow.py": 0, "test_slurm.py": 1, "test_kills.py": 2, "test_gpus_per_fold.py": 3}
-    items.sort(key=lambda item: longest.get(item.path.name, len(longest)))
+    longest = ("workflow", "slurm", "fold", "kills", "object_storage", "ranks", "gpus_per_fold", "several_gpus")
+    places = {f"test_{name}.py": place for place, name in enumerate(longest)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 def write_image(path: Path, shade: int = 0, seed: int = 0, size: tuple[int, int] = (12, 10)) -> Path:

@@ -19,6 +19,7 @@ import yaml
 from conftest import REPOSITORY, TINY_RECIPE, write_yaml
 from PIL import Image
 from safetensors.numpy import load_file
+from snakemakes import run_snakemake
 
 WORKFLOW = ("Snakefile", "workflow", "profiles", "recipes", "environment.yml")
 RECIPE = TINY_RECIPE | {
@@ -52,9 +53,7 @@ class Project:
                 raise
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        with self.started("--cores", "1", *arguments) as process:  # a thread a training
-            output = process.communicate()[0]
-        return subprocess.CompletedProcess(process.args, process.returncode, output)
+        return run_snakemake(self.folder, ["--cores", "1", *arguments])  # a thread a training
 
     def planned(self, *arguments: str) -> set[str]:
         """The rules that a dry run would run."""
@@ -91,6 +90,12 @@ def new_project(folder: Path, recipe: dict, **config: object) -> Project:
         copy(REPOSITORY / name, folder / name)
     write_yaml(folder / "tiny.yaml", recipe)
     write_yaml(folder / "config.yaml", {"recipe": "tiny.yaml", "num_folds": 2, "device": "cpu"} | config)
+    return Project(folder)
+
+
+def without_folds(project: Project, folder: Path) -> Project:
+    """A copy with its folds to be trained, and all that follows."""
+    shutil.copytree(project.folder, folder, ignore=shutil.ignore_patterns("tiny", "submission.csv"))
     return Project(folder)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from projects import RECIPE, Project, new_project, write_colour
+from projects import RECIPE, Project, new_project, without_folds, write_colour
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +20,7 @@ LEADER, FOLLOWER = "train.py", "spawn_main"  # words in their commands
 LABELS = ["0", "31", "62", "93", "124"]  # from black to white
 
 
-def make_project(folder: Path, **config: object) -> Project:
+def make_project(folder: Path) -> Project:
     random = np.random.default_rng(0)
     for label in LABELS:
         for index in range(16):
@@ -28,13 +28,13 @@ def make_project(folder: Path, **config: object) -> Project:
     for index in range(20):
         write_colour(folder / f"data/test/{index}.png", LABELS[index % 5], random)
     data = {"source": "imagefolder", "train": "data/train", "test": "data/test"}
-    return new_project(folder, RECIPE | {"batch_size": 8, "epochs": 12}, data=data, checkpoint_minutes=0.001, **config)
+    return new_project(folder, RECIPE | {"batch_size": 8, "epochs": 12}, data=data, checkpoint_minutes=0.001)
 
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Project:
     project = make_project(tmp_path / "alone")
-    done = project.run("submission")
+    done = project.run("write_submission")
     assert done.returncode == 0, done.stdout
     return project
 
@@ -65,7 +65,8 @@ def output_after(number: signal.Signals, word: str, project: Project) -> str:
 
 
 def test_two_processes_give_the_submission_of_one_whatever_dies_meanwhile(alone, tmp_path):
-    project = make_project(tmp_path / "together", gpus_per_fold=2)
+    project = without_folds(alone, tmp_path / "together")
+    project.configure(gpus_per_fold=2)
 
     output = output_after(signal.SIGKILL, FOLLOWER, project)
     assert "a process that trained with this one is gone" in output
@@ -80,6 +81,6 @@ def test_two_processes_give_the_submission_of_one_whatever_dies_meanwhile(alone,
     assert "goes on at epoch" in done.stdout
 
     project.configure(gpus_per_fold=2)
-    done = project.run("submission", "--cores", "2")
+    done = project.run("write_submission", "--cores", "2")
     assert done.returncode == 0, done.stdout
     assert submission(project) == submission(alone)

@@ -1,6 +1,7 @@
 """A real run, killed again and again at random moments, ends as one that nobody touched.
 
-Twenty kills in CI; a longer soak: KFOLD_KILLS=100 python -m pytest -n 0 -m slow tests/test_kills.py
+Twenty kills in CI: every fourth kills the whole run, the others kill a job, which Snakemake starts again.
+A longer soak: KFOLD_KILLS=100 python -m pytest -n 0 -m slow tests/test_kills.py
 """
 
 from __future__ import annotations
@@ -36,42 +37,62 @@ def make_project(folder: Path) -> Project:
     return new_project(folder, RECIPE, data=data, checkpoint_minutes=0.01)
 
 
-def run_and_kill(project: Project, moment: random.Random) -> bool:
-    """Start a run and kill all of its processes; False where it came to its end before."""
+def run_and_kill(project: Project, moment: random.Random, kills: int) -> int:
+    """Start a run, kill its jobs and at the last kill all of its processes. Returns the number of kills."""
     output = open(project.folder / "output.txt", "a")  # noqa: SIM115 (the run writes to it)
     options = {"stdout": output, "start_new_session": True}
-    started = project.start("--cores", "1", "--rerun-incomplete", "submission", **options)
-    in_training = moment.random() < 0.8
-    while in_training and started.poll() is None and not recent(project.folder.glob("state/tiny/fold*/progress.json")):
-        time.sleep(0.05)
-    with suppress(subprocess.TimeoutExpired):
-        started.wait(moment.uniform(0, 3))
-    ended = started.poll() is not None
-    if not ended:
-        os.killpg(started.pid, signal.SIGKILL)  # a job and its loader workers are in it too
-        started.wait()
+    arguments = ["--cores", "1", "--rerun-incomplete", "--retries", str(kills), "write_submission"]
+    started, done, since = project.start(*arguments, **options), 0, time.time()
+    while done < kills and started.poll() is None:
+        in_training = moment.random() < 0.8
+        while in_training and started.poll() is None and not changed(project, since):
+            time.sleep(0.05)
+        with suppress(subprocess.TimeoutExpired):
+            started.wait(moment.uniform(0, 3))
+        since = time.time()
+        if started.poll() is None:
+            done += kill_job(project) if done < kills - 1 else kill_all(started)
+    started.wait()
     output.close()
-    return not ended
+    return done
 
 
-def recent(files) -> bool:
-    return any(time.time() - file.stat().st_mtime < 5 for file in files)
+def changed(project: Project, since: float) -> bool:
+    """Whether a training has told of its progress since."""
+    files = project.folder.glob("state/tiny/fold*/progress.json")
+    return any(file.stat().st_mtime > since for file in files if file.exists())
+
+
+def kill_job(project: Project) -> bool:
+    """Kill a training or prediction with its loader workers; False if there is none."""
+    processes = project.processes("train.py") + project.processes("predict.py")
+    for process in sorted(processes):  # a job before its workers
+        with suppress(ProcessLookupError):  # it came to its end, or a worker with its job
+            os.kill(process, signal.SIGKILL)
+    return bool(processes)
+
+
+def kill_all(started: subprocess.Popen) -> bool:
+    os.killpg(started.pid, signal.SIGKILL)  # a job and its loader workers are in it too
+    return True
 
 
 def test_killed_at_any_moment_it_ends_as_if_it_never_was(tmp_path):
     undisturbed, killed = (make_project(tmp_path / name) for name in ("undisturbed", "killed"))
-    done = undisturbed.run("submission")
+    done = undisturbed.run("write_submission")
     assert done.returncode == 0, done.stdout
     moment, kills = random.Random(time.time_ns()), 0
     while kills < KILLS:
-        if run_and_kill(killed, moment):
-            kills += 1
+        wanted = min(4, KILLS - kills)
+        made = run_and_kill(killed, moment, wanted)
+        kills += made
+        if made == wanted:
             done = killed.run("--unlock")
             assert done.returncode == 0, done.stdout
         else:
             assert "Traceback" not in (killed.folder / "output.txt").read_text()
             shutil.rmtree(killed.folder / f"results/tiny/fold{moment.randrange(2)}")  # there are kills left: once more
-    done = killed.run("--rerun-incomplete", "submission")
+    done = killed.run("--rerun-incomplete", "write_submission")
     assert done.returncode == 0, done.stdout
     assert "goes on at epoch" in (killed.folder / "output.txt").read_text() + done.stdout
     assert_same_results(undisturbed, killed)

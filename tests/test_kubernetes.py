@@ -49,7 +49,7 @@ def committed_project(folder: Path, **config: object) -> Project:
 
 def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
     options = ["--workflow-profile", "profiles/kubernetes", "--seconds-between-status-checks", "1"]
-    return project.start(*options, "submission", *arguments)
+    return project.start(*options, "write_submission", *arguments)
 
 
 def wait_for(something: Callable[[], object], run: subprocess.Popen[str]) -> None:
@@ -77,7 +77,7 @@ def test_a_fold_asks_for_a_gpu_and_what_its_rule_says(tmp_path, cluster_at):
 @pytest.mark.cluster
 def test_pods_make_the_same_submission_and_a_fold_outlives_its_pod(tmp_path, cluster_at):
     plain, project = (committed_project(tmp_path / name, checkpoint_minutes=0) for name in ("plain", "project"))
-    done = plain.run("submission", "--cores", "4", "--resources", "gpu=1")  # as many threads as a pod takes
+    done = plain.run("write_submission", "--cores", "4", "--resources", "gpu=1")  # as many threads as a pod takes
     assert done.returncode == 0, done.stdout
     cluster = cluster_at(played=True)
     run = start(project)

@@ -17,7 +17,7 @@ from projects import RECIPE, Project, new_project
 
 pytestmark = pytest.mark.slow
 
-KILLS = 30
+KILLS = 15  # test_devices.py has more of them, of smaller jobs
 MINUTES = 15  # after which the runs are given up
 IDLE = (
     1.0  # seconds in which a device may be free while a job waits: twenty polls, on a machine with more jobs than cores
@@ -26,7 +26,7 @@ IDLE = (
 
 def make_project(folder: Path) -> Project:
     folder.mkdir()
-    project = new_project(folder, RECIPE, data={"source": "digits", "limit_per_class": 20}, num_folds=4)
+    project = new_project(folder, RECIPE, data={"source": "digits", "limit_per_class": 12}, num_folds=4)
     for script in ("train", "predict"):
         project.edit(f"workflow/scripts/{script}.py", "        from kfold_ens.training.evaluation", FAKED)
     return project
@@ -41,7 +41,7 @@ def start(project: Project, leases: Path) -> subprocess.Popen[str]:
     paths = os.pathsep.join([str(REPOSITORY / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": paths, "KFOLD_FAKED_GPUS": str(leases)}
     output = open(project.folder / "output.txt", "w")  # noqa: SIM115 (the run writes to it)
-    return project.start(*options, "submission", env=environment, stdout=output)
+    return project.start(*options, "write_submission", env=environment, stdout=output)
 
 
 def kill_one(leases: Path, killed: dict[str, float], chance: random.Random) -> None:
@@ -75,5 +75,5 @@ def test_four_gpus_are_never_shared_and_never_idle_while_a_fold_waits(tmp_path):
     assert [run.returncode for run in runs] == [0, 0], outputs
     log = read_log(leases)
     assert len(killed) == KILLS
-    assert len({line[0] for line in log if line[1] == "has"} & set(killed)) >= 10
+    assert len({line[0] for line in log if line[1] == "has"} & set(killed)) >= 5
     assert_never_shared_never_idle(log, killed, IDLE)

@@ -9,10 +9,9 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
-from projects import RECIPE, Project, assert_same_results, new_project
+from projects import RECIPE, Project, assert_same_results, new_project, without_folds
 from slurm import Slurm, start_slurm, until
 
 pytestmark = pytest.mark.cluster
@@ -20,6 +19,12 @@ pytestmark = pytest.mark.cluster
 PROFILE = ["--workflow-profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2"]
 PROFILE += ["--max-threads", "1"]  # as on one machine; two jobs at once have two cores here
 MINUTES = 12  # after which a run is given up
+# After each look at its jobs that finds none at an end, the plugin waits ten seconds longer, and no option limits that.
+LOOK_OFTEN = """
+from snakemake_executor_plugin_slurm import Executor
+
+Executor.next_seconds_between_status_checks = property(lambda self: 2, lambda self, seconds: None)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -63,17 +68,10 @@ def finished(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("cluster") / "project"
     folder.mkdir()
     project = new_project(folder, RECIPE, data={"source": "digits", "limit_per_class": 20}, checkpoint_minutes=0.001)
+    with open(folder / "Snakefile", "a") as file:
+        file.write(LOOK_OFTEN)
     run(project, slurm, "submission")
     return project
-
-
-def without_folds(project: Project, folder: Path) -> Project:
-    """The same with its folds to be trained, and all that follows."""
-    shutil.copytree(project.folder, folder)
-    shutil.rmtree(folder / "results/tiny")
-    shutil.rmtree(folder / "logs")
-    (folder / "results/submission.csv").unlink()
-    return Project(folder)
 
 
 def train_log(project: Project) -> str:
@@ -88,7 +86,7 @@ def in_training(project: Project, fold: int) -> Callable[[], bool]:
 def test_a_cluster_gives_the_submission_of_one_machine(finished, tmp_path):
     alone = without_folds(finished, tmp_path / "alone")
     shutil.rmtree(alone.folder / "results")
-    done = alone.run("submission")
+    done = alone.run("write_submission")
     assert done.returncode == 0, done.stdout
     assert_same_results(finished, alone)
 
@@ -107,7 +105,7 @@ def test_small_rules_are_no_jobs_of_the_cluster(finished, slurm):
 
 def test_a_fold_whose_node_is_set_down_goes_on_on_another(finished, slurm, tmp_path):
     project = without_folds(finished, tmp_path / "project")
-    with started(project, slurm, "submission") as process, ExitStack() as nodes:
+    with started(project, slurm, "write_submission") as process, ExitStack() as nodes:
         until(in_training(project, 0), slurm)
         assert slurm.jobs_of("train_fold0")[-1]["node"] == "first"
         nodes.callback(slurm.set_node, "second", "drain")
@@ -125,7 +123,7 @@ def test_a_fold_whose_node_is_set_down_goes_on_on_another(finished, slurm, tmp_p
 
 def test_a_fold_goes_on_after_urgent_work_took_its_place(finished, slurm, tmp_path):
     project = without_folds(finished, tmp_path / "project")
-    with started(project, slurm, "submission") as process:
+    with started(project, slurm, "write_submission") as process:
         until(in_training(project, 0), slurm)
         urgent = ["--partition=urgent", "--gres=gpu:2", "--output=/dev/null", "--wait", "--wrap=sleep 1"]
         slurm.command("sbatch", *urgent)
@@ -151,13 +149,13 @@ def test_a_fold_whose_time_is_over_goes_on_with_more(finished, slurm, tmp_path):
 def test_a_fold_that_is_cancelled_goes_on_in_the_next_run_and_in_the_same(finished, slurm, tmp_path):
     project = without_folds(finished, tmp_path / "project")
     project.configure(checkpoint_minutes=60)  # so what is saved was saved because of the signal
-    with started(project, slurm, "--retries", "0", "submission") as process:
+    with started(project, slurm, "--retries", "0", "write_submission") as process:
         until(lambda: "epoch 1/" in train_log(project), slurm)
         slurm.command("scancel", slurm.jobs_of("train_fold0")[-1]["id"])
         output = process.communicate(timeout=MINUTES * 60)[0]
     assert process.returncode == 1, output
     assert "the state is saved" in train_log(project)
-    with started(project, slurm, "submission") as process:
+    with started(project, slurm, "write_submission") as process:
         until(lambda: slurm.jobs_of("train_fold0")[-1]["state"] == "RUNNING", slurm)
         slurm.command("scancel", slurm.jobs_of("train_fold0")[-1]["id"])
         output = process.communicate(timeout=MINUTES * 60)[0]
@@ -181,7 +179,7 @@ def test_with_accounting_jobs_are_charged_to_the_default_account_or_that_of_the_
         slurm.command("sacctmgr", "--immediate", "modify", "user", "root", "set", "defaultaccount=usual")
         run(project, slurm, "train_fold0")
         project.edit("profiles/slurm/config.yaml", "# slurm_account: my_account", "slurm_account: lab")
-        run(project, slurm, "--slurm-status-command", "sacct", "submission")
+        run(project, slurm, "--slurm-status-command", "sacct", "write_submission")
         columns = "--format=comment,account,state,alloctres"
         jobs = slurm.command(
             "sacct", "--allocations", "--noheader", "--parsable2", "--starttime=now-1day", columns

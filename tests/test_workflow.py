@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -19,15 +20,16 @@ from projects import RECIPE, Project, new_project, write_colour
 from stages import smallest_sibling
 
 from kfold_ens.config import load_recipe
+from kfold_ens.exchange import read_logits
 
-LABELS = [str(number) for number in range(120)]  # as text they sort 0, 1, 10, 100, ...
-IMAGES_PER_CLASS = 6
+LABELS = [str(number) for number in [*range(18), 100, 101]]  # as text they sort 0, 1, 10, 100, ...
+IMAGES_PER_CLASS = 8
 TEST_IMAGES = 150
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict[str, str]]:
-    """A finished run over 120 classes, and the truth about its test images, whose names follow no order."""
+    """A finished run over 20 classes, and the truth about its test images, whose names follow no order."""
     folder = tmp_path_factory.mktemp("finished") / "project"
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -40,7 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict[st
         write_colour(folder / "data/test" / f"{name}.png", label, random)
         truth[name] = label
     data = {"source": "imagefolder", "train": "data/train", "test": "data/test"}
-    project = new_project(folder, RECIPE, data=data)
+    project = new_project(folder, RECIPE | {"batch_size": 8}, data=data)
     done = project.run("submission")
     assert done.returncode == 0, done.stdout
     return project, truth
@@ -48,8 +50,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict[st
 
 @pytest.fixture
 def project(finished: tuple[Project, dict[str, str]], tmp_path: Path) -> Project:
-    """A copy of the finished run, to do things to."""
-    return Project(Path(shutil.copytree(finished[0].folder, tmp_path / "project", symlinks=True)))
+    """A copy of the finished run, to do things to; its models, which no job writes into, take no room twice."""
+
+    def copy(file: str, to: str) -> None:
+        (os.link if file.endswith(".safetensors") else shutil.copy2)(file, to)
+
+    return Project(Path(shutil.copytree(finished[0].folder, tmp_path / "project", symlinks=True, copy_function=copy)))
 
 
 def test_right_labels_stand_under_right_names(finished):
@@ -58,13 +64,13 @@ def test_right_labels_stand_under_right_names(finished):
     assert list(table) == ["image_name", "pred_label"]
     assert sorted(table["image_name"]) == sorted(truth)
     accuracy = (table["pred_label"] == table["image_name"].map(truth)).mean()
-    assert accuracy > 0.8  # any mistake in the order of classes or images leaves about 0.01
+    assert accuracy > 0.8  # any mistake in the order of classes or images leaves about 0.05
 
 
 def test_out_of_fold_accuracy_is_reported(finished):
     metrics = yaml.safe_load((finished[0].folder / "results/tiny/metrics.json").read_text())
     assert metrics["out_of_fold"]["images"] == len(LABELS) * IMAGES_PER_CLASS
-    assert metrics["out_of_fold"]["accuracy"] > 0.7  # by chance 0.008
+    assert metrics["out_of_fold"]["accuracy"] > 0.7  # by chance 0.05
     assert metrics["methods"]["vote"] == {"test": None}
 
 
@@ -91,26 +97,23 @@ def test_one_fold_alone(project):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["ensemble=vote"], {"write_submission", "submission"}),
+        (["ensemble=vote", "checkpoint_minutes=0", "precision=fp32"], {"write_submission", "submission"}),
         (["submission={label_column: class}"], {"write_submission", "metrics", "submission"}),
-        (["checkpoint_minutes=0", "precision=fp32"], set()),
     ],
 )
 def test_what_concerns_no_training_trains_nothing(project, arguments, expected):
     assert project.planned("submission", "--config", *arguments) == expected
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new"),
-    [
+def test_comments_and_captions_train_nothing(project):
+    for file, old, new in [
         ("workflow/scripts/train.py", "from functools import partial", "# a comment\nfrom functools import partial"),
         ("workflow/rules/training.smk", "# Fine-tune", "# Fine-tune, as they say,"),
         ("workflow/report/workflow.rst", "Images split", "All images, split"),
         ("workflow/rules/report.smk", "version=report_stage.VERSION", "version=report_stage.VERSION + 1"),
-    ],
-)
-def test_comments_and_captions_train_nothing(project, file, old, new):
-    project.edit(file, old, new)
+        ("tiny.yaml", "epochs: 8", "epochs:  8 # a comment"),
+    ]:
+        project.edit(file, old, new)
     assert project.planned("submission") == set()
 
 
@@ -123,7 +126,6 @@ COMBINING = {"combine", "metrics", "write_submission", "submission"}
     [
         ("lr: 0.003", "lr: 0.002", TRAINING | COMBINING),
         ("short_side: 16", "short_side: 20", {"pixels"} | TRAINING | COMBINING),
-        ("epochs: 8", "epochs:  8 # a comment", set()),
     ],
 )
 def test_a_changed_recipe_value_runs_what_depends_on_it(project, old, new, expected):
@@ -314,24 +316,26 @@ def test_reading_the_workflow_imports_no_torch(project):
 @pytest.mark.slow
 def test_every_recipe_goes_from_images_to_a_submission(tmp_path):
     names = [path.stem for path in sorted((REPOSITORY / "recipes").glob("*.yaml"))]
+    names.remove("kfold_mix_70")  # differs from kfold_mix in its epochs, which are two here
     data = {"source": "digits", "limit_per_class": 8}
     project = new_project(tmp_path, RECIPE, data=data, ablation=[f"{name}_small.yaml" for name in names])
     for name in names:
         small = smallest_sibling(load_recipe(REPOSITORY / f"recipes/{name}.yaml"), size=16)
         write_yaml(tmp_path / f"{name}_small.yaml", small | {"epochs": 2})
-    done = project.run("ablation")
+    done = project.run("ablation", "--cores", "2")
     assert done.returncode == 0, done.stdout
     table = pd.read_csv(tmp_path / "results/ablation.csv").set_index("recipe")
     assert list(table.index) == [f"{name}_small" for name in names]
     assert table.notna().all(axis=None)
     assert (table["difference"].iloc[0], table["difference_low"].iloc[0] < 0) == (0, True)
     for name in names:
-        done = project.run("submission", "--config", f"recipe={name}_small.yaml")
-        assert done.returncode == 0, done.stdout
-        assert "train" not in re.sub(r"(results|logs)/\S+", "", done.stdout)
-        assert len(pd.read_csv(tmp_path / "results/submission.csv")) == 80
-    done = project.run("report", "--config", f"ablation=[{names[0]}_small.yaml, {names[1]}_small.yaml]")
+        assert len(read_logits(tmp_path / f"results/{name}_small/average/test_logits.npz").image_id) == 80
+    first, second, *_ = (f"{name}_small.yaml" for name in names)
+    config = ["--config", f"recipe={second}", f"ablation=[{first}, {second}]"]
+    done = project.run("submission", "report", "--cores", "2", *config)
     assert done.returncode == 0, done.stdout
+    assert not re.search(r"^(train|predict)_\w+ +\d+$", done.stdout, re.MULTILINE)
+    assert len(pd.read_csv(tmp_path / "results/submission.csv")) == 80
     assert "results/ablation.csv" in (tmp_path / "results/report.html").read_text(encoding="utf-8")
 
 
@@ -345,8 +349,7 @@ def test_an_ablation_of_nothing_says_what_to_do(project):
 @pytest.mark.slow
 def test_fashion_mnist_through_torchvision(tmp_path, fashion_mnist):
     data = {"source": "torchvision", "name": "FashionMNIST", "root": str(fashion_mnist), "limit_per_class": 60}
-    recipe = RECIPE | {"image": {"kind": "squash", "size": 28, "short_side": 28, "normalize": False}}
-    project = new_project(tmp_path, recipe, data=data)
+    project = new_project(tmp_path, RECIPE, data=data)
     done = project.run("submission")
     assert done.returncode == 0, done.stdout
     metrics = yaml.safe_load((project.folder / "results/tiny/metrics.json").read_text())

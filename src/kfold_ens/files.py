@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from kfold_ens.errors import DataError, KfoldError
+
+if TYPE_CHECKING:  # Snakemake reads this module with the Snakefile, and needs no tables there
+    import pandas as pd
 
 
 @contextmanager
@@ -130,6 +131,8 @@ def read_table(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     Raises:
         DataError: naming the file, where it is no such table, or lacks one of the columns.
     """
+    import pandas as pd
+
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors

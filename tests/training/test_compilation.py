@@ -16,7 +16,7 @@ from kfold_ens.training.evaluation import Compute
 from kfold_ens.training.fold import Position, Training
 from kfold_ens.training.ranks import ALONE, Ranks
 
-RECIPE = training_recipe(epochs=2, batch_size=8)
+RECIPE = training_recipe(epochs=2, batch_size=8, backbone={"kind": "timm", "name": "resnet10t", "weights": "none"})
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 

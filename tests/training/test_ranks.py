@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from stages import stage_of, training_recipe
+from stages import Stage, stage_of, training_recipe
 from torch.nn.functional import cross_entropy
 
-from kfold_ens.config import NoMixing, TrainingRecipe
+from kfold_ens.config import NoMixing
 from kfold_ens.jobs import job
 from kfold_ens.training.evaluation import Compute
 from kfold_ens.training.fold import NoRecord, Training, fit, training_views
@@ -65,9 +65,9 @@ class Losses(NoRecord):
         self._before = 0.0
 
 
-def training_on_digits(compute: Compute, recipe: TrainingRecipe, folder: Path) -> Training:
-    stage = stage_of({"source": "digits", "limit_per_class": 16}, folder / f"rank{compute.ranks.rank}", 32)
-    return Training(recipe, stage.fold(), None, compute)
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Stage:
+    return stage_of({"source": "digits", "limit_per_class": 16}, tmp_path_factory.mktemp("digits"), 32)
 
 
 class InFloat64(Compute):
@@ -75,13 +75,13 @@ class InFloat64(Compute):
         return super().input(*arguments).double()
 
 
-def write_gradients(compute: Compute, folder: Path) -> None:
+def write_gradients(compute: Compute, digits: Stage, folder: Path) -> None:
     """Of the first batch: mixed in float64; unmixed in float32, and there of the same batch reversed."""
     unmixed = WHOLE.model_copy(update={"mixing": NoMixing(kind="none")})
     with in_float64():
-        found = {"float64": gradient(training_on_digits(InFloat64(**vars(compute)), WHOLE, folder))}
-    found["float32"] = gradient(training_on_digits(compute, unmixed, folder))
-    found["reversed"] = gradient(training_on_digits(compute, unmixed, folder), reverse=True)
+        found = {"float64": gradient(Training(WHOLE, digits.fold(), None, InFloat64(**vars(compute))))}
+    found["float32"] = gradient(Training(unmixed, digits.fold(), None, compute))
+    found["reversed"] = gradient(Training(unmixed, digits.fold(), None, compute), reverse=True)
     if compute.ranks.leads:
         np.savez(
             folder / "result.npz", **{f"{kind} {name}": each for kind in found for name, each in found[kind].items()}
@@ -99,11 +99,11 @@ def gradient(training: Training, reverse: bool = False) -> dict[str, np.ndarray]
     return gradients | {name: each.numpy() for name, each in training.network.named_buffers()}
 
 
-def write_curve(compute: Compute, folder: Path) -> None:
+def write_curve(compute: Compute, digits: Stage, folder: Path) -> None:
     """Train in float64, as from random weights this network amplifies float32's rounding; the losses of all steps."""
     torch._dynamo.utils.counters.clear()  # of other tests in this process
     with in_float64():
-        training, losses = training_on_digits(InFloat64(**vars(compute)), WHOLE, folder), Losses()
+        training, losses = Training(WHOLE, digits.fold(), None, InFloat64(**vars(compute))), Losses()
         fit(training, losses)
     graphs, ours = torch._dynamo.utils.counters["stats"]["unique_graphs"], training.compilation
     assert (graphs > 0, ours.forward is not ours.eager) == (compute.compile,) * 2
@@ -121,11 +121,11 @@ def in_float64() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
-def of_ranks(count: int, work, folder: Path, compile: bool = False) -> dict[str, np.ndarray]:
+def of_ranks(count: int, work, digits: Stage, folder: Path, compile: bool = False) -> dict[str, np.ndarray]:
     """What the first of some ranks wrote, which ends its own process where another is gone."""
     folder.mkdir()
     computes = [Compute(CPU, None, 1, compile, Ranks(rank, count)) for rank in range(count)]
-    arguments = (partial(work, folder=folder), computes)
+    arguments = (partial(work, digits=digits, folder=folder), computes)
     if count == 1:
         train_together(*arguments)
     else:
@@ -137,9 +137,9 @@ def of_ranks(count: int, work, folder: Path, compile: bool = False) -> dict[str,
 
 
 @pytest.mark.slow
-def test_gradients_and_batch_statistics_are_those_of_one_process(tmp_path):
+def test_gradients_and_batch_statistics_are_those_of_one_process(digits, tmp_path):
     """In float64 they are the same; in float32 they differ by no more than summing in another order does."""
-    alone, together = (of_ranks(count, write_gradients, tmp_path / str(count)) for count in (1, 3))
+    alone, together = (of_ranks(count, write_gradients, digits, tmp_path / str(count)) for count in (1, 3))
     assert alone.keys() == together.keys()
     names = [name.removeprefix("float64 ") for name in alone if name.startswith("float64 ")]
     by_order = max(distance(alone[f"reversed {name}"], alone[f"float32 {name}"]) for name in names)
@@ -156,14 +156,14 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> dict[str, np.ndarray]:
-    return of_ranks(1, write_curve, tmp_path_factory.mktemp("alone") / "1")
+def alone(digits, tmp_path_factory) -> dict[str, np.ndarray]:
+    return of_ranks(1, write_curve, digits, tmp_path_factory.mktemp("alone") / "1")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("compile", [False, True])
-def test_the_loss_curve_is_that_of_one_process(alone, tmp_path, compile):
-    together = of_ranks(2, write_curve, tmp_path / "2", compile)
+def test_the_loss_curve_is_that_of_one_process(digits, alone, tmp_path, compile):
+    together = of_ranks(2, write_curve, digits, tmp_path / "2", compile)
     assert len(alone["steps"]) >= 30
     assert alone["val_loss"][-1] < alone["val_loss"][0]
     np.testing.assert_allclose(together["steps"], alone["steps"], rtol=1e-5)

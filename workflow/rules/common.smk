@@ -331,8 +331,9 @@ def made_now(path):
 
 
 def show_metrics(submission, metrics):
-    """Print the scores at the end of a run that made a submission."""
-    if made_now(submission) or (made_now(metrics) and Path(submission).is_file()):
+    """Print the scores at the end of a run that made a submission; `write_submission` alone computes none."""
+    both = Path(submission).is_file() and Path(metrics).is_file()
+    if both and (made_now(submission) or made_now(metrics)):
         from kfold_ens.ensemble.metrics import as_text
 
         print(f"\n{metrics}\n{as_text(read_json(metrics), RUN.ensemble)}\n\n{submission} is ready: {RUN.ensemble}")
