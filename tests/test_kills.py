@@ -92,6 +92,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_never_was(tmp_path):
         else:
             assert "Traceback" not in (killed.folder / "output.txt").read_text()
             shutil.rmtree(killed.folder / f"results/tiny/fold{moment.randrange(2)}")  # there are kills left: once more
+            shutil.rmtree(killed.folder / "trained")
     done = killed.run("--rerun-incomplete", "write_submission")
     assert done.returncode == 0, done.stdout
     assert "goes on at epoch" in (killed.folder / "output.txt").read_text() + done.stdout

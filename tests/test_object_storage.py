@@ -50,7 +50,7 @@ def test_results_in_a_storage_are_the_same_and_stay_done_and_are_reported_withou
         assert done.returncode == 0, done.stdout
     assert "results/submission.csv is ready" in done.stdout
     there = stored(storage)
-    for name in ("data/manifest.csv", "data/folds.csv", "submission.csv"):
+    for name in ("data/train.csv", "data/test.csv", "data/folds.csv", "submission.csv"):
         assert there[f"results/{name}"] == (plain.folder / "results" / name).read_bytes()
     assert (project.folder / "results/submission.csv").read_bytes() == there["results/submission.csv"]
     assert {"results/tiny/fold0/model.safetensors", "logs/tiny/fold0/train.log"} <= there.keys()
@@ -79,9 +79,9 @@ def test_what_the_user_has_is_read_where_it_is(tmp_path, storage):
     columns = {"id_column": "id", "label_column": "label", "sample": "test.csv", "names": "file"}
     data = {"source": "csv", "train": "train.csv", "test": "test.csv", "images": "images", "test_labels": "test.csv"}
     project = project_in(tmp_path, data=data, submission=columns)
-    done = project.run("manifest", *storage)
+    done = project.run("manifest", "test_manifest", *storage)
     assert done.returncode == 0, done.stdout
-    assert "results/data/manifest.csv" in stored(storage)
+    assert "results/data/train.csv" in stored(storage)
     assert {"pixels", "write_submission", "metrics"} <= project.planned("submission", *storage)
     assert "manifest" not in project.planned("submission", *storage)
     (tmp_path / "train.csv").write_text((tmp_path / "train.csv").read_text().replace("train0.png,0\n", ""))

@@ -100,7 +100,7 @@ def test_two_folds_are_trained_at_once_each_on_its_own_gpu(finished, slurm):
 
 def test_small_rules_are_no_jobs_of_the_cluster(finished, slurm):
     stages = {job["rule"].split("_")[1] for job in slurm.jobs() if job["rule"].startswith("rule_")}
-    assert stages == {"manifest", "pixels", "train", "predict"}
+    assert stages == {"manifest", "test", "pixels", "train", "predict"}
 
 
 def test_a_fold_whose_node_is_set_down_goes_on_on_another(finished, slurm, tmp_path):
@@ -185,7 +185,9 @@ def test_with_accounting_jobs_are_charged_to_the_default_account_or_that_of_the_
             "sacct", "--allocations", "--noheader", "--parsable2", "--starttime=now-1day", columns
         ).split()
     assert_same_results(finished, project)
-    accounts = dict.fromkeys(["predict_fold0", "predict_fold1", "train_fold1"], "lab") | {"train_fold0": "usual"}
+    accounts = dict.fromkeys(["predict_test_fold0", "predict_test_fold1", "train_fold1"], "lab") | {
+        "train_fold0": "usual"
+    }
     charged = [f"rule_{rule}|{account}|COMPLETED" for rule, account in sorted(accounts.items())]
     assert sorted(job.rpartition("|")[0] for job in jobs) == charged
     assert all("gres/gpu=1," in job for job in jobs)

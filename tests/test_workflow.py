@@ -117,7 +117,7 @@ def test_comments_and_captions_train_nothing(project):
     assert project.planned("submission") == set()
 
 
-TRAINING = {f"{job}_fold{fold}" for job in ("train", "predict") for fold in range(2)}
+TRAINING = {f"{job}_fold{fold}" for job in ("train", "predict_oof", "predict_test") for fold in range(2)}
 COMBINING = {"combine", "metrics", "write_submission", "submission"}
 
 
@@ -201,7 +201,8 @@ def test_a_sample_sets_the_order_and_a_zip_is_made_where_it_is_wanted(project):
 
 @pytest.mark.slow
 def test_where_a_fold_fails_the_others_finish_and_it_alone_is_trained_again(project):
-    shutil.rmtree(project.folder / "results/tiny")
+    for folder in ("results/tiny", "trained"):
+        shutil.rmtree(project.folder / folder)
     (project.folder / "results/submission.csv").unlink()
     obstacle = project.folder / "state/tiny/fold0"
     obstacle.parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +213,7 @@ def test_where_a_fold_fails_the_others_finish_and_it_alone_is_trained_again(proj
     assert "Traceback" not in done.stdout
     assert (project.folder / "results/tiny/fold1/test_logits.npz").is_file()
     obstacle.unlink()
-    assert project.planned("submission") == COMBINING | {"train_fold0", "predict_fold0"}
+    assert project.planned("submission") == COMBINING | {"train_fold0", "predict_oof_fold0", "predict_test_fold0"}
 
 
 @pytest.mark.slow
