@@ -25,6 +25,7 @@ localrules:
     zip_submission,
     metrics,
     ablation,
+    compare_recipes,
     data_pages,
     views_page,
     fold_page,
@@ -35,6 +36,7 @@ localrules:
     provenance,
     ablation_page,
     report,
+    write_report,
 
 
 # The main job: a submission, and how good it is.
@@ -42,8 +44,7 @@ rule submission:
     default_target: True
     input:
         "results/submission.csv",
-        f"results/{RECIPE}/metrics.json",
-        [TRAIN, TEST],  # or what was refused once would pass as long as there is a submission
+        made_on_the_way(RECIPE),
         ["results/submission.zip"] if RUN.submission.zip_member else [],
         REPORTED if MAKES_REPORT else [],
 

@@ -20,11 +20,13 @@ import pandas as pd
 import pytest
 from conftest import REPOSITORY, write_yaml
 from projects import RECIPE, Project, new_project, write_colour
+from safetensors.numpy import load_file
 
 from kfold_ens.training.kept import KeptFold
 
 CLASSES = ("7", "60", "119")
 FOLDER = {"source": "imagefolder", "train": ["data/train", "data/more"], "test": "data/test"}
+MODEL = "results/tiny/fold1/model.safetensors"
 TABLES = {"source": "csv", "train": "train.csv", "test": "test.csv", "images": "images", "test_images": "pictures"}
 AFTER_NEW_TEST_IMAGES = {"test_manifest", "pixels", "combine", "metrics", "write_submission", "submission"}
 AFTER_NEW_TEST_IMAGES |= {"predict_test_fold0", "predict_test_fold1"}
@@ -180,10 +182,11 @@ def test_renamed_images_are_not_trained_on_again_and_weights_are_the_same_bits(p
         path.rename(path.with_name(f"{97 * place % 31}-renamed.png"))
     run_without_training(project)
     assert pd.read_csv(folds, dtype=str).set_index("sha256")["fold"].to_dict() == before
-    weights = (project.folder / "results/tiny/fold0/model.safetensors").read_bytes()
+    weights = load_file(project.folder / "results/tiny/fold0/model.safetensors")
     done = project.run("-R", "train_fold0", "--", "train_fold0")  # trained by the new names
     assert done.returncode == 0, done.stdout
-    assert (project.folder / "results/tiny/fold0/model.safetensors").read_bytes() == weights
+    again = load_file(project.folder / "results/tiny/fold0/model.safetensors")
+    assert all(np.array_equal(weights[name], tensor) for name, tensor in again.items())
 
 
 def test_the_manifest_asked_for_again_trains_nothing(project):
@@ -212,7 +215,7 @@ def test_a_replaced_image_of_a_table_is_noticed(tables):
 def test_a_disk_that_is_not_mounted_loses_nothing(project):
     (project.folder / "data").rename(project.folder / "away")
     done = project.run("submission")
-    assert "there is no folder data/train: it is not looked at" in done.stdout
+    assert "data.train: there is no folder data/train; its source is not looked at" in done.stdout
     assert "Nothing to be done" in done.stdout
     (project.folder / "away").rename(project.folder / "data")
     assert project.planned("submission") == set()
@@ -236,6 +239,15 @@ def test_without_the_tables_another_form_of_the_submission_is_made(tables):
     assert tables.planned("submission") == {"write_submission", "metrics", "submission"}
     run_without_training(tables, "results/submission.csv")
     assert list(pd.read_csv(tables.folder / "results/submission.csv")) == ["image_name", "class"]
+
+
+def test_a_table_that_changed_while_its_images_are_gone_is_refused(tables):
+    shutil.rmtree(tables.folder / "pictures")
+    (tables.folder / "test.csv").write_text("id\nb.png\n")
+    done = tables.run("submission")
+    assert done.returncode == 1
+    assert "data.test: there is no folder pictures" in done.stdout
+    assert (tables.folder / "results/submission.csv").is_file()
 
 
 def test_sources_that_were_never_read_are_refused_all_at_once_and_nothing_is_removed(project):
@@ -262,7 +274,7 @@ def test_a_recipe_changed_and_changed_back_is_trained_twice_and_not_three_times(
     assert histories(project) == before
     done = project.run("clean_models")
     assert done.returncode == 0, done.stdout
-    assert (done.stdout.count("MB, kept"), done.stdout.count("MB, removed")) == (2, 2)
+    assert (done.stdout.count("MB, kept"), done.stdout.count("MB, removed")) == (2, 2), done.stdout
     assert len(list(project.folder.glob("trained/*"))) == 2
 
 
@@ -292,12 +304,30 @@ def test_the_size_of_prediction_batches_is_no_reason_to_run_again(project):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("asked", [("-R", "train_fold1", "--"), ("--force",), ("--forceall",)])
+@pytest.mark.parametrize("asked", [("-R", "train_fold1", "--"), ("-R", MODEL, "--"), ("--force",), ("--forceall",)])
 def test_a_fold_that_is_asked_for_is_trained_again(project, asked):
     before = histories(project)
     done = project.run(*asked, "train_fold1")
     assert done.returncode == 0, done.stdout
     assert [Path(path).parent.name for path, each in histories(project).items() if each != before[path]] == ["fold1"]
+
+
+@pytest.mark.slow
+def test_a_fold_that_failed_is_not_replaced_by_what_it_predicted_before(project):
+    project.edit("tiny.yaml", "lr: 0.003", "lr: 0.002")
+    obstacle = project.folder / "state/tiny/fold0"
+    obstacle.parent.mkdir(parents=True, exist_ok=True)
+    obstacle.write_text("where the fold's state should go")
+    assert project.run("submission").returncode != 0
+    obstacle.unlink()
+    assert planned_to_train(project, "submission") == {"train_fold0"}
+
+
+def test_without_models_and_pixels_a_vote_trains_nothing(project):
+    for path in [*project.folder.glob("results/tiny/fold*/model.safetensors"), *project.folder.glob("trained/*/*")]:
+        path.unlink()
+    shutil.rmtree(project.folder / "results/data/pixels-16")
+    assert project.planned("submission", "--config", "ensemble=vote") == {"write_submission", "submission"}
 
 
 # --- copies and disks ------------------------------------------------------------------------------------
@@ -385,7 +415,8 @@ def test_a_closed_terminal_saves_the_fold_and_leaves_no_lock(project):
         os.killpg(snakemake.pid, signal.SIGHUP)
         snakemake.communicate(timeout=60)
     assert list(project.folder.glob("state/tiny/fold*/state.pt"))
-    assert "train_fold0" in project.planned("submission")  # refused if the folder were locked
+    planned = project.planned("submission")  # refused if the folder were locked
+    assert {"train_fold0", "predict_test_fold0"} <= planned
 
 
 # --- everything at once ----------------------------------------------------------------------------------

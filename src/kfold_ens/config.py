@@ -92,9 +92,14 @@ class Source(Slot):
         """The folders that a half's images lie in."""
         return []
 
+    def keys_of(self, half: Half) -> set[str]:
+        """The keys that only this half's list of images follows from."""
+        return set()
+
     def of_half(self, half: Half) -> dict[str, Any]:
         """All that a half's list of images follows from, without what is at its default."""
-        return self.model_dump(mode="json", exclude={"test_labels"}, exclude_defaults=True)
+        others = {key for other in HALVES if other != half for key in self.keys_of(other)}
+        return self.model_dump(mode="json", exclude={"test_labels", *others}, exclude_defaults=True)
 
 
 class Digits(Source):
@@ -107,15 +112,14 @@ class ImageFolder(Source):
     """Training folders that hold one folder a class, merged, and a flat or nested folder of test images."""
 
     source: Literal["imagefolder"]
-    train: Annotated[list[Name], BeforeValidator(_listed), Field(min_length=1)]
+    train: Annotated[list[Name], BeforeValidator(_listed), AfterValidator(sorted), Field(min_length=1)]
     test: Name
 
     def folders(self, half: Half) -> list[str]:
-        return sorted(self.train) if half == "train" else [self.test]
+        return self.train if half == "train" else [self.test]
 
-    def of_half(self, half: Half) -> dict[str, Any]:
-        limit = {"limit_per_class": self.limit_per_class} if half == "train" and self.limit_per_class else {}
-        return {"source": self.source, half: self.folders(half)} | limit
+    def keys_of(self, half: Half) -> set[str]:
+        return {"train", "limit_per_class"} if half == "train" else {"test"}
 
 
 class Csv(Source):
@@ -135,10 +139,11 @@ class Csv(Source):
     def folders(self, half: Half) -> list[str]:
         return [self.images if half == "train" else self.test_images or self.images]
 
+    def keys_of(self, half: Half) -> set[str]:
+        return {"train", "label_column", "limit_per_class"} if half == "train" else {"test"}
+
     def of_half(self, half: Half) -> dict[str, Any]:
-        of_train = {"label_column": self.label_column, "limit_per_class": self.limit_per_class}
-        columns = {"id_column": self.id_column} | (of_train if half == "train" else {})
-        return {"source": self.source, "tables": self.tables(half), "folders": self.folders(half)} | columns
+        return super().of_half(half) | {"images": self.folders(half), "test_images": None}
 
 
 class Torchvision(Source):

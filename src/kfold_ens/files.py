@@ -44,14 +44,24 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def link(source: str | Path, target: str | Path) -> None:
-    """Put a file in place under a second name: a hard link, or a copy where the file system has none."""
+    """Put a file in place under a second name: a hard link, or a copy if it cannot be linked or is another user's."""
     with atomic(target) as temporary:
         temporary.unlink()
-        try:
-            os.link(source, temporary)
-        except OSError:
+        if not _is_linked(source, temporary):
             shutil.copyfile(source, temporary)
-        os.utime(temporary)  # Snakemake wants an output to be newer than the inputs
+
+
+def _is_linked(source: str | Path, target: Path) -> bool:
+    """Link a file of this user's, and make it as new as Snakemake wants an output to be."""
+    try:
+        if os.stat(source).st_uid != os.geteuid():
+            return False
+        os.link(source, target)
+        os.utime(target)
+        return True
+    except OSError:
+        target.unlink(missing_ok=True)
+        return False
 
 
 def sync(path: Path) -> None:

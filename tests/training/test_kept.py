@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import shutil
@@ -23,7 +24,7 @@ from stages import Hashes, make_stage, newer_config, of_folders, renamed_stage, 
 from kfold_ens.data.folds import Fold, Images, assign_folds, read_fold
 from kfold_ens.files import fingerprint, read_json, write_json, write_table
 from kfold_ens.training import kept as kept_folds
-from kfold_ens.training.kept import HOUR, KeptFolds, clean, fold_fingerprint, was_trained_before
+from kfold_ens.training.kept import HOUR, FoldFiles, KeptFolds, clean, fold_fingerprint, restore_fold
 
 RECIPE = training_recipe()
 
@@ -392,7 +393,8 @@ def test_a_job_killed_anywhere_while_it_keeps_a_fold_leaves_a_whole_one_or_none(
 
 
 def models_of(results, *recipes, folds=(0, 1)):
-    return [results / recipe / f"fold{fold}" / "model.safetensors" for recipe in recipes for fold in folds]
+    models = [results / recipe / f"fold{fold}" / "model.safetensors" for recipe in recipes for fold in folds]
+    return [model for model in models if model.is_file()]
 
 
 @pytest.fixture
@@ -413,7 +415,7 @@ def names_of(kept):
 def test_cleaning_removes_what_no_recipe_uses(several, tmp_path, caplog):
     models = models_of(tmp_path / "results", "tiny")
     with caplog.at_level(logging.INFO):
-        clean(several, models)
+        clean(several, models, [])
     assert names_of(several) == {fingerprint(["tiny", fold, 2]) for fold in (0, 1)}
     day = time.strftime("%Y-%m-%d")
     said = [line for line in caplog.messages if line.startswith(day)]
@@ -426,28 +428,25 @@ def newest(fold):
     return fingerprint(["tiny", fold, 2])
 
 
-@pytest.mark.parametrize("present", [[], [0], [1]])
-def test_cleaning_removes_nothing_of_a_fold_without_its_model(several, tmp_path, present):
-    models = models_of(tmp_path / "results", "tiny")
-    for fold in {0, 1} - {*present}:
-        models[fold].unlink()
-    clean(several, models)
-    for fold in (0, 1):
-        versions = {fingerprint(["tiny", fold, 1]), newest(fold)}
-        assert names_of(several) & versions == ({newest(fold)} if fold in present else versions)
+def test_cleaning_before_a_recipe_changed_back_was_run_keeps_its_folds(stage, kept, tmp_path):
+    files = FoldFiles(**{name: value for name, value in job_of(stage, tmp_path).items() if name in FILES_OF_A_FOLD})
+    for name in (files.fingerprint(), fingerprint("of another recipe")):
+        kept.keep(name, trained(tmp_path / "results", name), ABOUT)
+    clean(kept, [], [files])
+    assert names_of(kept) == {files.fingerprint()}
+
+
+def test_cleaning_without_the_pixels_keeps_all_of_a_configured_fold(stage, several, tmp_path):
+    job = job_of(stage, tmp_path) | {"pixels": "gone", "index": "gone"}
+    clean(several, [], [FoldFiles(**{name: job[name] for name in FILES_OF_A_FOLD})])
+    assert names_of(several) == {fingerprint(["tiny", 1, weights]) for weights in (1, 2)}
 
 
 def test_cleaning_keeps_what_a_renamed_recipe_uses(several, tmp_path):
     """The name written down is that of the recipe which trained it first."""
     os.rename(tmp_path / "results/tiny", tmp_path / "results/mine")
-    clean(several, models_of(tmp_path / "results", "mine"))
+    clean(several, models_of(tmp_path / "results", "mine"), [])
     assert names_of(several) == {newest(0), newest(1)}
-
-
-def test_cleaning_before_a_renamed_recipe_was_run_loses_nothing_of_it(several, tmp_path):
-    shutil.rmtree(tmp_path / "results")
-    clean(several, models_of(tmp_path / "results", "mine"))
-    assert {newest(0), newest(1)} <= names_of(several)
 
 
 @pytest.mark.parametrize(
@@ -456,12 +455,12 @@ def test_cleaning_before_a_renamed_recipe_was_run_loses_nothing_of_it(several, t
 def test_cleaning_copes_with_a_damaged_fold(several, tmp_path, content):
     entry = next(each for each in several.all() if each.about["fingerprint"] == newest(0))
     (entry.folder / "entry.json").write_bytes(content)
-    clean(several, models_of(tmp_path / "results", "tiny"))
+    clean(several, models_of(tmp_path / "results", "tiny"), [])
     assert newest(1) in {each.about["fingerprint"] for each in several.all() if each.is_whole()}
 
 
 def test_where_nothing_is_kept_there_is_nothing_to_clean(kept, tmp_path):
-    clean(kept, models_of(tmp_path / "results", "tiny"))
+    clean(kept, models_of(tmp_path / "results", "tiny"), [])
     assert os.listdir(tmp_path) == []
 
 
@@ -471,6 +470,14 @@ def test_where_nothing_is_kept_there_is_nothing_to_clean(kept, tmp_path):
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory):
     return make_stage(tmp_path_factory.mktemp("stage"), {"dark": 6, "light": 6})
+
+
+FILES_OF_A_FOLD = [field.name for field in dataclasses.fields(FoldFiles)]
+
+
+def was_trained_before(*, state_folder, kept_folder, history_file, model_file, again, **files):
+    places = map(Path, (history_file, model_file))
+    return restore_fold(FoldFiles(**files), Path(state_folder), KeptFolds(Path(kept_folder)), *places, again)
 
 
 def job_of(stage, folder, recipe=RECIPE, **others):
@@ -566,9 +573,13 @@ def test_a_fold_asked_for_is_no_other_recipes(stage, tmp_path):
 LOOK_UP = """
 import json, sys
 from kfold_ens.config import TrainingRecipe
-from kfold_ens.training.kept import was_trained_before
+from pathlib import Path
+from kfold_ens.training.kept import FoldFiles, KeptFolds, restore_fold
 job = json.loads(sys.argv[1])
-found = was_trained_before(**job | {"recipe": TrainingRecipe.model_validate(job["recipe"])}, again=False)
+state, kept, history, model = (Path(job.pop(name + "_" + kind)) for name, kind in
+    (("state", "folder"), ("kept", "folder"), ("history", "file"), ("model", "file")))
+files = FoldFiles(**job | {"recipe": TrainingRecipe.model_validate(job["recipe"])})
+found = restore_fold(files, state, KeptFolds(kept), history, model, again=False)
 print(found, sorted({"torch", "torchvision", "sklearn"} & set(sys.modules)))
 """
 

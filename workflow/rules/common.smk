@@ -18,7 +18,7 @@ def refuse(message):
 try:
     from kfold_ens import data, ensemble, network, prediction, training
     from kfold_ens import report as report_stage
-    from kfold_ens.data.folders import images_fingerprint, missing
+    from kfold_ens.data.folders import images_fingerprint, is_source_of, missing
     from kfold_ens.config import HALVES, METHODS, find_recipe, load_config, load_recipe
     from kfold_ens.errors import ConfigError
     from kfold_ens.files import canonical, fingerprint, read_json
@@ -56,13 +56,8 @@ def source_param(half):
     return canonical(RUN.data.of_half(half))
 
 
-def source_file(half):
-    """The file that holds this, for the images that there are."""
-    return f"results/data/{half}.source.json"
-
-
 def images_param(half):
-    """What tells that images came, went or changed in the folders of a source: their names and sizes."""
+    """The names and sizes of a half's images, as a hash: it changes when images come, go or are replaced."""
 
     def images(wildcards):
         return images_fingerprint(RUN.data.folders(half))
@@ -71,25 +66,27 @@ def images_param(half):
 
 
 def sources_gone():
-    """For each half the tables and folders that are gone. Its list of images is then taken as it is.
+    """For each half the tables and folders that are gone. The manifest made from them is then taken as it is.
 
-    If there is no such list, or one of other sources, the run ends here: later Snakemake would first remove results.
+    If there is no such manifest, the run ends here: later Snakemake would first remove results.
     """
-    if not workflow.is_main_process:
+    if not workflow.is_main_process or "--unlock" in sys.argv:
         return {half: [] for half in HALVES}
     gone = {half: missing(RUN.data.tables(half), RUN.data.folders(half)) for half in HALVES}
-    needed = [f"data.{half}: {each}" for half in HALVES if not is_listed(half) for each in gone[half]]
+    needed = [f"data.{half}: {each}" for half in HALVES if not has_manifest(half) for each in gone[half]]
     if needed:
         refuse("\n".join([*dict.fromkeys(needed), f"Looked in {Path.cwd()}; change config.yaml, or mount the disk."]))
-    for each in dict.fromkeys(each for half in HALVES for each in gone[half]):
-        logger.warning(f"{each}: it is not looked at; the images listed in results/data are taken")
+    for half in HALVES:
+        for each in gone[half]:
+            logger.warning(
+                f"data.{half}: {each}; its source is not looked at, results/data/{half}.csv is taken as it is"
+            )
     return gone
 
 
-def is_listed(half):
-    """Whether a half's images are listed already, from the very sources that config.yaml names."""
-    manifest, source = Path(f"results/data/{half}.csv"), Path(source_file(half))
-    return manifest.is_file() and source.is_file() and canonical(read_json(source)) == source_param(half)
+def has_manifest(half):
+    """Whether a half's manifest is there, made from what config.yaml names."""
+    return is_source_of(Path(f"results/data/{half}.csv"), RUN.data, half, RUN.seed, data.VERSION)
 
 
 def optional(**files):
@@ -121,10 +118,48 @@ def pixels_of(slots, half):
     return {"pixels": ancient(f"{file}.u8"), "index": f"{file}.npz"}
 
 
+def outputs_of(recipe, fold):
+    """A fold's model and history."""
+    return [f"results/{recipe}/fold{fold}/{file}" for file in ("model.safetensors", "history.csv")]
+
+
 def model_of(recipe, fold):
     """A fold's model. Its history stands for it, for the same reason."""
-    folder = f"results/{recipe}/fold{fold}"
-    return {"model": ancient(f"{folder}/model.safetensors"), "history": f"{folder}/history.csv"}
+    model, history = outputs_of(recipe, fold)
+    return {"model": ancient(model), "history": history}
+
+
+def trained_first(recipe, fold):
+    """The same fold of an earlier recipe that trains alike, as one with other test-time views: this one waits for it."""
+    twins = [name for name in RECIPES if training_param(RECIPES[name]) == training_param(RECIPES[recipe])]
+    return {"same": outputs_of(twins[0], fold)[1]} if twins[0] != recipe else {}
+
+
+def files_to_train(recipe, fold):
+    """All that the weights of a fold follow from."""
+    slots = RECIPES[recipe]
+    values = {"recipe": training_param(slots), "number": fold, "seed": RUN.seed, "version": TRAINING_VERSION}
+    files = {"folds": SPLIT, "classes": CLASSES, "weights": None, **weights_of(slots), **pixels_of(slots, "train")}
+    return values | {name: file and str(file) for name, file in files.items()}
+
+
+def training_param(slots):
+    """A recipe's slots that weights follow from."""
+    return as_param(slots, exclude={"tta"})
+
+
+def made_on_the_way(recipe):
+    """The small files that every stage leaves. A target asks for them all.
+
+    Snakemake removes the outputs of a job that fails, and does not miss them as long as what was made from them before is
+    there. Large files are not among these: whoever needs room may delete pixels and models.
+    """
+    of_folds = [
+        f"results/{recipe}/fold{fold}/{file}"
+        for fold in FOLDS
+        for file in ("history.csv", "oof_logits.npz", "test_logits.npz")
+    ]
+    return [TRAIN, TEST, CLASSES, SPLIT, *of_folds, f"results/{recipe}/metrics.json"]
 
 
 def to_predict():
@@ -281,9 +316,22 @@ def cap_gpus():
 def asked_for():
     """The rules that train a fold and that the user named to be run again; not those that run only as a result."""
     settings = workflow.dag_settings
-    named = {*settings.forcerun, *(settings.targets if settings.forcetargets else [])}
-    rules = [rule_name("train", recipe, fold) for recipe in RECIPES for fold in FOLDS]
-    return [rule for rule in rules if settings.forceall or rule in named]
+    named = {os.path.normpath(each) for each in settings.forcerun}
+    named |= {os.path.normpath(each) for each in settings.targets if settings.forcetargets}
+    return [
+        rule_name("train", recipe, fold)
+        for recipe in RECIPES
+        for fold in FOLDS
+        if settings.forceall or not named.isdisjoint({rule_name("train", recipe, fold), *outputs_of(recipe, fold)})
+    ]
+
+
+def tell_jobs_what_was_asked_for(wildcards):
+    """An input without files: Snakemake calls it when it knows what was asked for, and has no executor yet."""
+    if workflow.is_main_process and "KFOLD_ASKED_FOR" not in workflow.envvars:
+        os.environ["KFOLD_ASKED_FOR"] = " ".join(asked_for())
+        workflow.register_envvars("KFOLD_ASKED_FOR")
+    return {}
 
 
 def end_with_the_terminal():
@@ -293,19 +341,16 @@ def end_with_the_terminal():
 
 
 def threads_to_train(wildcards):
-    """A fold's threads. Snakemake asks only if it trains one, once it knows what the user asked for."""
-    before_training()
+    """A fold's threads. Snakemake asks only if it trains one: then say what is planned."""
+    say_plan()
     return THREADS
 
 
 @cache
-def before_training():
-    """Print what is planned, and tell jobs which folds are to be trained even if they were trained before."""
+def say_plan():
+    """Print it once."""
     if PLAN:
         logger.info(PLAN.sentence)
-    if workflow.is_main_process:
-        os.environ["KFOLD_ASKED_FOR"] = " ".join(asked_for())
-        workflow.register_envvars("KFOLD_ASKED_FOR")
 
 
 def storage_options():
@@ -366,6 +411,7 @@ ON_CLUSTER = workflow.resource_settings.nodes is not None
 PLAN = plan_this_machine() if workflow.is_main_process and not ON_CLUSTER else None
 THREADS = PLAN.threads if PLAN else THREADS_PER_GPU * RUN.gpus_per_fold
 THREADS_TO_PREDICT = max(1, THREADS // RUN.gpus_per_fold)
+TRAINING_VERSION = [data.VERSION, network.VERSION, training.VERSION]
 # Trained folds. With results in a storage only the state's volume outlives a job.
 KEPT = "state/trained" if HAS_STORAGE else "trained"
 

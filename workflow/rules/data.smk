@@ -14,7 +14,7 @@ if not GONE["train"]:
         output:
             manifest=TRAIN,
             classes=CLASSES,
-            source=source_file("train"),
+            source="results/data/train.source.json",
             images=local(directory("results/data/images/train")),
         log:
             "logs/data/manifest.log",
@@ -41,10 +41,11 @@ if not GONE["test"]:
         output:
             manifest=TEST,
             look_alikes=LOOK_ALIKES,
-            source=source_file("test"),
+            source="results/data/test.source.json",
             images=local(directory("results/data/images/test")),
         log:
             "logs/data/test_manifest.log",
+        priority: 1  # before anything is trained
         localrule: HAS_STORAGE
         conda:
             "../../environment.yml"

@@ -76,6 +76,13 @@ rule metrics:
 # The recipes of config.yaml's `ablation:` side by side, over the same folds.
 rule ablation:
     input:
+        "results/ablation.csv",
+        [made_on_the_way(recipe) for recipe in ABLATION],
+
+
+# Their table.
+rule compare_recipes:
+    input:
         metrics=collect("results/{recipe}/metrics.json", recipe=ABLATION),
         oof=collect("results/{recipe}/fold{fold}/oof_logits.npz", recipe=ABLATION, fold=FOLDS),
         history=collect("results/{recipe}/fold{fold}/history.csv", recipe=ABLATION, fold=FOLDS),

@@ -281,6 +281,13 @@ rule ablation_page:
 # What happened, in one HTML file.
 rule report:
     input:
+        "results/report.html",
+        [TRAIN, TEST, CLASSES, SPLIT],
+
+
+# That file.
+rule write_report:
+    input:
         pages=REPORTED,
         scores=[f"results/{recipe}/report/score.html" for recipe in reported_recipes()],
         captions=[local(str(file)) for file in sorted(Path(workflow.basedir, "workflow/report").iterdir())],

@@ -24,8 +24,10 @@ for recipe, slots in RECIPES.items():
             name:
                 rule_name("train", recipe, fold)
             input:
+                unpack(tell_jobs_what_was_asked_for),
                 **pixels_of(slots, "train"),
                 **weights_of(slots),
+                **trained_first(recipe, fold),
                 classes=CLASSES,
                 folds=SPLIT,
             output:
@@ -43,10 +45,10 @@ for recipe, slots in RECIPES.items():
                 mem_mb=more_each_attempt(16000 * RUN.gpus_per_fold),
                 runtime=more_each_attempt(1440),
             params:
-                recipe=as_param(slots, exclude={"tta"}),
+                recipe=training_param(slots),
                 fold=fold,
                 seed=RUN.seed,
-                version=[data.VERSION, network.VERSION, training.VERSION],
+                version=TRAINING_VERSION,
                 state=f"state/{recipe}/fold{fold}",
                 kept=KEPT,
                 tensorboard=f"logs/{recipe}/fold{fold}/tensorboard",
@@ -101,7 +103,7 @@ for recipe, slots in RECIPES.items():
                 "../scripts/predict.py"
 
 
-# What is kept of trained folds: lists it, and removes what no recipe of this configuration uses.
+# Lists the folds that are kept, and removes those that neither results nor this configuration use.
 rule clean_models:
     log:
         "logs/clean_models.log",
@@ -110,6 +112,6 @@ rule clean_models:
         "../../environment.yml"
     params:
         kept=KEPT,
-        models=[f"results/{recipe}/fold{fold}/model.safetensors" for recipe in RECIPES for fold in FOLDS],
+        folds=[files_to_train(recipe, fold) for recipe in RECIPES for fold in FOLDS],
     script:
         "../scripts/clean_models.py"

@@ -1,11 +1,18 @@
-"""What is kept of trained folds: lists it, and removes what no recipe uses."""
+"""The list of kept folds; those that nothing uses are removed."""
 
 from pathlib import Path
 
+from kfold_ens.config import TrainingRecipe
 from kfold_ens.jobs import job
-from kfold_ens.training.kept import KeptFolds, clean
+from kfold_ens.training.kept import FoldFiles, KeptFolds, clean
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
-        params = snakemake.params
-        clean(KeptFolds(Path(params.kept)), [Path(model) for model in params.models])
+        clean(
+            kept=KeptFolds(Path(snakemake.params.kept)),
+            models=sorted(Path("results").glob("*/fold*/model.safetensors")),
+            configured=[
+                FoldFiles(**fold | {"recipe": TrainingRecipe.model_validate_json(fold["recipe"])})
+                for fold in snakemake.params.folds
+            ],
+        )

@@ -1,9 +1,9 @@
 """Training images of a source to train.csv and classes.json."""
 
-import json
 from pathlib import Path
 
 from kfold_ens.config import load_config
+from kfold_ens.data.folders import source_of
 from kfold_ens.data.manifest import write_train_manifest
 from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
 from kfold_ens.files import write_json
@@ -20,4 +20,4 @@ if __name__ == "__main__":
             classes_file=outputs.classes,
         )
         refuse_what_cannot_be_submitted(images, run)
-        write_json(outputs.source, json.loads(snakemake.params.source))
+        write_json(outputs.source, source_of(run.data, "train", run.seed, snakemake.params.version))

@@ -1,9 +1,9 @@
 """Test images of a source to test.csv; the images that look alike to look_alikes.csv."""
 
-import json
 from pathlib import Path
 
 from kfold_ens.config import load_config
+from kfold_ens.data.folders import source_of
 from kfold_ens.data.manifest import write_test_manifest
 from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
 from kfold_ens.files import write_json
@@ -21,4 +21,4 @@ if __name__ == "__main__":
             look_alikes_file=outputs.look_alikes,
         )
         refuse_what_cannot_be_submitted(images, run)
-        write_json(outputs.source, json.loads(snakemake.params.source))
+        write_json(outputs.source, source_of(run.data, "test", run.seed, snakemake.params.version))

@@ -1,39 +1,43 @@
 """One fold's images and a recipe to its chosen weights."""
 
 from functools import partial
+from pathlib import Path
 
 from kfold_ens.config import TrainingRecipe, load_config
 from kfold_ens.jobs import is_asked_for, job
-from kfold_ens.training.kept import was_trained_before
+from kfold_ens.training.kept import FoldFiles, KeptFolds, restore_fold
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
         files, params, run = snakemake.input, snakemake.params, load_config(snakemake.config)
-        fold = {
-            "recipe": TrainingRecipe.model_validate_json(params.recipe),
-            "number": params.fold,
-            "seed": params.seed,
-            "folds": files.folds,
-            "classes": files.classes,
-            "pixels": files.pixels,
-            "index": files.index,
-            "weights": files.get("weights"),
-            "version": params.version,
-            "state_folder": params.state,
-            "kept_folder": params.kept,
-            "history_file": snakemake.output.history,
-            "model_file": snakemake.output.model,
+        fold = FoldFiles(
+            recipe=TrainingRecipe.model_validate_json(params.recipe),
+            number=params.fold,
+            seed=params.seed,
+            version=params.version,
+            folds=files.folds,
+            classes=files.classes,
+            pixels=files.pixels,
+            index=files.index,
+            weights=files.get("weights"),
+        )
+        places = {
+            "state_folder": Path(params.state),
+            "kept": KeptFolds(Path(params.kept)),
+            "history_file": Path(snakemake.output.history),
+            "model_file": Path(snakemake.output.model),
         }
-        if not was_trained_before(**fold, again=is_asked_for(snakemake.rule)):
+        if not restore_fold(fold, **places, again=is_asked_for(snakemake.rule)):
             from kfold_ens.training.evaluation import leased_computes
             from kfold_ens.training.fold import train_fold_of_files
             from kfold_ens.training.ranks import train_together
 
             train = partial(
                 train_fold_of_files,
-                **fold,
+                files=fold,
+                **places,
                 checkpoint_minutes=run.checkpoint_minutes,
-                tensorboard=params.tensorboard if run.tensorboard else None,
+                tensorboard=Path(params.tensorboard) if run.tensorboard else None,
             )
             with leased_computes(run, snakemake.threads, run.gpus_per_fold) as computes:
                 train_together(train, computes)

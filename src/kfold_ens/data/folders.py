@@ -6,6 +6,10 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+from kfold_ens.config import Half, Source
+from kfold_ens.files import read_json, sha256_of
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 
@@ -36,6 +40,25 @@ def missing(tables: Iterable[str], folders: Iterable[str]) -> list[str]:
         elif os.access(folder, os.R_OK) and not os.listdir(folder):
             absent.append(f"the folder {folder} is empty")
     return absent
+
+
+def source_of(data: Source, half: Half, seed: int, version: int) -> dict[str, Any]:
+    """What a half's manifest is made from, but for the images: of tables, those that are there, the SHA-256."""
+    return {
+        "data": data.of_half(half),
+        "seed": seed if data.limit_per_class else None,  # it draws those images
+        "tables": {table: sha256_of(table) for table in data.tables(half) if os.path.isfile(table)},
+        "version": version,
+    }
+
+
+def is_source_of(manifest: Path, data: Source, half: Half, seed: int, version: int) -> bool:
+    """Whether a manifest lies beside the description of just this source; tables that are gone may be any."""
+    described = manifest.with_name(f"{half}.source.json")
+    if not (manifest.is_file() and described.is_file()):
+        return False
+    then, now = read_json(described), source_of(data, half, seed, version)
+    return then | {"tables": None} == now | {"tables": None} and now["tables"].items() <= then["tables"].items()
 
 
 def images_fingerprint(roots: Iterable[str]) -> str:

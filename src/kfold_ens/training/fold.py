@@ -21,8 +21,7 @@ from torch._dynamo.exc import TorchDynamoException
 from torch.nn.utils import get_total_norm
 
 from kfold_ens.config import TrainingRecipe
-from kfold_ens.data.folds import Fold, read_fold
-from kfold_ens.data.pixels import PixelStore
+from kfold_ens.data.folds import Fold
 from kfold_ens.devices import Utilization, device_name
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import require_space, write_table
@@ -33,7 +32,7 @@ from kfold_ens.training.augmentation import build_augmentation, build_evaluation
 from kfold_ens.training.compilation import Compilation
 from kfold_ens.training.ema import build_ema
 from kfold_ens.training.evaluation import Compute, predict_logits
-from kfold_ens.training.kept import KeptFolds, fold_fingerprint
+from kfold_ens.training.kept import FoldFiles, KeptFolds, fold_fingerprint
 from kfold_ens.training.loader import (
     EpochOrder,
     TrainingViews,
@@ -323,36 +322,27 @@ def _peak_memory_mb(device: torch.device) -> float:
 
 def train_fold_of_files(
     compute: Compute,
-    *,
-    recipe: TrainingRecipe,
-    number: int,
-    seed: int,
-    folds: str,
-    classes: str,
-    pixels: str,
-    index: str,
-    weights: str | None,
-    version: Any,
-    state_folder: str,
-    kept_folder: str,
+    files: FoldFiles,
+    state_folder: Path,
+    kept: KeptFolds,
     checkpoint_minutes: float,
-    history_file: str,
-    model_file: str,
-    tensorboard: str | None,
+    history_file: Path,
+    model_file: Path,
+    tensorboard: Path | None,
 ) -> None:
-    """``train_fold`` for the files of the data stage, which each process that trains a fold opens for itself."""
+    """``train_fold`` for files of the data stage."""
     train_fold(
-        recipe=recipe,
-        fold=read_fold(number, seed, folds, classes, PixelStore(pixels, index)),
-        weights=Path(weights) if weights else None,
+        recipe=files.recipe,
+        fold=files.fold(),
+        weights=Path(files.weights) if files.weights else None,
         compute=compute,
         checkpoint_minutes=checkpoint_minutes,
-        state_folder=Path(state_folder),
-        history_file=Path(history_file),
-        model_file=Path(model_file),
-        version=version,
-        tensorboard=Path(tensorboard) if tensorboard else None,
-        kept=KeptFolds(Path(kept_folder)),
+        state_folder=state_folder,
+        history_file=history_file,
+        model_file=model_file,
+        version=files.version,
+        tensorboard=tensorboard,
+        kept=kept,
     )
 
 

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -99,7 +100,16 @@ class KeptFolds:
         return True
 
     def keep(self, fingerprint: str, files: Mapping[str, Path], about: Mapping[str, Any]) -> None:
-        """Add a trained fold, whole or not at all; it replaces one of the same fingerprint."""
+        """Add a trained fold, whole or not at all; it replaces one of the same fingerprint.
+
+        If that cannot be done, the log says so: the fold itself is trained, and its files are where they belong.
+        """
+        try:
+            self._keep(fingerprint, files, about)
+        except OSError as error:
+            log.warning("the fold is trained, but cannot be kept in %s: %s", self._folder, error)
+
+    def _keep(self, fingerprint: str, files: Mapping[str, Path], about: Mapping[str, Any]) -> None:
         temporary = self._temporary()
         for name, path in files.items():
             link(path, temporary / name)
@@ -111,7 +121,7 @@ class KeptFolds:
             place.rename(replaced)
         temporary.rename(place)
         sync(self._folder)
-        shutil.rmtree(replaced)
+        shutil.rmtree(replaced, ignore_errors=True)
 
     def remove(self, kept: KeptFold) -> None:
         """Forget a fold."""
@@ -121,59 +131,77 @@ class KeptFolds:
         return self._folder / fingerprint[:32]
 
     def _temporary(self) -> Path:
-        """A new folder; those that killed jobs left are removed."""
+        """A new folder that nobody takes for a kept fold."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        for left in self._folder.glob(".*.tmp"):
-            if time.time() - left.stat().st_mtime > HOUR:
-                shutil.rmtree(left, ignore_errors=True)
+        self._remove_what_was_left()
         folder = Path(tempfile.mkdtemp(dir=self._folder, prefix=".", suffix=".tmp"))
         folder.chmod(0o777 & ~umask())  # others may work in this project too
         return folder
 
+    def _remove_what_was_left(self) -> None:
+        """Remove the temporary folders of killed jobs; other jobs may do so at the same time."""
+        for left in self._folder.glob(".*.tmp"):
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > HOUR:
+                    shutil.rmtree(left, ignore_errors=True)
 
-def was_trained_before(
-    recipe: TrainingRecipe,
-    number: int,
-    seed: int,
-    folds: str,
-    classes: str,
-    pixels: str,
-    index: str,
-    weights: str | None,
-    version: Any,
-    state_folder: str,
-    kept_folder: str,
-    history_file: str,
-    model_file: str,
-    again: bool,
+
+@dataclass(frozen=True)
+class FoldFiles:
+    """The files and values that a fold is trained from; each process that takes part opens the files for itself."""
+
+    recipe: TrainingRecipe
+    number: int
+    seed: int
+    version: Any
+    folds: str
+    classes: str
+    pixels: str
+    index: str
+    weights: str | None
+
+    def fold(self) -> Fold:
+        """The fold's images."""
+        return read_fold(self.number, self.seed, self.folds, self.classes, PixelStore(self.pixels, self.index))
+
+    def fingerprint(self) -> str:
+        """The fold's fingerprint."""
+        weights = Path(self.weights) if self.weights else None
+        return fold_fingerprint(self.recipe, self.fold(), weights, self.version)
+
+
+def restore_fold(
+    files: FoldFiles, state_folder: Path, kept: KeptFolds, history_file: Path, model_file: Path, again: bool
 ) -> bool:
-    """Whether a fold was trained before; then its model and history are in place.
+    """Put the model and history of a fold in place if it was trained before; False if it is to be trained.
 
-    ``again`` is that the user asked for this fold: then it is trained anew, also by later runs if this one is
-    interrupted. Until then the fold that was trained before stays where it is kept.
+    With ``again`` it is trained in any case, and by later runs too if this one is interrupted. Meanwhile the fold that
+    was trained before stays kept.
     """
-    fold = read_fold(number, seed, folds, classes, PixelStore(pixels, index))
-    owner = fold_fingerprint(recipe, fold, Path(weights) if weights else None, version)
-    asked = Path(state_folder, "again")
+    owner, asked = files.fingerprint(), state_folder / "again"
     if again:
         write_json(asked, owner)
     if asked.is_file() and read_json(asked) == owner:
         return False
-    outputs = {Path(file).name: Path(file) for file in (model_file, history_file)}
-    return KeptFolds(Path(kept_folder)).restore(owner, outputs)
+    return kept.restore(owner, {file.name: file for file in (model_file, history_file)})
 
 
-def clean(kept: KeptFolds, models: Sequence[Path]) -> None:
-    """Log each kept fold with its date and size, and remove those that none of these model files came from.
+def clean(kept: KeptFolds, models: Iterable[Path], configured: Sequence[FoldFiles]) -> None:
+    """Log each kept fold with its date and size, and remove those that nothing uses.
 
-    ``models`` are ``.../fold{fold}/{file}``. Of a fold that has no model yet everything stays: it may be of use.
+    In use are those that one of the model files came from, and those that a configured fold would be restored from. If
+    that is unknown, as its pixels are gone, all of that fold's number stay.
     """
-    used = {header_of(model).get("fingerprint") for model in models if model.is_file()}
-    unfinished = {model.parent.name for model in models if not model.is_file()}
+    used, unknown = {header_of(model).get("fingerprint") for model in models}, set()
+    for files in configured:
+        try:
+            used.add(files.fingerprint())
+        except OSError:
+            unknown.add(files.number)
     for fold in kept.all():
         try:
             about = fold.about
-            is_used = about["fingerprint"] in used or f"fold{about['fold']}" in unfinished
+            is_used = about["fingerprint"] in used or about["fold"] in unknown
             name = "{trained}  {recipe}, fold {fold}".format(**about)
         except DAMAGE:
             is_used, name = False, f"{fold.folder}, damaged"
