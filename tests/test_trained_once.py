@@ -129,6 +129,7 @@ def test_another_test_folder_retrains_nothing(project):
     assert project.planned("submission") == AFTER_NEW_TEST_IMAGES
 
 
+@pytest.mark.slow
 def test_rows_of_the_test_table_in_another_order_and_another_column_retrain_nothing(tables):
     rows = {"id": ["c.png", "a.png", "b.png"], "place": ["x", "y", "z"]}
     pd.DataFrame(rows).to_csv(tables.folder / "test.csv", index=False)
@@ -161,6 +162,7 @@ def test_what_is_wrong_with_both_halves_is_said_at_once_before_the_first_epoch(o
 # --- the training half -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_images_that_move_to_another_disk_are_not_trained_on_again(project, tmp_path):
     for name in ("train", "more", "test"):
         shutil.move(project.folder / "data" / name, tmp_path / "disk" / name)
@@ -189,10 +191,12 @@ def test_renamed_images_are_not_trained_on_again_and_weights_are_the_same_bits(p
     assert all(np.array_equal(weights[name], tensor) for name, tensor in again.items())
 
 
+@pytest.mark.slow
 def test_the_manifest_asked_for_again_trains_nothing(project):
     run_without_training(project, "-R", "manifest", "--", "train_fold0", "train_fold1")
 
 
+@pytest.mark.slow
 def test_half_a_training_image_is_refused_and_once_it_is_gone_nothing_is_trained(project):
     broken = project.folder / "data/train/7/broken.png"
     broken.write_bytes(b"half")
@@ -202,6 +206,7 @@ def test_half_a_training_image_is_refused_and_once_it_is_gone_nothing_is_trained
     run_without_training(project)
 
 
+@pytest.mark.slow
 def test_a_replaced_image_of_a_table_is_noticed(tables):
     write_colour(tables.folder / "pictures/b.png", "119", np.random.default_rng(98))
     assert tables.planned("submission") == AFTER_NEW_TEST_IMAGES
@@ -232,6 +237,7 @@ def test_without_the_images_a_vote_and_a_report_are_made(project):
     assert (project.folder / "results/report.html").is_file()
 
 
+@pytest.mark.slow
 def test_without_the_tables_another_form_of_the_submission_is_made(tables):
     for name in ("train.csv", "test.csv"):
         (tables.folder / name).unlink()
@@ -241,6 +247,7 @@ def test_without_the_tables_another_form_of_the_submission_is_made(tables):
     assert list(pd.read_csv(tables.folder / "results/submission.csv")) == ["image_name", "class"]
 
 
+@pytest.mark.slow
 def test_a_table_that_changed_while_its_images_are_gone_is_refused(tables):
     shutil.rmtree(tables.folder / "pictures")
     (tables.folder / "test.csv").write_text("id\nb.png\n")
