@@ -28,7 +28,7 @@ CLASSES = ("7", "60", "119")
 FOLDER = {"source": "imagefolder", "train": ["data/train", "data/more"], "test": "data/test"}
 MODEL = "results/tiny/fold1/model.safetensors"
 TABLES = {"source": "csv", "train": "train.csv", "test": "test.csv", "images": "images", "test_images": "pictures"}
-AFTER_NEW_TEST_IMAGES = {"test_manifest", "pixels", "combine", "metrics", "write_submission", "submission"}
+AFTER_NEW_TEST_IMAGES = {"test_manifest", "test_pixels", "combine", "metrics", "write_submission", "submission"}
 AFTER_NEW_TEST_IMAGES |= {"predict_test_fold0", "predict_test_fold1"}
 
 

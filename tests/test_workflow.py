@@ -125,7 +125,7 @@ COMBINING = {"combine", "metrics", "write_submission", "submission"}
     ("old", "new", "expected"),
     [
         ("lr: 0.003", "lr: 0.002", TRAINING | COMBINING),
-        ("short_side: 16", "short_side: 20", {"pixels"} | TRAINING | COMBINING),
+        ("short_side: 16", "short_side: 20", {"pixels", "test_pixels"} | TRAINING | COMBINING),
     ],
 )
 def test_a_changed_recipe_value_runs_what_depends_on_it(project, old, new, expected):

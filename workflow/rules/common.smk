@@ -329,7 +329,7 @@ def asked_for():
 def tell_jobs_what_was_asked_for(wildcards):
     """An input without files: Snakemake calls it when it knows what was asked for, and has no executor yet."""
     if workflow.is_main_process and "KFOLD_ASKED_FOR" not in workflow.envvars:
-        os.environ["KFOLD_ASKED_FOR"] = " ".join(asked_for())
+        os.environ.update(KFOLD_ASKED_FOR=" ".join(asked_for()))
         workflow.register_envvars("KFOLD_ASKED_FOR")
     return {}
 
@@ -424,6 +424,5 @@ if workflow.is_main_process:
 
 wildcard_constraints:
     short_side=r"\d+",
-    half="|".join(HALVES),
     method="|".join(METHODS),
     recipe="|".join(map(re.escape, RECIPES)),

@@ -77,24 +77,29 @@ rule folds:
         "../scripts/folds.py"
 
 
-# All images of one half decoded once.
-rule pixels:
-    input:
-        manifest="results/data/{half}.csv",
-    output:
-        pixels="results/data/pixels-{short_side}/{half}.u8",
-        index="results/data/pixels-{short_side}/{half}.npz",
-    log:
-        "logs/data/pixels-{short_side}-{half}.log",
-    benchmark:
-        "logs/data/pixels-{short_side}-{half}.benchmark.tsv"
-    localrule: HAS_STORAGE
-    conda:
-        "../../environment.yml"
-    threads: 4
-    resources:
-        mem_mb=more_each_attempt(4000),
-    params:
-        version=data.VERSION,
-    script:
-        "../scripts/pixels.py"
+# Rules of their own, so that a plan and a picture tell the halves apart.
+for half, name in (("train", "pixels"), ("test", "test_pixels")):
+
+    # All images of a half decoded once.
+    rule:
+        name:
+            name
+        input:
+            manifest=f"results/data/{half}.csv",
+        output:
+            pixels=f"results/data/pixels-{{short_side}}/{half}.u8",
+            index=f"results/data/pixels-{{short_side}}/{half}.npz",
+        log:
+            f"logs/data/pixels-{{short_side}}-{half}.log",
+        benchmark:
+            f"logs/data/pixels-{{short_side}}-{half}.benchmark.tsv"
+        localrule: HAS_STORAGE
+        conda:
+            "../../environment.yml"
+        threads: 4
+        resources:
+            mem_mb=more_each_attempt(4000),
+        params:
+            version=data.VERSION,
+        script:
+            "../scripts/pixels.py"
