@@ -190,14 +190,9 @@ def clean(kept: KeptFolds, models: Iterable[Path], configured: Sequence[FoldFile
     """Log each kept fold with its date and size, and remove those that nothing uses.
 
     In use are those that one of the model files came from, and those that a configured fold would be restored from. If
-    that is unknown, as its pixels are gone, all of that fold's number stay.
+    that is unknown, because its pixels are gone, all kept folds of its number stay.
     """
-    used, unknown = {header_of(model).get("fingerprint") for model in models}, set()
-    for files in configured:
-        try:
-            used.add(files.fingerprint())
-        except OSError:
-            unknown.add(files.number)
+    used, unknown = _in_use(models, configured)
     for fold in kept.all():
         try:
             about = fold.about
@@ -208,3 +203,14 @@ def clean(kept: KeptFolds, models: Iterable[Path], configured: Sequence[FoldFile
         log.info("%s: %.0f MB, %s", name, fold.size / 1e6, "kept" if is_used else "removed")
         if not is_used:
             kept.remove(fold)
+
+
+def _in_use(models: Iterable[Path], configured: Sequence[FoldFiles]) -> tuple[set[str], set[int]]:
+    """Fingerprints, and the numbers of folds whose fingerprints are unknown."""
+    used, unknown = {header_of(model).get("fingerprint", "") for model in models}, set()
+    for files in configured:
+        try:
+            used.add(files.fingerprint())
+        except OSError:
+            unknown.add(files.number)
+    return used, unknown
