@@ -73,7 +73,7 @@ def sources_gone():
     if not workflow.is_main_process or "--unlock" in sys.argv:
         return {half: [] for half in HALVES}
     gone = {half: missing(RUN.data.tables(half), RUN.data.folders(half)) for half in HALVES}
-    needed = [f"data.{half}: {each}" for half in HALVES if not has_manifest(half) for each in gone[half]]
+    needed = [f"data.{half}: {each}" for half in HALVES for each in gone[half] if not has_manifest(half)]
     if needed:
         refuse("\n".join([*dict.fromkeys(needed), f"Looked in {Path.cwd()}; change config.yaml, or mount the disk."]))
     for half in HALVES:

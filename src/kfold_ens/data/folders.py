@@ -57,8 +57,12 @@ def is_source_of(manifest: Path, data: Source, half: Half, seed: int, version: i
     described = manifest.with_name(f"{half}.source.json")
     if not (manifest.is_file() and described.is_file()):
         return False
-    then, now = read_json(described), source_of(data, half, seed, version)
-    return then | {"tables": None} == now | {"tables": None} and now["tables"].items() <= then["tables"].items()
+    now = source_of(data, half, seed, version)
+    try:
+        then = read_json(described)
+        return then | {"tables": None} == now | {"tables": None} and now["tables"].items() <= then["tables"].items()
+    except (ValueError, LookupError, TypeError, AttributeError):  # a damaged description is none
+        return False
 
 
 def images_fingerprint(roots: Iterable[str]) -> str:
