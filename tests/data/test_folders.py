@@ -1,7 +1,9 @@
 import pytest
 from conftest import write_classes, write_image
 
-from kfold_ens.data.folders import files_below, images_fingerprint, missing
+from kfold_ens.config import load_config
+from kfold_ens.data.folders import files_below, images_fingerprint, is_source_of, missing, source_of
+from kfold_ens.files import write_json
 
 
 @pytest.fixture
@@ -53,3 +55,30 @@ def test_tables_and_folders_that_are_gone_are_named(root, tmp_path):
         f"the folder {empty} is empty",  # as a mount point without its disk
         f"there is no folder {tmp_path / 'table.csv'}",
     ]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"tables": []}', "null"])
+def test_a_damaged_description_of_a_source_is_none(in_folder, content):
+    data = load_config({"data": {"source": "digits"}}).data
+    manifest = in_folder / "train.csv"
+    manifest.touch()
+    assert not is_source_of(manifest, data, "train", 0, 1)
+    described = in_folder / "train.source.json"
+    write_json(described, source_of(data, "train", 0, 1))
+    assert is_source_of(manifest, data, "train", 0, 1)
+    assert not is_source_of(manifest, data, "train", 0, 2)
+    described.write_text(content)
+    assert not is_source_of(manifest, data, "train", 0, 1)
+
+
+def test_a_table_that_is_gone_may_be_any_and_one_that_is_there_must_be_the_same(in_folder):
+    values = {"source": "csv", "train": "train_table.csv", "test": "test_table.csv", "images": "images"}
+    data = load_config({"data": values}).data
+    manifest, table = in_folder / "train.csv", in_folder / "train_table.csv"
+    manifest.touch()
+    table.write_text("id,label\na,1\n")
+    write_json(in_folder / "train.source.json", source_of(data, "train", 0, 1))
+    table.write_text("id,label\na,2\n")
+    assert not is_source_of(manifest, data, "train", 0, 1)
+    table.unlink()
+    assert is_source_of(manifest, data, "train", 0, 1)
