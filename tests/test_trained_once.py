@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -378,6 +379,7 @@ def test_kept_folds_take_no_second_copy(of_folders):
 
 KEEPS_FOR_EVER = """
 import itertools, os
+from functools import partial
 from pathlib import Path
 from kfold_ens.files import atomic
 from kfold_ens.training.kept import KeptFolds
@@ -413,7 +415,9 @@ def test_killed_while_it_keeps_a_fold_it_keeps_it_whole_or_not_at_all(tmp_path):
 @pytest.mark.slow
 def test_a_closed_terminal_saves_the_fold_and_leaves_no_lock(project):
     project.edit("tiny.yaml", "epochs: 1", "epochs: 2000")
-    with project.started("--cores", "1", "submission", start_new_session=True) as snakemake:
+    at_a_terminal = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # also if the tests run under nohup
+    options = {"start_new_session": True, "preexec_fn": at_a_terminal}
+    with project.started("--cores", "1", "submission", **options) as snakemake:
         deadline = time.time() + 120
         while not list(project.folder.glob("state/tiny/fold0/progress.json")):
             assert time.time() < deadline
