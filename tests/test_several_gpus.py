@@ -28,12 +28,11 @@ def make_project(folder: Path) -> Project:
     folder.mkdir()
     project = new_project(folder, RECIPE, data={"source": "digits", "limit_per_class": 12}, num_folds=4)
     for script in ("train", "predict"):
-        project.edit(f"workflow/scripts/{script}.py", "        from kfold_ens.training.evaluation", FAKED)
+        project.edit(f"workflow/scripts/{script}.py", FIRST, f"import leases; {FIRST}")  # faked GPUs
     return project
 
 
-FAKED = """        import leases  # noqa: F401 (faked GPUs)
-        from kfold_ens.training.evaluation"""
+FIRST = "from kfold_ens.training.evaluation"
 
 
 def start(project: Project, leases: Path) -> subprocess.Popen[str]:
