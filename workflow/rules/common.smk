@@ -123,6 +123,11 @@ def outputs_of(recipe, fold):
     return [f"results/{recipe}/fold{fold}/{file}" for file in ("model.safetensors", "history.csv")]
 
 
+def logits_of(recipe, fold):
+    """What a fold's model says about its held-out images, and about the test images."""
+    return [f"results/{recipe}/fold{fold}/{file}" for file in ("oof_logits.npz", "test_logits.npz")]
+
+
 def model_of(recipe, fold):
     """A fold's model. Its history stands for it, for the same reason."""
     model, history = outputs_of(recipe, fold)
@@ -139,8 +144,12 @@ def files_to_train(recipe, fold):
     """All that the weights of a fold follow from."""
     slots = RECIPES[recipe]
     values = {"recipe": training_param(slots), "number": fold, "seed": RUN.seed, "version": TRAINING_VERSION}
-    files = {"folds": SPLIT, "classes": CLASSES, "weights": None, **weights_of(slots), **pixels_of(slots, "train")}
-    return values | {name: file and str(file) for name, file in files.items()}
+    return values | {"weights": None} | {name: str(file) for name, file in training_files(slots).items()}
+
+
+def training_files(slots):
+    """The files that all folds of a recipe are trained from."""
+    return {"folds": SPLIT, "classes": CLASSES, **weights_of(slots), **pixels_of(slots, "train")}
 
 
 def training_param(slots):
@@ -154,11 +163,7 @@ def made_on_the_way(recipe):
     Snakemake removes the outputs of a job that fails, and does not miss them as long as what was made from them before is
     there. Large files are not among these: whoever needs room may delete pixels and models.
     """
-    of_folds = [
-        f"results/{recipe}/fold{fold}/{file}"
-        for fold in FOLDS
-        for file in ("history.csv", "oof_logits.npz", "test_logits.npz")
-    ]
+    of_folds = [[outputs_of(recipe, fold)[1], *logits_of(recipe, fold)] for fold in FOLDS]
     return [TRAIN, TEST, CLASSES, SPLIT, *of_folds, f"results/{recipe}/metrics.json"]
 
 
@@ -199,8 +204,7 @@ def rule_name(stage, recipe, fold):
 
 def is_finished(recipe, fold):
     """Whether a fold has come to its end."""
-    files = ("model.safetensors", "history.csv", "oof_logits.npz", "test_logits.npz")
-    return all(exists(f"results/{recipe}/fold{fold}/{file}") for file in files)
+    return all(map(exists, [*outputs_of(recipe, fold), *logits_of(recipe, fold)]))
 
 
 def finished_folds(recipe):

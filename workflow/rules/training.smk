@@ -25,11 +25,8 @@ for recipe, slots in RECIPES.items():
                 rule_name("train", recipe, fold)
             input:
                 unpack(tell_jobs_what_was_asked_for),
-                **pixels_of(slots, "train"),
-                **weights_of(slots),
+                **training_files(slots),
                 **trained_first(recipe, fold),
-                classes=CLASSES,
-                folds=SPLIT,
             output:
                 model=f"results/{recipe}/fold{fold}/model.safetensors",
                 history=f"results/{recipe}/fold{fold}/history.csv",
