@@ -38,7 +38,7 @@ from kfold_ens.jobs import keep_freed_memory, wait_briefly
 HERE = Path(__file__).resolve().parent
 CALL_SECONDS = 480
 RECKONED_START = 15  # seconds until the first part begins
-GRACE = 15  # seconds in which a fold that is told to end saves its state
+GRACE = 15  # seconds: a fold saves its state between SIGTERM and SIGKILL
 START_SECONDS = 90  # of imports and of the driver, at most
 LEAST = 20  # seconds in which a fold that resumes gets anywhere
 

@@ -47,12 +47,12 @@ def link(source: str | Path, target: str | Path) -> None:
     """Put a file in place under a second name: a hard link, or a copy if it cannot be linked or is another user's."""
     with atomic(target) as temporary:
         temporary.unlink()
-        if not _is_linked(source, temporary):
+        if not _try_to_link(source, temporary):
             shutil.copyfile(source, temporary)
 
 
-def _is_linked(source: str | Path, target: Path) -> bool:
-    """Link a file of this user's, and make it as new as Snakemake wants an output to be."""
+def _try_to_link(source: str | Path, target: Path) -> bool:
+    """Hard-link a file that this user owns, and set its time to now: Snakemake needs outputs newer than inputs."""
     try:
         if os.stat(source).st_uid != os.geteuid():
             return False
