@@ -76,25 +76,27 @@ class InFloat64(Compute):
 
 
 def write_gradients(compute: Compute, digits: Stage, folder: Path) -> None:
-    """Of the first batch: mixed in float64; unmixed in float32, and there of the same batch reversed."""
+    """Of the first batch: mixed in float64; unmixed in float32, and there of the same batch with a trace of noise."""
     unmixed = WHOLE.model_copy(update={"mixing": NoMixing(kind="none")})
     with in_float64():
         found = {"float64": gradient(Training(WHOLE, digits.fold(), None, InFloat64(**vars(compute))))}
     found["float32"] = gradient(Training(unmixed, digits.fold(), None, compute))
-    found["reversed"] = gradient(Training(unmixed, digits.fold(), None, compute), reverse=True)
+    found["noisy"] = gradient(Training(unmixed, digits.fold(), None, compute), noise=1e-5)
     if compute.ranks.leads:
         np.savez(
             folder / "result.npz", **{f"{kind} {name}": each for kind in found for name, each in found[kind].items()}
         )
 
 
-def gradient(training: Training, reverse: bool = False) -> dict[str, np.ndarray]:
+def gradient(training: Training, noise: float = 0.0) -> dict[str, np.ndarray]:
     """What the first step leaves in parameters' gradients and batch statistics."""
     views = training_views(training.recipe, training.fold)
-    batch = next(training_batches(views, training.order, (0, 0), 1, 0, False, training.compute.ranks))
+    images, *labels = next(training_batches(views, training.order, (0, 0), 1, 0, False, training.compute.ranks))
+    if noise:
+        images = images * (1 + noise * torch.randn(images.shape, generator=torch.Generator().manual_seed(0)))
     training.optimizer.step = lambda: None
     training.optimizer.zero_grad = lambda set_to_none: None
-    training.step(*(each.flip(0) if reverse else each for each in batch))
+    training.step(images, *labels)
     gradients = {f"gradient of {name}": each.grad.numpy() for name, each in training.network.named_parameters()}
     return gradients | {name: each.numpy() for name, each in training.network.named_buffers()}
 
@@ -138,15 +140,16 @@ def of_ranks(count: int, work, digits: Stage, folder: Path, compile: bool = Fals
 
 @pytest.mark.slow
 def test_gradients_and_batch_statistics_are_those_of_one_process(digits, tmp_path):
-    """In float64 they are the same; in float32 they differ by no more than summing in another order does."""
+    """In float64 they are the same. In float32, rounding may turn a value of a ReLU or the maximum of a pool: so does
+    a trace of noise in the images."""
     alone, together = (of_ranks(count, write_gradients, digits, tmp_path / str(count)) for count in (1, 3))
     assert alone.keys() == together.keys()
     names = [name.removeprefix("float64 ") for name in alone if name.startswith("float64 ")]
-    by_order = max(distance(alone[f"reversed {name}"], alone[f"float32 {name}"]) for name in names)
-    assert 0 < by_order < 0.1
+    by_noise = max(distance(alone[f"noisy {name}"], alone[f"float32 {name}"]) for name in names)
+    assert 0 < by_noise < 0.1
     for name in names:
         assert distance(together[f"float64 {name}"], alone[f"float64 {name}"]) < 1e-6, name
-        assert distance(together[f"float32 {name}"], alone[f"float32 {name}"]) < 3 * by_order, name
+        assert distance(together[f"float32 {name}"], alone[f"float32 {name}"]) < 3 * by_noise, name
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:
