@@ -12,7 +12,8 @@ from PIL import Image
 from torchvision import datasets
 
 from kfold_ens.config import HALVES, load_config
-from kfold_ens.data.sources import COLUMNS, list_images
+from kfold_ens.data.listings import COLUMNS
+from kfold_ens.data.sources import list_images
 from kfold_ens.errors import DataError
 from kfold_ens.files import sha256_of, write_table
 

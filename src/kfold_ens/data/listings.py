@@ -1,0 +1,22 @@
+"""A listing: one row per image, with the label its user gave it.
+
+Its columns are ``image_id`` (unique, the same on every machine), ``name`` (what the user calls it), ``path``, ``split``
+(train or test) and ``label`` (the user's own string, empty if unknown).
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from kfold_ens import config
+
+COLUMNS = ["image_id", "name", "path", "split", "label"]
+
+
+def limited(images: pd.DataFrame, data: config.Source, seed: int) -> pd.DataFrame:
+    """At most ``limit_per_class`` images of each class and split, drawn by the seed."""
+    if data.limit_per_class is None:
+        return images
+    shuffled = images.sort_values("image_id").sample(frac=1, random_state=seed)
+    kept = shuffled.groupby(["split", "label"], sort=False).head(data.limit_per_class)
+    return images.loc[images["image_id"].isin(kept["image_id"])].copy()
