@@ -25,10 +25,10 @@ from throughput import (
 from torch import Tensor, nn
 from workload import kfold_mix, noise, scaled
 
+from kfold_ens.compute.compute import configure_torch
 from kfold_ens.config import Recipe
 from kfold_ens.network.classifier import Classifier
 from kfold_ens.network.convolution import MatrixConv2d
-from kfold_ens.training.evaluation import prepare
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MERGED = 32  # channels of a group, at least, after groups are merged: what a tensor core multiplies at once
@@ -78,12 +78,12 @@ def kernels(how: argparse.Namespace) -> dict[str, Any]:
 def determinism(how: argparse.Namespace) -> dict[str, Any]:
     """Whether two runs give the same bits, and what that costs."""
     scale, threads = sizes(how, **SHORT), torch.get_num_threads()
-    prepare(threads, True)  # first: cuBLAS reads its setting once
+    configure_torch(threads, True)  # first: cuBLAS reads its setting once
     some, others = (weights_after(ours(how, scale), 5) for _ in range(2))
     step = ours(how, scale)
 
     def arm(deterministic: bool) -> Arm:
-        return lambda: (prepare(threads, deterministic), step.step())
+        return lambda: (configure_torch(threads, deterministic), step.step())
 
     arms = {"any algorithm": arm(False), "deterministic": arm(True)}
     return {
@@ -110,7 +110,7 @@ def out_of_memory(how: argparse.Namespace) -> dict[str, Any]:
         later = seconds(step, 2, scale.device) / 2
     return {
         "batch": len(step.views),
-        "images at a time": step.training.at_a_time,
+        "images at a time": step.training.backward.micro_batch_size,
         "limit, GB": LIMIT / 1e9,
         "peak memory, GiB": [each / 2**30 for each in peak],
         "first step, s": first,
@@ -256,8 +256,8 @@ def cuda_graphs(how: argparse.Namespace) -> dict[str, Any]:
 
 
 def compiled_by(step: Ours, **options: Any) -> Ours:
-    compilation = step.training.compilation
-    compilation.forward = torch.compile(compilation.eager, dynamic=False, **options)
+    backward = step.training.backward
+    backward.compiled = torch.compile(backward.network, dynamic=False, **options)
     return step
 
 

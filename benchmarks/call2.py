@@ -19,13 +19,15 @@ from sklearn.datasets import load_digits
 from throughput import Ours, end_to_end, prediction, rates, wait_for, workers_memory, write_decoded
 from workload import DIGITS, kfold_mix, noise, recipe, scaled, training_slots
 
+from kfold_ens.compute.compute import Compute, configure_torch, leased_compute
 from kfold_ens.config import load_config
 from kfold_ens.data.folds import Fold, Images
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.files import read_json
-from kfold_ens.training.evaluation import Compute, leased_compute, prepare
-from kfold_ens.training.fold import Training, train_fold
+from kfold_ens.training.fold import TrainingOutputs
+from kfold_ens.training.loop import train_fold
 from kfold_ens.training.state import StateFile
+from kfold_ens.training.trainer import Trainer
 
 CORES = 4
 STEPS = 200
@@ -35,7 +37,7 @@ SEEDS = (0, 1, 2)
 def whole(how: argparse.Namespace, compile: bool = False) -> dict[str, Any]:
     """A fold by ``train_fold`` on four cores beside its step alone, and the seconds of saving a state."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    prepare(len(os.sched_getaffinity(0)), False)
+    configure_torch(len(os.sched_getaffinity(0)), False)
     scale, chosen = scaled(how), kfold_mix(how)
     scale.compile = compile
     with noise(scale, train=scale.epoch) as fold, tempfile.TemporaryDirectory() as folder:
@@ -48,7 +50,7 @@ def whole(how: argparse.Namespace, compile: bool = False) -> dict[str, Any]:
     return {"cores": len(os.sched_getaffinity(0)), "alone, images/s": alone, "saving, s": saving} | sizes | found
 
 
-def seconds_of_saving(training: Training, folder: Path) -> float:
+def seconds_of_saving(training: Trainer, folder: Path) -> float:
     wait_for(training.compute.device)
     started = time.perf_counter()
     StateFile(folder / "saved", "benchmark").save(training.state())
@@ -119,8 +121,8 @@ def small_fold(how: argparse.Namespace, number: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder, leased_compute(load_config(values), CORES // 2) as compute:
         fold, files = digits(Path(folder), 0, 60 if how.tiny else 1), Path(folder)
         started = time.time()
-        outputs = {"history_file": files / "history.csv", "model_file": files / "model.safetensors"}
-        train_fold(chosen, fold, None, compute, 1e9, files / "state", **outputs, version="benchmark")
+        outputs = TrainingOutputs(files / "history.csv", files / "model.safetensors", files / "state", 1e9)
+        train_fold(chosen, fold, None, "benchmark", compute, outputs)
         return started, time.time()
 
 

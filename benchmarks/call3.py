@@ -18,6 +18,7 @@ from PIL import Image
 from throughput import write_decoded
 from workload import FASHION, recipe, scaled, training_slots
 
+from kfold_ens.compute.compute import Compute, configure_torch
 from kfold_ens.config import METHODS, TrainingRecipe
 from kfold_ens.data.folds import Fold, Images, assign_folds
 from kfold_ens.data.pixels import PixelStore
@@ -28,8 +29,8 @@ from kfold_ens.exchange import Logits, concatenated, read_logits, write_logits
 from kfold_ens.jobs import usable_threads
 from kfold_ens.network.classifier import load_model
 from kfold_ens.prediction.predict import on_device, predict
-from kfold_ens.training.evaluation import Compute, prepare
-from kfold_ens.training.fold import train_fold
+from kfold_ens.training.fold import TrainingOutputs
+from kfold_ens.training.loop import train_fold
 
 FILES = {"train": "train", "test": "t10k"}
 CLASSES = tuple("0123456789")
@@ -112,16 +113,16 @@ def compute_of(how: argparse.Namespace) -> Compute:
     """All cores but two load images; on a CPU the network needs them."""
     scale = scaled(how)
     workers = max(1, len(os.sched_getaffinity(0)) - 2) if scale.device.type == "cuda" else 0
-    prepare(usable_threads(4), False)
+    configure_torch(usable_threads(4), False)
     return Compute(scale.device, scale.dtype, workers)
 
 
 def trained(chosen: TrainingRecipe, fold: Fold, compute: Compute, folder: Path) -> pd.DataFrame:
     """The history of a fold whose model is in the folder."""
-    files = {"history_file": folder / "history.csv", "model_file": folder / "model.safetensors"}
-    if not files["model_file"].exists():  # it does if a call was cut off while it predicted
-        train_fold(chosen, fold, None, compute, CHECKPOINT_MINUTES, folder / "state", **files, version="benchmark")
-    return pd.read_csv(files["history_file"]).astype(object).where(lambda table: table.notna(), None)
+    files = TrainingOutputs(folder / "history.csv", folder / "model.safetensors", folder / "state", CHECKPOINT_MINUTES)
+    if not files.model.exists():  # it does if a call was cut off while it predicted
+        train_fold(chosen, fold, None, "benchmark", compute, files)
+    return pd.read_csv(files.history).astype(object).where(lambda table: table.notna(), None)
 
 
 def predicted(

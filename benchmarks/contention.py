@@ -38,12 +38,13 @@ def images_per_second(backbone: str, work: str, seconds: float) -> float:
     """Of steps of training, or batches of prediction, at the default recipe's size and batch, after three of them."""
     import torch
 
+    from kfold_ens.compute.compute import Compute
+    from kfold_ens.compute.devices import autocast_dtype
+    from kfold_ens.compute.inference import predict_logits
     from kfold_ens.config import find_recipe, load_recipe
-    from kfold_ens.devices import autocast_dtype
     from kfold_ens.jobs import keep_freed_memory
     from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format
     from kfold_ens.prediction.predict import on_device
-    from kfold_ens.training.evaluation import Compute, predict_logits
     from kfold_ens.training.optimizers import build_optimizer
 
     keep_freed_memory()

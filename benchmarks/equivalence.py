@@ -20,16 +20,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from kfold_ens.compute.compute import Compute
+from kfold_ens.compute.devices import autocast_dtype, device_name
 from kfold_ens.config import Half, NoTta, Recipe, find_recipe, load_recipe
 from kfold_ens.data.folds import Fold, listed_images, read_fold
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.data.pixels import PixelStore, write_pixels
-from kfold_ens.devices import autocast_dtype, device_name
+from kfold_ens.loading.loader import training_batches, training_views
+from kfold_ens.loading.samplers import epoch_order
 from kfold_ens.network.classifier import TrainedModel, load_model
 from kfold_ens.prediction.predict import on_device, predict
-from kfold_ens.training.evaluation import Compute
-from kfold_ens.training.fold import Training, training_order, training_views
-from kfold_ens.training.loader import training_batches
+from kfold_ens.training.trainer import Trainer
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 DATA = Path("results/data")
@@ -38,11 +39,11 @@ WINDOW = 10  # steps that are averaged before curves are compared: a batch's own
 
 def losses(recipe: Recipe, fold: Fold, compute: Compute, steps: int) -> np.ndarray:
     """The loss of each step: (steps,)."""
-    training = Training(recipe, fold, None, compute)
+    training = Trainer(recipe, fold, None, compute)
     training.network.train()
-    views, order = training_views(recipe, fold), training_order(recipe, fold)
+    views, order = training_views(recipe, fold), epoch_order(recipe, fold)
     curve, before = [], 0.0
-    for images, labels in training_batches(views, order, (0, 0), recipe.epochs, 0, False):
+    for images, labels in training_batches(views, order.remaining(0, 0, recipe.epochs)):
         training.step(images, labels)
         total = float(training.position.loss)
         curve.append((total - before) / len(labels))

@@ -45,21 +45,24 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
+from kfold_ens.compute.compute import Compute
+from kfold_ens.compute.devices import autocast_dtype, device_name
+from kfold_ens.compute.inference import predict_logits
 from kfold_ens.config import Augmentation, Recipe, find_recipe, load_recipe
 from kfold_ens.data.folds import Fold, Images
 from kfold_ens.data.images import inspect, read_rgb
 from kfold_ens.data.manifest import for_each_image
 from kfold_ens.data.pixels import PixelStore, stored_shape, write_pixels
-from kfold_ens.devices import autocast_dtype, device_name
 from kfold_ens.files import sha256_of
+from kfold_ens.loading.augmentation import build_augmentation, by_pillow
+from kfold_ens.loading.loader import TrainingViews, as_tensor, stacked
 from kfold_ens.network.classifier import Classifier, TrainedModel, memory_format
 from kfold_ens.network.convolution import MatrixConv2d
 from kfold_ens.prediction.predict import on_device
-from kfold_ens.training.augmentation import build_augmentation, by_pillow
-from kfold_ens.training.evaluation import Compute, predict_logits
-from kfold_ens.training.fold import Training, train_fold
-from kfold_ens.training.loader import TrainingViews, as_tensor, stacked
+from kfold_ens.training.fold import TrainingOutputs
+from kfold_ens.training.loop import train_fold
 from kfold_ens.training.mixing import build_mixing
+from kfold_ens.training.trainer import Trainer
 from kfold_ens.versions import versions
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -132,7 +135,7 @@ class Ours:
     """Our step, on views that are on the device already."""
 
     def __init__(self, recipe: Recipe, how: argparse.Namespace, fold: Fold, compile: bool = False) -> None:
-        self.training = Training(recipe, fold, None, Compute(how.device, how.dtype, 0, compile))
+        self.training = Trainer(recipe, fold, None, Compute(how.device, how.dtype, 0, compile))
         shape = (recipe.batch_size, 3, recipe.image.size, recipe.image.size)
         self.views = torch.randint(256, shape, dtype=torch.uint8, device=how.device)
         self.labels = torch.randint(CLASSES, (recipe.batch_size,), device=how.device)
@@ -363,10 +366,10 @@ def end_to_end(recipe: Recipe, fold: Fold, how: argparse.Namespace, folder: Path
 
 def second_epoch(recipe: Recipe, fold: Fold, compute: Compute, folder: Path) -> pd.Series:
     """The history's last row of two epochs by ``train_fold``; the first compiles, and looks for algorithms."""
-    files = {"history_file": folder / "history.csv", "model_file": folder / "model.safetensors"}
+    files = TrainingOutputs(folder / "history.csv", folder / "model.safetensors", folder / "state", 1e9)
     recipe = recipe.model_copy(update={"epochs": 2})
-    train_fold(recipe, fold, None, compute, 1e9, folder / "state", **files, version="benchmark")
-    return pd.read_csv(files["history_file"]).iloc[-1]
+    train_fold(recipe, fold, None, "benchmark", compute, files)
+    return pd.read_csv(files.history).iloc[-1]
 
 
 def workers_memory(recipe: Recipe, store: PixelStore) -> dict[str, float]:

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from throughput import fold_of, write_decoded
 
+from kfold_ens.compute.devices import autocast_dtype, device_name
 from kfold_ens.config import Recipe, TrainingRecipe
 from kfold_ens.data.folds import Fold
 from kfold_ens.data.pixels import PixelStore
-from kfold_ens.devices import autocast_dtype, device_name
 from kfold_ens.versions import versions
 
 PLAIN = {

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import torch
 
-from kfold_ens import devices
-from kfold_ens.training import evaluation
+from kfold_ens.compute import compute, devices
 
 GPUS = [f"gpu{number}" for number in range(4)]
 
@@ -66,5 +65,5 @@ def _faked(preference: str, count: int = 1, slots: int = 1, leases: Path | None 
 
 
 if "KFOLD_FAKED_GPUS" in os.environ:
-    evaluation.leased_devices = _faked
+    compute.leased_devices = _faked
     devices.POLL_SECONDS = 0.05

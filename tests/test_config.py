@@ -96,7 +96,6 @@ def test_a_wrong_value_of_a_run_is_refused_by_its_key(changes, key, finding):
     ("changes", "finding"),
     [
         ({"gpu_slots": 2, "gpus_per_fold": 2}, "shares one (gpu_slots); not both"),
-        ({"deterministic": True, "compile": "auto"}, "with deterministic: true write compile: true or false"),
     ],
 )
 def test_values_of_a_run_that_contradict_are_refused(changes, finding):
@@ -107,8 +106,8 @@ def test_values_of_a_run_that_contradict_are_refused(changes, finding):
         load_config(RUN | dict([one]))
 
 
-@pytest.mark.parametrize(("written", "meant"), [("auto", "auto"), ("true", True), ("no", False), (False, False)])
-def test_compile_is_auto_or_as_any_yes_or_no(written, meant):
+@pytest.mark.parametrize(("written", "meant"), [("true", True), ("no", False), (False, False)])
+def test_compile_is_any_yes_or_no(written, meant):
     """Snakemake's --config gives text."""
     assert load_config(RUN | {"compile": written}).compile == meant
 

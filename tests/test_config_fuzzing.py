@@ -20,14 +20,16 @@ from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
 from stages import make_stage, smallest_sibling
 
+from kfold_ens.compute.compute import Compute
 from kfold_ens.config import HALVES, Config, Recipe, find_recipe, load_config, load_recipe
 from kfold_ens.data.folders import images_fingerprint, missing
 from kfold_ens.data.sources import list_images
 from kfold_ens.errors import ConfigError, DataError, KfoldError
 from kfold_ens.files import canonical
+from kfold_ens.loading.loader import training_views
+from kfold_ens.loading.samplers import epoch_order
 from kfold_ens.prediction.tta import build_views
-from kfold_ens.training.evaluation import Compute
-from kfold_ens.training.fold import Training, training_order, training_views
+from kfold_ens.training.trainer import Trainer
 
 MUTANTS = 1_000  # of config.yaml, and as many recipes
 JUNK = [None, True, False, 0, 1, -1, 2, 3, 5, 0.5, 1.5, -0.1, 1e-12, float("nan"), float("inf"), "", "3e-4", "none"]
@@ -199,8 +201,8 @@ def test_a_mutated_recipe_trains_and_predicts_or_is_refused(tmp_path):
 
 def train_and_view(recipe: Recipe, fold) -> None:
     """One step of training, the end of an epoch, and every view of an image."""
-    training = Training(recipe, fold, None, Compute(torch.device("cpu"), None, 0))
-    views, order = training_views(recipe, fold), training_order(recipe, fold)
+    training = Trainer(recipe, fold, None, Compute(torch.device("cpu"), None, 0))
+    views, order = training_views(recipe, fold), epoch_order(recipe, fold)
     images, labels = zip(*(views[0, int(position)] for position in order.batches(0)[0]), strict=True)
     training.step(torch.stack(images), torch.tensor(labels))
     training.position.seconds = 1

@@ -71,14 +71,14 @@ def test_two_processes_give_the_submission_of_one_whatever_dies_meanwhile(alone,
     output = output_after(signal.SIGKILL, FOLLOWER, project)
     assert "a process that trained with this one is gone" in output
     output = output_after(signal.SIGKILL, LEADER, project)
-    assert "goes on at epoch" in output
+    assert "resumes at epoch" in output
     output = output_after(signal.SIGTERM, LEADER, project)
     assert "the state is saved" in output
 
     project.configure(gpus_per_fold=1)
     done = project.run("train_fold0")
     assert done.returncode == 0, done.stdout
-    assert "goes on at epoch" in done.stdout
+    assert "resumes at epoch" in done.stdout
 
     project.configure(gpus_per_fold=2)
     done = project.run("write_submission", "--cores", "2")

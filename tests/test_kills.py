@@ -95,7 +95,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_never_was(tmp_path):
             shutil.rmtree(killed.folder / "trained")
     done = killed.run("--rerun-incomplete", "write_submission")
     assert done.returncode == 0, done.stdout
-    assert "goes on at epoch" in (killed.folder / "output.txt").read_text() + done.stdout
+    assert "resumes at epoch" in (killed.folder / "output.txt").read_text() + done.stdout
     assert_same_results(undisturbed, killed)
     assert not list(killed.folder.glob("state/*/*/*"))
     assert not list((killed.folder / "results").rglob("*.tmp"))

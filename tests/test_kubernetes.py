@@ -86,7 +86,7 @@ def test_pods_make_the_same_submission_and_a_fold_outlives_its_pod(tmp_path, clu
     output, _ = run.communicate()
     assert run.returncode == 0, output
     first, second = map(cluster.log_of, cluster.of_rule("train_fold0"))
-    assert ("goes on at epoch" in first, "goes on at epoch" in second) == (False, True)
+    assert ("resumes at epoch" in first, "resumes at epoch" in second) == (False, True)
     assert len(cluster.jobs) == 5  # two folds, each trained and asked, and one begun twice
     submissions = [(each.folder / "results/submission.csv").read_bytes() for each in (plain, project)]
     assert submissions[0] == submissions[1]

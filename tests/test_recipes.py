@@ -13,12 +13,12 @@ import yaml
 from conftest import REPOSITORY
 from stages import make_stage, smallest_sibling
 
+from kfold_ens.compute.compute import Compute
 from kfold_ens.config import Recipe, find_recipe, load_recipe
 from kfold_ens.network.classifier import Classifier
-from kfold_ens.training.evaluation import Compute
-from kfold_ens.training.fold import Training
 from kfold_ens.training.optimizers import build_optimizer
 from kfold_ens.training.schedules import build_schedule
+from kfold_ens.training.trainer import Trainer
 
 FOLDER = REPOSITORY / "recipes"
 PATHS = sorted(FOLDER.rglob("*.yaml"))
@@ -149,7 +149,7 @@ def fold(tmp_path_factory):
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_every_recipe_takes_a_step(path, fold):
     recipe = Recipe.model_validate(smallest_sibling(load_recipe(path)))
-    training = Training(recipe, fold, None, Compute(torch.device("cpu"), None, 0))
+    training = Trainer(recipe, fold, None, Compute(torch.device("cpu"), None, 0))
     before = {name: value.clone() for name, value in training.network.state_dict().items()}
     training.network.train()
     training.step(torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) % 3)

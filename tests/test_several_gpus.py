@@ -32,7 +32,7 @@ def make_project(folder: Path) -> Project:
     return project
 
 
-FIRST = "from kfold_ens.training.evaluation"
+FIRST = "from kfold_ens.compute.compute"
 
 
 def start(project: Project, leases: Path) -> subprocess.Popen[str]:

@@ -7,14 +7,14 @@ import pytest
 from kfold_ens import config
 from kfold_ens.data.sources import SOURCES
 from kfold_ens.ensemble.combine import METHODS
+from kfold_ens.loading.augmentation import AUGMENTATIONS, EVALUATION_VIEWS
+from kfold_ens.loading.samplers import SAMPLERS
 from kfold_ens.naming import NAMES
 from kfold_ens.network.backbones import BACKBONES, INSERTS
 from kfold_ens.network.heads import HEADS
 from kfold_ens.network.weights import PUBLISHED
 from kfold_ens.prediction.tta import AVERAGES, VIEWS
-from kfold_ens.training.augmentation import AUGMENTATIONS, EVALUATION_VIEWS
 from kfold_ens.training.ema import EMAS
-from kfold_ens.training.loader import SAMPLERS
 from kfold_ens.training.losses import LOSSES
 from kfold_ens.training.mixing import MIXES
 from kfold_ens.training.optimizers import OPTIMIZERS

@@ -117,7 +117,7 @@ def test_a_fold_whose_node_is_set_down_goes_on_on_another(finished, slurm, tmp_p
             os.kill(left, signal.SIGKILL)
     assert process.returncode == 0, output + slurm.logs()
     assert slurm.jobs_of("train_fold0")[-1]["node"] == "second"
-    assert "goes on at epoch" in train_log(project)
+    assert "resumes at epoch" in train_log(project)
     assert_same_results(finished, project)
 
 
@@ -130,7 +130,7 @@ def test_a_fold_goes_on_after_urgent_work_took_its_place(finished, slurm, tmp_pa
         output = process.communicate(timeout=MINUTES * 60)[0]
     assert process.returncode == 0, output + slurm.logs()
     assert "Restarts=1" in slurm.command("scontrol", "show", "job", slurm.jobs_of("train_fold0")[-1]["id"])
-    assert "goes on at epoch" in train_log(project)
+    assert "resumes at epoch" in train_log(project)
     assert_same_results(finished, project)
 
 
@@ -140,7 +140,7 @@ def test_a_fold_whose_time_is_over_goes_on_with_more(finished, slurm, tmp_path):
     project.edit("tiny.yaml", "epochs: 8", "epochs: 100000")
     project.configure(checkpoint_minutes=60)  # so what is saved was saved because of the signal
     with started(project, slurm, "train_fold0"):
-        until(lambda: "goes on at epoch" in train_log(project), slurm, 300)
+        until(lambda: "resumes at epoch" in train_log(project), slurm, 300)
         first, second = slurm.jobs_of("train_fold0")[-2:]
     assert first["state"] == "TIMEOUT"
     assert (first["minutes"], second["minutes"]) == ("1:00", "2:00")
@@ -162,7 +162,7 @@ def test_a_fold_that_is_cancelled_goes_on_in_the_next_run_and_in_the_same(finish
     assert process.returncode == 0, output + slurm.logs()
     states = [job["state"] for job in slurm.jobs_of("train_fold0")]
     assert states[-3:] == ["CANCELLED", "CANCELLED", "COMPLETED"]
-    assert "goes on at epoch" in train_log(project)
+    assert "resumes at epoch" in train_log(project)
     assert_same_results(finished, project)
 
 

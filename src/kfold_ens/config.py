@@ -193,7 +193,7 @@ class Config(Slot):
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     deterministic: bool = False
-    compile: Literal["auto"] | bool = False
+    compile: bool = False
     gpu_slots: Annotated[int, Field(strict=True, ge=1, le=16)] = 1
     gpus_per_fold: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
     prediction_batch_size: Count | None = None
@@ -204,15 +204,6 @@ class Config(Slot):
     def _shared_or_together(self):
         if self.gpu_slots > 1 and self.gpus_per_fold > 1:
             raise ValueError("a fold is trained on several GPUs (gpus_per_fold), or shares one (gpu_slots); not both")
-        return self
-
-    @model_validator(mode="after")
-    def _same_bits_at_every_start(self):
-        if self.deterministic and self.compile == "auto":
-            raise ValueError(
-                "compile: auto goes by the clock, so what is resumed may differ in the last bits; with deterministic: "
-                "true write compile: true or false"
-            )
         return self
 
     @property

@@ -1,14 +1,17 @@
 import logging
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from stages import training_recipe
 
+from kfold_ens.compute.compute import Compute, leased_compute, workers_with_room
+from kfold_ens.compute.inference import predict_logits
 from kfold_ens.config import load_config
 from kfold_ens.errors import KfoldError
 from kfold_ens.network.classifier import Classifier
-from kfold_ens.training.evaluation import Compute, leased_compute, predict_logits
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +53,22 @@ def test_a_process_knows_how_many_may_compute_at_once(monkeypatch):
     monkeypatch.setenv("KFOLD_PROCESSES_AT_ONCE", "3")
     with compute(False) as given:
         assert given.at_once == 3
+
+
+# --- loader workers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("free_mb", "processes", "workers"),
+    [(10_000, 1, 4), (200, 1, 4), (140, 1, 3), (64, 1, 1), (50, 1, 0), (800, 4, 4), (400, 4, 2), (64, 2, 0)],
+)
+@pytest.mark.parametrize("used_mb", [0, 80])
+def test_as_many_workers_as_shared_memory_has_room_for(monkeypatch, tmp_path, free_mb, used_mb, processes, workers):
+    """Whatever a process before it has taken of it: that is not shared once more."""
+    memory = SimpleNamespace(free=(free_mb - used_mb * (processes > 1)) * 10**6, total=free_mb * 10**6)
+    monkeypatch.setattr("kfold_ens.compute.compute.SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: memory)
+    assert workers_with_room(4, 64 * 3 * 224**2, processes) == workers
 
 
 # --- out of memory ---------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import pytest
 import torch
 from leases import assert_never_shared_never_idle, logged_lease, read_log
 
-from kfold_ens import devices
-from kfold_ens.devices import autocast_dtype, lease, leased_devices
+from kfold_ens.compute import devices
+from kfold_ens.compute.devices import autocast_dtype, lease, leased_devices
 from kfold_ens.errors import KfoldError
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

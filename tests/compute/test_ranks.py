@@ -14,12 +14,15 @@ import torch
 from stages import Stage, stage_of, training_recipe
 from torch.nn.functional import cross_entropy
 
+from kfold_ens.compute.compute import Compute
+from kfold_ens.compute.processes import train_together
+from kfold_ens.compute.ranks import Ranks
 from kfold_ens.config import NoMixing
 from kfold_ens.jobs import job
-from kfold_ens.training.evaluation import Compute
-from kfold_ens.training.fold import NoRecord, Training, fit, training_views
-from kfold_ens.training.loader import training_batches
-from kfold_ens.training.ranks import Ranks, train_together
+from kfold_ens.loading.loader import training_batches, training_views
+from kfold_ens.training.loop import fit
+from kfold_ens.training.progress import NoRecord
+from kfold_ens.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 WHOLE = training_recipe(
@@ -56,12 +59,12 @@ class Losses(NoRecord):
     def __init__(self) -> None:
         self.of_steps, self._before = [], 0.0
 
-    def after_step(self, training: Training) -> None:
+    def after_step(self, training: Trainer) -> None:
         total = float(training.position.loss)
         self.of_steps.append(total - self._before)
         self._before = total
 
-    def after_epoch(self, training: Training, row: dict) -> None:
+    def after_epoch(self, training: Trainer, row: dict) -> None:
         self._before = 0.0
 
 
@@ -79,19 +82,20 @@ def write_gradients(compute: Compute, digits: Stage, folder: Path) -> None:
     """Of the first batch: mixed in float64; unmixed in float32, and there of the same batch with a trace of noise."""
     unmixed = WHOLE.model_copy(update={"mixing": NoMixing(kind="none")})
     with in_float64():
-        found = {"float64": gradient(Training(WHOLE, digits.fold(), None, InFloat64(**vars(compute))))}
-    found["float32"] = gradient(Training(unmixed, digits.fold(), None, compute))
-    found["noisy"] = gradient(Training(unmixed, digits.fold(), None, compute), noise=1e-5)
-    if compute.ranks.leads:
+        found = {"float64": gradient(Trainer(WHOLE, digits.fold(), None, InFloat64(**vars(compute))))}
+    found["float32"] = gradient(Trainer(unmixed, digits.fold(), None, compute))
+    found["noisy"] = gradient(Trainer(unmixed, digits.fold(), None, compute), noise=1e-5)
+    if compute.ranks.is_main:
         np.savez(
             folder / "result.npz", **{f"{kind} {name}": each for kind in found for name, each in found[kind].items()}
         )
 
 
-def gradient(training: Training, noise: float = 0.0) -> dict[str, np.ndarray]:
+def gradient(training: Trainer, noise: float = 0.0) -> dict[str, np.ndarray]:
     """What the first step leaves in parameters' gradients and batch statistics."""
     views = training_views(training.recipe, training.fold)
-    images, *labels = next(training_batches(views, training.order, (0, 0), 1, 0, False, training.compute.ranks))
+    indices = (batch[training.compute.ranks.own(len(batch))] for batch in training.order.remaining(0, 0, 1))
+    images, *labels = next(training_batches(views, indices))
     if noise:
         images = images * (1 + noise * torch.randn(images.shape, generator=torch.Generator().manual_seed(0)))
     training.optimizer.step = lambda: None
@@ -105,11 +109,11 @@ def write_curve(compute: Compute, digits: Stage, folder: Path) -> None:
     """Train in float64, as from random weights this network amplifies float32's rounding; the losses of all steps."""
     torch._dynamo.utils.counters.clear()  # of other tests in this process
     with in_float64():
-        training, losses = Training(WHOLE, digits.fold(), None, InFloat64(**vars(compute))), Losses()
+        training, losses = Trainer(WHOLE, digits.fold(), None, InFloat64(**vars(compute))), Losses()
         fit(training, losses)
-    graphs, ours = torch._dynamo.utils.counters["stats"]["unique_graphs"], training.compilation
-    assert (graphs > 0, ours.forward is not ours.eager) == (compute.compile,) * 2
-    if compute.ranks.leads:
+    graphs, ours = torch._dynamo.utils.counters["stats"]["unique_graphs"], training.backward
+    assert (graphs > 0, ours.compiled is not ours.network) == (compute.compile,) * 2
+    if compute.ranks.is_main:
         history = {name: [row[name] for row in training.history] for name in ("val_loss", "val_accuracy")}
         np.savez(folder / "result.npz", steps=losses.of_steps, **history)
 

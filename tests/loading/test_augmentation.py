@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 from torchvision.transforms import v2
 
 from kfold_ens import config
-from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view, rotated_part, to_input
+from kfold_ens.loading.augmentation import build_augmentation, build_evaluation_view, rotated_part, to_input
 
 SIDES = st.integers(1, 40)
 CPU = torch.device("cpu")

@@ -2,7 +2,6 @@ import pickle
 import shutil
 from dataclasses import replace
 from itertools import chain
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,16 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stages import make_stage, of_folders, renamed_stage, stage_of, training_recipe
 
-from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view
-from kfold_ens.training.loader import (
-    EpochOrder,
+from kfold_ens.loading.augmentation import build_augmentation, build_evaluation_view
+from kfold_ens.loading.loader import (
+    EvaluationViews,
+    Loading,
     TrainingViews,
     as_tensor,
     evaluation_batches,
     stacked,
     training_batches,
-    workers_with_room,
 )
+from kfold_ens.loading.samplers import EpochOrder
 
 RECIPE = training_recipe(augmentation=[{"kind": "random_resized_crop"}, {"kind": "horizontal_flip"}])
 ORDERS = st.builds(
@@ -71,7 +71,7 @@ def views_of(fold, recipe=RECIPE):
 
 def run(fold, start=(0, 0), workers=0):
     order = EpochOrder(len(fold.train), 4, fold.seed, fold.number)
-    return list(training_batches(views_of(fold), order, start, 2, workers, pin=False))
+    return list(training_batches(views_of(fold), order.remaining(*start, epochs=2), Loading(workers)))
 
 
 def equal(some, others):
@@ -141,7 +141,7 @@ def test_copies_of_an_image_are_augmented_each_in_its_own_way(stage, tmp_path):
 def test_evaluation_keeps_every_image_in_order(fold):
     view, ids = build_evaluation_view(RECIPE.image), fold.train.image_id[:9]
     for workers in (0, 2):
-        batches = list(evaluation_batches(fold.train.store, ids, view, 4, workers, pin=False))
+        batches = list(evaluation_batches(EvaluationViews(fold.train.store, ids, view), 4, Loading(workers)))
         assert [len(batch) for batch in batches] == [4, 4, 1]
         expected = [view(as_tensor(fold.train.store, row)) for row in fold.train.store.rows(ids)]
         assert torch.equal(torch.cat(batches), torch.stack(expected))
@@ -150,12 +150,10 @@ def test_evaluation_keeps_every_image_in_order(fold):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_channels_that_come_last_stay_last(fold, workers):
     recipe = training_recipe(augmentation=[{"kind": "resize"}])
-    batch = next(
-        training_batches(views_of(fold, recipe), EpochOrder(len(fold.train), 4, 0, 0), (0, 0), 1, workers, False)
-    )
-    evaluation = evaluation_batches(
-        fold.train.store, fold.train.image_id[:4], build_evaluation_view(RECIPE.image), 4, workers, False
-    )
+    indices = EpochOrder(len(fold.train), 4, 0, 0).remaining(0, 0, 1)
+    batch = next(training_batches(views_of(fold, recipe), indices, Loading(workers)))
+    held_out = EvaluationViews(fold.train.store, fold.train.image_id[:4], build_evaluation_view(RECIPE.image))
+    evaluation = evaluation_batches(held_out, 4, Loading(workers))
     for views in (batch[0], next(iter(evaluation))):
         assert views.is_contiguous(memory_format=torch.channels_last)
 
@@ -167,16 +165,3 @@ def test_a_batch_holds_its_views_in_their_order_of_elements(last):
     batch = stacked(views)
     assert torch.equal(batch, torch.stack(views))
     assert batch.is_contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-
-
-@pytest.mark.parametrize(
-    ("free_mb", "processes", "workers"),
-    [(10_000, 1, 4), (200, 1, 4), (140, 1, 3), (64, 1, 1), (50, 1, 0), (800, 4, 4), (400, 4, 2), (64, 2, 0)],
-)
-@pytest.mark.parametrize("used_mb", [0, 80])
-def test_as_many_workers_as_shared_memory_has_room_for(monkeypatch, tmp_path, free_mb, used_mb, processes, workers):
-    """Whatever a process before it has taken of it: that is not shared once more."""
-    memory = SimpleNamespace(free=(free_mb - used_mb * (processes > 1)) * 10**6, total=free_mb * 10**6)
-    monkeypatch.setattr("kfold_ens.training.loader.SHARED_MEMORY", tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: memory)
-    assert workers_with_room(4, 64 * 3 * 224**2, processes) == workers

@@ -1,3 +1,4 @@
+import copy
 import itertools
 import logging
 import multiprocessing
@@ -15,14 +16,17 @@ import torch
 from safetensors.torch import save_file
 from stages import make_stage, renamed_stage, signals_kept, training_recipe
 
+from kfold_ens.compute.compute import Compute
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_table
 from kfold_ens.jobs import ASKING_TO_END, Preempted, job
 from kfold_ens.network.classifier import Classifier, TrainedModel, load_model
-from kfold_ens.training.evaluation import Compute
-from kfold_ens.training.fold import Training, train_fold
-from kfold_ens.training.kept import KeptFolds, fold_fingerprint
+from kfold_ens.training.fold import TrainingOutputs, fold_fingerprint
+from kfold_ens.training.kept import KeptFolds
+from kfold_ens.training.loop import train_fold
+from kfold_ens.training.optimizers import OPTIMIZERS
 from kfold_ens.training.state import Checkpoints
+from kfold_ens.training.trainer import Trainer
 
 RECIPE = training_recipe(  # all that draws numbers, in two epochs of three steps
     augmentation=[{"kind": "random_resized_crop"}, {"kind": "rotation", "degrees": 15}],
@@ -70,25 +74,15 @@ def train(
     threads=1,
     kept=None,
 ):
-    files = {"history_file": folder / "history.csv", "model_file": folder / "model.safetensors"}
+    outputs = TrainingOutputs(folder / "history.csv", folder / "model.safetensors", folder / "state", minutes)
     compute = compute or Compute(torch.device("cpu"), None, workers)
     torch.set_num_threads(threads)  # one is the fastest for so small a network, and keeps its pace beside other jobs
-    for file in files.values():
+    for file in outputs.by_name().values():
         file.unlink(missing_ok=True)  # as Snakemake does before it starts a job
     with signals_kept():
-        train_fold(
-            recipe,
-            stage.fold(number, seed),
-            weights,
-            compute,
-            minutes,
-            folder / "state",
-            **files,
-            version=version,
-            kept=kept,
-        )
-    outcome = Outcome(load_model(files["model_file"]), read_table(files["history_file"]))
-    files["model_file"].unlink()  # pytest keeps the folder, and there are many
+        train_fold(recipe, stage.fold(number, seed), weights, version, compute, outputs, kept)
+    outcome = Outcome(load_model(outputs.model), read_table(outputs.history))
+    outputs.model.unlink()  # pytest keeps the folder, and there are many
     return outcome
 
 
@@ -125,7 +119,7 @@ def test_interrupted_anywhere_a_fold_ends_as_if_it_never_was(moment, stage, whol
 
 def test_a_fold_resumes_with_the_threads_it_began_with(stage, tmp_path, monkeypatch):
     """The number of threads decides in which parts a CPU sums, and so the last bits of the weights."""
-    monkeypatch.setattr("kfold_ens.training.fold.usable_threads", lambda threads: threads)  # of any machine
+    monkeypatch.setattr("kfold_ens.training.trainer.usable_threads", lambda threads: threads)  # of any machine
     train_until(3, stage, tmp_path, threads=2)
     train(stage, tmp_path, threads=1)
     assert torch.get_num_threads() == 2
@@ -141,7 +135,7 @@ def test_without_room_on_the_disk_nothing_is_trained(stage, tmp_path, monkeypatc
 
 def test_what_a_fold_writes_has_room_in_what_was_asked_for(stage, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("kfold_ens.training.fold.require_space", lambda folder, needed, doing: asked.append(needed))
+    monkeypatch.setattr("kfold_ens.training.loop.require_space", lambda folder, needed, doing: asked.append(needed))
     train_until(4, stage, tmp_path, MEMORIES, minutes=0)
     states = [path.stat().st_size for path in (tmp_path / "state").glob("*.pt")]
     model = sum(each.nbytes for each in Classifier(MEMORIES, 3).state_dict().values())
@@ -211,7 +205,7 @@ def test_a_damaged_state_costs_time_only(damaged, goes_on, stage, whole, interru
         path.write_bytes(content[: len(content) // 2])
     assert train(stage, interrupted) == whole
     assert caplog.text.count("is damaged") == len(damaged)
-    assert (f"fold 1 goes on at {goes_on}" in caplog.text) == (goes_on is not None) == ("goes on" in caplog.text)
+    assert (f"fold 1 resumes at {goes_on}" in caplog.text) == (goes_on is not None) == ("resumes" in caplog.text)
 
 
 OTHERS = {
@@ -235,14 +229,14 @@ def test_a_state_of_another_run_is_left_aside(what, stage, interrupted, caplog):
         save_file(Classifier(RECIPE, 3).backbone.state_dict(), others["weights"])
     train_until(1, stage, interrupted, **others)
     assert "belongs to another recipe, split, data or weights" in caplog.text
-    assert "goes on" not in caplog.text
+    assert "resumes" not in caplog.text
 
 
 def test_images_renamed_and_moved_meanwhile_go_on_with_the_state(stage, whole, tmp_path, caplog):
     caplog.set_level(logging.INFO, "kfold_ens")
     train_until(4, stage, tmp_path / "run")
     assert train(renamed_stage(stage, tmp_path / "elsewhere"), tmp_path / "run") == whole
-    assert "fold 1 goes on at epoch 2" in caplog.text
+    assert "fold 1 resumes at epoch 2" in caplog.text
 
 
 def test_after_a_state_of_another_run_comes_a_fresh_start(stage, whole, tmp_path):
@@ -362,7 +356,7 @@ SCORES = [(0.5, 0.9), (0.7, 0.6), (0.7, 0.5), (0.6, 0.4), (0.5, 0.8)]  # accurac
 
 @pytest.mark.parametrize(("select", "epoch"), [("best_accuracy", 2), ("best_loss", 4), ("last", 5)])
 def test_the_weights_of_the_selected_epoch_are_kept(select, epoch, stage):
-    training = Training(
+    training = Trainer(
         training_recipe(select=select, epochs=5), stage.fold(), None, Compute(torch.device("cpu"), None, 0)
     )
     views, labels = torch.zeros(2, 3, 16, 16, dtype=torch.uint8), torch.tensor([0, 1])
@@ -386,22 +380,31 @@ def test_a_loss_that_is_not_finite_stops_the_fold_and_is_not_saved(stage, tmp_pa
 
 
 def a_training(stage, **slots):
-    return Training(training_recipe(**slots), stage.fold(), None, Compute(torch.device("cpu"), None, 0))
+    return Trainer(training_recipe(**slots), stage.fold(), None, Compute(torch.device("cpu"), None, 0))
 
 
 def a_batch(images=8):
     return torch.randint(256, (images, 3, 16, 16), dtype=torch.uint8), torch.arange(images) % 3
 
 
-@pytest.mark.parametrize("optimizer", [{"kind": "adamw", "lr": 0.1, "weight_decay": 0.1}, {"kind": "sgd", "lr": 0.1}])
-def test_a_gradient_that_is_not_finite_moves_nothing(stage, optimizer):
+NEEDED = {"adamw": {"weight_decay": 0.1}}  # by the models of optimizers
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_gradient_that_is_not_finite_moves_nothing(stage, kind, fused):
+    optimizer = {"kind": kind, "lr": 0.1} | NEEDED.get(kind, {})
     training = a_training(stage, optimizer=optimizer, schedule={"kind": "constant"})
+    if not fused:  # as one of torch's optimizers that knows nothing of found_inf
+        training.optimizer = type(training.optimizer)(training.network.parameters(), lr=0.1, fused=False)
     training.step(*a_batch())
     before = {name: tensor.clone() for name, tensor in training.network.named_parameters()}
+    state = copy.deepcopy(training.optimizer.state_dict()["state"])
     training.network.head.bias.register_hook(lambda gradient: gradient * float("nan"))  # the loss itself is finite
     training.step(*a_batch())
     training.step(*a_batch())
     assert all(torch.equal(tensor, before[name]) for name, tensor in training.network.named_parameters())
+    torch.testing.assert_close(training.optimizer.state_dict()["state"], state, rtol=0, atol=0)
     with pytest.raises(KfoldError, match="step 2,"):
         training.check_finite()
 
@@ -448,7 +451,7 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(stage, loss, most, pass
         whole.step(*batch)
         parts.step(*batch)
     assert done == passes
-    assert ("images at a time" in caplog.text) == (most < 8)
+    assert ("micro-batches of" in caplog.text) == (most < 8)
     assert float(parts.position.loss) == pytest.approx(float(whole.position.loss), rel=1e-5)
     assert int(parts.position.correct) == int(whole.position.correct)
     for one, other in zip(whole.network.parameters(), parts.network.parameters(), strict=True):
@@ -466,7 +469,7 @@ def test_training_begins_at_the_pretrained_weights(stage, tmp_path):
     pretrained = Classifier(RECIPE, 3).backbone.state_dict()
     save_file(pretrained, tmp_path / "weights.safetensors")
     compute = Compute(torch.device("cpu"), None, 0)
-    network = Training(RECIPE, stage.fold(), tmp_path / "weights.safetensors", compute).network
+    network = Trainer(RECIPE, stage.fold(), tmp_path / "weights.safetensors", compute).network
     assert all(torch.equal(tensor, pretrained[name]) for name, tensor in network.backbone.state_dict().items())
 
 

@@ -24,7 +24,8 @@ from stages import Hashes, make_stage, newer_config, of_folders, renamed_stage, 
 from kfold_ens.data.folds import Fold, Images, assign_folds, read_fold
 from kfold_ens.files import fingerprint, read_json, write_json, write_table
 from kfold_ens.training import kept as kept_folds
-from kfold_ens.training.kept import HOUR, FoldFiles, KeptFolds, clean, fold_fingerprint, restore_fold
+from kfold_ens.training.fold import FoldFiles, TrainingOutputs, fold_fingerprint
+from kfold_ens.training.kept import HOUR, KeptFolds, clean, restore_fold
 
 RECIPE = training_recipe()
 
@@ -476,8 +477,8 @@ FILES_OF_A_FOLD = [field.name for field in dataclasses.fields(FoldFiles)]
 
 
 def was_trained_before(*, state_folder, kept_folder, history_file, model_file, again, **files):
-    places = map(Path, (history_file, model_file))
-    return restore_fold(FoldFiles(**files), Path(state_folder), KeptFolds(Path(kept_folder)), *places, again)
+    outputs = TrainingOutputs(*map(Path, (history_file, model_file, state_folder)))
+    return restore_fold(FoldFiles(**files), outputs, KeptFolds(Path(kept_folder)), again)
 
 
 def job_of(stage, folder, recipe=RECIPE, **others):
@@ -574,12 +575,13 @@ LOOK_UP = """
 import json, sys
 from kfold_ens.config import TrainingRecipe
 from pathlib import Path
-from kfold_ens.training.kept import FoldFiles, KeptFolds, restore_fold
+from kfold_ens.training.fold import FoldFiles, TrainingOutputs
+from kfold_ens.training.kept import KeptFolds, restore_fold
 job = json.loads(sys.argv[1])
 state, kept, history, model = (Path(job.pop(name + "_" + kind)) for name, kind in
     (("state", "folder"), ("kept", "folder"), ("history", "file"), ("model", "file")))
 files = FoldFiles(**job | {"recipe": TrainingRecipe.model_validate(job["recipe"])})
-found = restore_fold(files, state, KeptFolds(kept), history, model, again=False)
+found = restore_fold(files, TrainingOutputs(history, model, state), KeptFolds(kept), again=False)
 print(found, sorted({"torch", "torchvision", "sklearn"} & set(sys.modules)))
 """
 

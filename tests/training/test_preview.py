@@ -9,11 +9,11 @@ import pytest
 import torch
 from stages import make_stage, training_recipe
 
-from kfold_ens.training.augmentation import build_augmentation
-from kfold_ens.training.evaluation import Compute
-from kfold_ens.training.fold import Training
-from kfold_ens.training.loader import TrainingViews, training_batches
+from kfold_ens.compute.compute import Compute
+from kfold_ens.loading.augmentation import build_augmentation
+from kfold_ens.loading.loader import TrainingViews, training_batches
 from kfold_ens.training.preview import as_pixels, first_steps
+from kfold_ens.training.trainer import Trainer
 
 MIXES = [
     {"kind": "none"},
@@ -28,13 +28,15 @@ def test_they_are_the_inputs_of_the_first_steps(mixing, normalize, tmp_path):
     fold = make_stage(tmp_path, {"dark": 14, "grey": 14, "light": 14}).fold()
     image = {"kind": "squash", "size": 16, "short_side": 16, "normalize": normalize}
     recipe = training_recipe(mixing=mixing, image=image)
-    training = Training(recipe, fold, None, Compute(torch.device("cpu"), None, 0))
+    training = Trainer(recipe, fold, None, Compute(torch.device("cpu"), None, 0))
     inputs, targets = [], []
     training.network.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0].clone()))
     criterion = training.criterion
-    training.criterion = lambda logits, target, epoch: targets.append(target) or criterion(logits, target, epoch)
+    training.backward.criterion = lambda logits, target, epoch: (
+        targets.append(target) or criterion(logits, target, epoch)
+    )
     views = TrainingViews(fold.train, build_augmentation(recipe.augmentation, 16), fold.seed, fold.number)
-    for batch in islice(training_batches(views, training.order, (0, 0), 1, 0, False), 3):
+    for batch in islice(training_batches(views, training.order.remaining(0, 0, 1)), 3):
         training.step(*batch)
     shown = first_steps(recipe, fold, steps=3, most=8)
     for step, (seen, target) in zip(shown, zip(inputs, targets, strict=True), strict=True):

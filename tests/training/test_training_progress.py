@@ -9,13 +9,13 @@ import torch
 from stages import make_stage, signals_kept, training_recipe
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from kfold_ens.compute.compute import Compute
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_json
 from kfold_ens.progress import fold_rows
-from kfold_ens.training import fold as training_of_a_fold
 from kfold_ens.training import progress
-from kfold_ens.training.evaluation import Compute
-from kfold_ens.training.fold import train_fold
+from kfold_ens.training.fold import TrainingOutputs
+from kfold_ens.training.loop import train_fold
 
 RECIPE = training_recipe(epochs=3)
 
@@ -27,11 +27,11 @@ def stage(tmp_path_factory):
 
 def train(stage, folder, **keywords):
     results, state = folder / "results/tiny/fold1", folder / "state/tiny/fold1"
-    files = {"history_file": results / "history.csv", "model_file": results / "model.safetensors"}
+    outputs = TrainingOutputs(results / "history.csv", results / "model.safetensors", state, 60, **keywords)
     compute = Compute(torch.device("cpu"), None, 0)
     with signals_kept():
-        train_fold(RECIPE, stage.fold(), None, compute, 60, state, **files, version=1, **keywords)
-    return files
+        train_fold(RECIPE, stage.fold(), None, 1, compute, outputs)
+    return outputs
 
 
 def test_it_can_be_followed_from_outside(stage, tmp_path, monkeypatch):
@@ -43,7 +43,7 @@ def test_it_can_be_followed_from_outside(stage, tmp_path, monkeypatch):
         seen.append((read_json(tmp_path / "state/tiny/fold1/progress.json"), *fold_rows(tmp_path)))
 
     monkeypatch.setattr(progress, "SECONDS", 0)
-    monkeypatch.setattr(training_of_a_fold.Progress, "after_step", watched)
+    monkeypatch.setattr(progress.Progress, "after_step", watched)
     train(stage, tmp_path)
     assert [(told["epoch"], told["step"]) for told, _ in seen] == [
         (epoch, step) for epoch in (1, 2, 3) for step in (1, 2)

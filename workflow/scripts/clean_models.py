@@ -4,7 +4,8 @@ from pathlib import Path
 
 from kfold_ens.config import TrainingRecipe
 from kfold_ens.jobs import job
-from kfold_ens.training.kept import FoldFiles, KeptFolds, clean
+from kfold_ens.training.fold import FoldFiles
+from kfold_ens.training.kept import KeptFolds, clean
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):

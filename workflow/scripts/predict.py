@@ -7,10 +7,10 @@ from kfold_ens.jobs import job
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
+        from kfold_ens.compute.compute import leased_compute
         from kfold_ens.data.folds import listed_images
         from kfold_ens.data.pixels import PixelStore
         from kfold_ens.prediction.predict import predict_images
-        from kfold_ens.training.evaluation import leased_compute
 
         files, params, run = snakemake.input, snakemake.params, load_config(snakemake.config)
         with leased_compute(run, snakemake.threads) as compute:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from kfold_ens.config import TrainingRecipe, load_config
 from kfold_ens.jobs import is_asked_for, job
-from kfold_ens.training.kept import FoldFiles, KeptFolds, restore_fold
+from kfold_ens.training.fold import FoldFiles, TrainingOutputs
+from kfold_ens.training.kept import KeptFolds, restore_fold
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
@@ -21,23 +22,19 @@ if __name__ == "__main__":
             index=files.index,
             weights=files.get("weights"),
         )
-        places = {
-            "state_folder": Path(params.state),
-            "kept": KeptFolds(Path(params.kept)),
-            "history_file": Path(snakemake.output.history),
-            "model_file": Path(snakemake.output.model),
-        }
-        if not restore_fold(fold, **places, again=is_asked_for(snakemake.rule)):
-            from kfold_ens.training.evaluation import leased_computes
-            from kfold_ens.training.fold import train_fold_of_files
-            from kfold_ens.training.ranks import train_together
+        outputs = TrainingOutputs(
+            history=Path(snakemake.output.history),
+            model=Path(snakemake.output.model),
+            state=Path(params.state),
+            checkpoint_minutes=run.checkpoint_minutes,
+            tensorboard=Path(params.tensorboard) if run.tensorboard else None,
+        )
+        kept = KeptFolds(Path(params.kept))
+        if not restore_fold(fold, outputs, kept, again=is_asked_for(snakemake.rule)):
+            from kfold_ens.compute.compute import leased_computes
+            from kfold_ens.compute.processes import train_together
+            from kfold_ens.training.loop import train_fold_of_files
 
-            train = partial(
-                train_fold_of_files,
-                files=fold,
-                **places,
-                checkpoint_minutes=run.checkpoint_minutes,
-                tensorboard=Path(params.tensorboard) if run.tensorboard else None,
-            )
+            train = partial(train_fold_of_files, files=fold, outputs=outputs, kept=kept)
             with leased_computes(run, snakemake.threads, run.gpus_per_fold) as computes:
                 train_together(train, computes)

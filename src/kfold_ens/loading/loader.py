@@ -1,16 +1,13 @@
-"""Batches of views, each a function of (seed, fold, epoch, image) and never of the worker that made it."""
+"""Datasets and DataLoaders. Each view is a function of (seed, fold, epoch, image), never of the worker that made it."""
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
-import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.util import Finalize
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,16 +16,35 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
-from kfold_ens import config
-from kfold_ens.data.folds import Images
+from kfold_ens.config import TrainingRecipe
+from kfold_ens.data.folds import Fold, Images
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.jobs import ASKING_TO_END
+from kfold_ens.loading.augmentation import build_augmentation
 from kfold_ens.randomness import derive_seed
-from kfold_ens.training.ranks import ALONE, Ranks
 
-log = logging.getLogger(__name__)
+Indices = Iterable[Sequence[tuple[int, int]]]  # of each batch, into TrainingViews
 
-SHARED_MEMORY = Path("/dev/shm")
+
+@dataclass(frozen=True)
+class Loading:
+    """How a DataLoader works: its number of worker processes, and whether batches go into pinned memory."""
+
+    workers: int = 0
+    pin: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """As keyword arguments of DataLoader."""
+        options: dict[str, Any] = {"num_workers": self.workers, "pin_memory": self.pin}
+        if self.workers and sys.platform == "linux":
+            options["multiprocessing_context"] = "fork"  # it starts at once, and shares what it has read
+        if self.workers:
+            options["worker_init_fn"] = _leave_signals_to_the_job
+            Finalize(None, _end_workers, exitpriority=1)
+        return options
+
+
+IN_THIS_PROCESS = Loading()
 
 
 class TrainingViews(Dataset):
@@ -51,7 +67,10 @@ class TrainingViews(Dataset):
 class EvaluationViews(Dataset):
     """One view of each image, in the order of the ids; what is random in it follows from ``name`` and the image."""
 
-    def __init__(self, store: PixelStore, image_ids: np.ndarray, view: v2.Transform, name: str) -> None:
+    def __init__(
+        self, store: PixelStore, image_ids: Sequence[str], view: v2.Transform, name: str = "evaluation"
+    ) -> None:
+        image_ids = np.asarray(image_ids)
         self._store = store
         self._sha256 = store.sha256(image_ids)
         self._rows = store.rows(image_ids)
@@ -76,92 +95,6 @@ def as_tensor(store: PixelStore, row: int) -> Tensor:
     return torch.from_numpy(store[row].copy()).permute(2, 0, 1)
 
 
-Draw = Callable[[np.random.Generator, int], np.ndarray]
-
-
-def _shuffled(slot: config.Shuffle, target: np.ndarray) -> Draw:
-    return np.random.Generator.permutation
-
-
-def _balanced(slot: config.Balanced, target: np.ndarray) -> Draw:
-    odds = 1 / np.bincount(target)[target]
-    return lambda generator, num_images: generator.choice(num_images, num_images, p=odds / odds.sum())
-
-
-SAMPLERS: dict[str, Callable[..., Draw]] = {"shuffle": _shuffled, "balanced": _balanced}
-
-
-def build_sampler(slot: config.Sampler, target: np.ndarray) -> Draw:
-    """What draws an epoch's N positions, from a generator and N, among images of class indices ``target`` (N,)."""
-    return SAMPLERS[slot.kind](slot, target)
-
-
-@dataclass(frozen=True)
-class EpochOrder:
-    """The batches of every epoch, as positions; the rest of a run can be had from any step on."""
-
-    num_images: int
-    batch_size: int
-    seed: int
-    fold: int
-    draw: Draw = np.random.Generator.permutation
-
-    def length(self, step: int) -> int:
-        """How many images the batch of a step has."""
-        return min(self.batch_size, self.num_images - step * self.batch_size)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """A last batch of a single image is left out: batch normalisation cannot train on it."""
-        full, rest = divmod(self.num_images, self.batch_size)
-        return full + (rest > 1)
-
-    def batches(self, epoch: int) -> list[np.ndarray]:
-        """The positions of each batch of an epoch."""
-        generator = np.random.default_rng(derive_seed("order", self.seed, self.fold, epoch))
-        order = self.draw(generator, self.num_images)
-        cuts = range(self.batch_size, self.num_images, self.batch_size)
-        return np.split(order, cuts)[: self.steps_per_epoch]
-
-    def remaining(self, epoch: int, step: int, epochs: int) -> Iterator[list[tuple[int, int]]]:
-        """Indices into TrainingViews for every batch from (epoch, step) to the end of the run."""
-        while epoch < epochs:
-            for positions in self.batches(epoch)[step:]:
-                yield [(epoch, int(position)) for position in positions]
-            epoch, step = epoch + 1, 0
-
-
-class _Batches:
-    """What DataLoader wants of a batch sampler: something that can be iterated."""
-
-    def __init__(self, order: EpochOrder, start: tuple[int, int], epochs: int, ranks: Ranks) -> None:
-        self._arguments = (*start, epochs)
-        self._order, self._ranks = order, ranks
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for batch in self._order.remaining(*self._arguments):
-            yield batch[self._ranks.own(len(batch))]
-
-
-def workers_with_room(workers: int, batch_bytes: int, processes: int = 1) -> int:
-    """As many of these workers as one of so many processes has room for in shared memory.
-
-    Containers often have 64 MB of it, and one batch too many ends the job. Training and validation each have so many
-    workers, two batches a worker, and one that is in use.
-    """
-    if not SHARED_MEMORY.is_dir():
-        return workers
-    memory = shutil.disk_usage(SHARED_MEMORY)
-    batches_a_loader = min(memory.free, memory.total // processes) // batch_bytes // 2
-    room = max(0, (batches_a_loader - 1) // 2)
-    if room < workers:
-        many = f" in each of {processes} processes that may run at once" if processes > 1 else ""
-        log.warning(
-            "%s has room for %d loader workers%s, not for %d; make it larger", SHARED_MEMORY, room, many, workers
-        )
-    return min(workers, room)
-
-
 def _leave_signals_to_the_job(worker: int) -> None:
     """A signal to all processes of a job must not end a worker whose batch the job's last step waits for."""
     for name in ASKING_TO_END:
@@ -173,16 +106,6 @@ def _end_workers() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would call their end a fault
     for worker in multiprocessing.active_children():
         worker.kill()
-
-
-def _loader_options(workers: int, pin: bool) -> dict[str, Any]:
-    options: dict[str, Any] = {"num_workers": workers, "pin_memory": pin}
-    if workers and sys.platform == "linux":
-        options["multiprocessing_context"] = "fork"  # it starts at once, and shares what it has read
-    if workers:
-        options["worker_init_fn"] = _leave_signals_to_the_job
-        Finalize(None, _end_workers, exitpriority=1)
-    return options
 
 
 def stacked(views: Sequence[Tensor]) -> Tensor:
@@ -200,32 +123,21 @@ def _labelled(samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
     return stacked(views), default_collate(targets)
 
 
+def training_views(recipe: TrainingRecipe, fold: Fold) -> TrainingViews:
+    """A fold's augmented images."""
+    return TrainingViews(fold.train, build_augmentation(recipe.augmentation, recipe.image.size), fold.seed, fold.number)
+
+
 def training_batches(
-    views: TrainingViews,
-    order: EpochOrder,
-    start: tuple[int, int],
-    epochs: int,
-    workers: int,
-    pin: bool,
-    ranks: Ranks = ALONE,
+    views: TrainingViews, batches: Indices, loading: Loading = IN_THIS_PROCESS
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches (views (B, 3, size, size) uint8, class indices (B,)) from (epoch, step) to the end of the run; where
-    several ranks train together, this one's part of each."""
-    sampler = _Batches(order, start, epochs, ranks)
-    return iter(DataLoader(views, batch_sampler=sampler, collate_fn=_labelled, **_loader_options(workers, pin)))
+    """The batches with these indices: views (B, 3, size, size) uint8, class indices (B,)."""
+    return iter(DataLoader(views, batch_sampler=batches, collate_fn=_labelled, **loading.options()))
 
 
 def evaluation_batches(
-    store: PixelStore,
-    image_ids: Sequence[str],
-    view: v2.Transform,
-    batch_size: int,
-    workers: int,
-    pin: bool,
-    name: str = "evaluation",
-    again: bool = False,
+    views: EvaluationViews, batch_size: int, loading: Loading = IN_THIS_PROCESS, again: bool = False
 ) -> DataLoader:
-    """Batches of a view (B, 3, size, size) uint8, in the order of the ids; ``again`` keeps the workers."""
-    views = EvaluationViews(store, np.asarray(image_ids), view, name)
-    options = _loader_options(workers, pin) | {"persistent_workers": again and workers > 0}
+    """Batches of views (B, 3, size, size) uint8, in their order; ``again`` keeps the workers."""
+    options = loading.options() | {"persistent_workers": again and loading.workers > 0}
     return DataLoader(views, batch_size, collate_fn=stacked, **options)

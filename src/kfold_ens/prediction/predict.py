@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from torch import nn
 
+from kfold_ens.compute.compute import Compute
+from kfold_ens.compute.inference import predict_logits
 from kfold_ens.config import Tta
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.exchange import Logits, write_logits
+from kfold_ens.loading.loader import EvaluationViews, evaluation_batches
 from kfold_ens.network.classifier import TrainedModel, load_model, memory_format
 from kfold_ens.network.folding import fold_batch_norms
 from kfold_ens.prediction.tta import average_views, build_views
-from kfold_ens.training.evaluation import Compute, predict_logits
-from kfold_ens.training.loader import evaluation_batches
 
 
 def on_device(model: TrainedModel, compute: Compute) -> nn.Module:
@@ -34,12 +35,10 @@ def predict(
 ) -> Logits:
     """Logits of these images, in their order, averaged over the views of ``tta``."""
     image = model.recipe.image
-    workers = compute.workers_for(batch_size, image)
-    views = [
-        evaluation_batches(store, image_ids, view, batch_size, workers, compute.pin, name)
-        for name, view in build_views(tta, image).items()
-    ]
-    logits_vnk = np.stack([predict_logits(network, batches, image, compute) for batches in views])
+    loading = compute.loading(batch_size, image)
+    views = [EvaluationViews(store, image_ids, view, name) for name, view in build_views(tta, image).items()]
+    batches = [evaluation_batches(each, batch_size, loading) for each in views]
+    logits_vnk = np.stack([predict_logits(network, each, image, compute) for each in batches])
     return Logits(np.asarray(image_ids, dtype=object), average_views(tta, logits_vnk), model.classes)
 
 

@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from kfold_ens import config
 from kfold_ens.exchange import log_mean_softmax
-from kfold_ens.training.augmentation import build_augmentation, build_evaluation_view
+from kfold_ens.loading.augmentation import build_augmentation, build_evaluation_view
 
 
 def _one_view(slot: config.NoTta, image: config.Image) -> dict[str, v2.Transform]:

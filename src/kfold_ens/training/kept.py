@@ -16,38 +16,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kfold_ens.config import TrainingRecipe
-from kfold_ens.data.folds import Fold, Images, read_fold
-from kfold_ens.data.pixels import PixelStore
 from kfold_ens.exchange import header_of
-from kfold_ens.files import fingerprint, link, read_json, sha256_of, sync, umask, write_json
+from kfold_ens.files import link, read_json, sha256_of, sync, umask, write_json
+from kfold_ens.training.fold import FoldFiles, TrainingOutputs
 
 log = logging.getLogger(__name__)
 
 FILES, ABOUT = ("model.safetensors", "history.csv"), "entry.json"
 DAMAGE = (ValueError, LookupError, TypeError, AttributeError)  # what reading a damaged entry leads to
 HOUR = 3600  # seconds: a temporary folder older than that is what a killed job left
-
-
-def fold_fingerprint(recipe: TrainingRecipe, fold: Fold, weights: Path | None, version: Any) -> str:
-    """The hexadecimal SHA-256 of all that a fold's weights follow from.
-
-    These are the bytes and labels of its images, its number and seed, the classes, the recipe without what is at its
-    default, the bytes of the pretrained weights, and ``version``. Names and places are not among them.
-    """
-    return fingerprint(
-        {
-            "recipe": recipe.model_dump(mode="json", exclude_defaults=True, exclude={"backbone": {"weights"}}),
-            "fold": [fold.number, fold.seed, fold.classes],
-            "images": {"train": _identity(fold.train), "held out": _identity(fold.validation)},
-            "weights": sha256_of(weights) if weights else None,
-            "version": version,
-        }
-    )
-
-
-def _identity(images: Images) -> list[list]:
-    return [images.keys(), images.target.tolist()]
 
 
 @dataclass(frozen=True)
@@ -146,44 +123,18 @@ class KeptFolds:
                     shutil.rmtree(left, ignore_errors=True)
 
 
-@dataclass(frozen=True)
-class FoldFiles:
-    """The files and values that a fold is trained from; each process that takes part opens the files for itself."""
-
-    recipe: TrainingRecipe
-    number: int
-    seed: int
-    version: Any
-    folds: str
-    classes: str
-    pixels: str
-    index: str
-    weights: str | None
-
-    def fold(self) -> Fold:
-        """The fold's images."""
-        return read_fold(self.number, self.seed, self.folds, self.classes, PixelStore(self.pixels, self.index))
-
-    def fingerprint(self) -> str:
-        """The fold's fingerprint."""
-        weights = Path(self.weights) if self.weights else None
-        return fold_fingerprint(self.recipe, self.fold(), weights, self.version)
-
-
-def restore_fold(
-    files: FoldFiles, state_folder: Path, kept: KeptFolds, history_file: Path, model_file: Path, again: bool
-) -> bool:
+def restore_fold(files: FoldFiles, outputs: TrainingOutputs, kept: KeptFolds, again: bool) -> bool:
     """Put the model and history of a fold in place if it was trained before; False if it is to be trained.
 
     With ``again`` it is trained in any case, and by later runs too if this one is interrupted. Meanwhile the fold that
     was trained before stays kept.
     """
-    owner, asked = files.fingerprint(), state_folder / "again"
+    owner, asked = files.fingerprint(), outputs.state / "again"
     if again:
         write_json(asked, owner)
     if asked.is_file() and read_json(asked) == owner:
         return False
-    return kept.restore(owner, {file.name: file for file in (model_file, history_file)})
+    return kept.restore(owner, outputs.by_name())
 
 
 def clean(kept: KeptFolds, models: Iterable[Path], configured: Sequence[FoldFiles]) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
 from kfold_ens import config
+from kfold_ens.data.folds import Fold
+from kfold_ens.randomness import derive_seed
 
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -40,3 +43,13 @@ MIXES: dict[str, Callable[..., Mix]] = {
 def build_mixing(slot: config.Mixing, num_classes: int) -> Mix:
     """A function of images (N, C, H, W) and labels (N,); an unmixed batch keeps its labels, a mixed one gets (N, K)."""
     return MIXES[slot.kind](slot, num_classes)
+
+
+def seed_step(fold: Fold, epoch: int, step: int) -> None:
+    """Make all that a step draws, mixing first, a function of where it is."""
+    torch.manual_seed(derive_seed("step", fold.seed, fold.number, epoch, step))
+
+
+def seed_rank(rank: int) -> None:
+    """After mixing, let each rank draw for itself: dropout is for its own images."""
+    torch.manual_seed(derive_seed("rank", torch.initial_seed(), rank))

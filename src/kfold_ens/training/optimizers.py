@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn, optim
+import torch
+from torch import Tensor, nn, optim
 
 from kfold_ens import config
 from kfold_ens.errors import KfoldError
@@ -32,6 +33,28 @@ def build_optimizer(slot: config.Optimizer, network: Classifier) -> optim.Optimi
         KfoldError: where a stage with a rate of its own has no parameters to train.
     """
     return OPTIMIZERS[slot.kind](slot, parameter_groups(slot, network))
+
+
+def step_if(finite: Tensor, optimizer: optim.Optimizer) -> None:
+    """One step if ``finite`` (a boolean on the device) is true; if not, parameters and the optimizer stay as they are.
+
+    An optimizer that supports torch's ``found_inf``, as fused ones do, decides on the device; any other waits for it.
+    """
+    if getattr(optimizer, "_step_supports_amp_scaling", False):
+        optimizer.found_inf = (~finite).float()
+        optimizer.step()
+    elif finite:
+        optimizer.step()
+
+
+def state_size(slot: config.Optimizer) -> float:
+    """What an optimizer saves per element of a parameter, in elements: it takes a step, and is asked."""
+    parameter = nn.Parameter(torch.zeros(64, 64))
+    optimizer = OPTIMIZERS[slot.kind](slot, [{"params": [parameter], "lr": slot.lr}])
+    parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    saved = optimizer.state[parameter].values()
+    return sum(each.numel() for each in saved if torch.is_tensor(each) and each.ndim) / parameter.numel()
 
 
 def parameter_groups(slot: config.Optimizer, network: Classifier) -> Groups:

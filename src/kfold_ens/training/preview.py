@@ -8,9 +8,11 @@ import numpy as np
 import torch
 
 from kfold_ens.config import Image, TrainingRecipe
-from kfold_ens.training.augmentation import IMAGENET_MEAN, IMAGENET_STD, to_input
-from kfold_ens.training.fold import Fold, seed_step, training_order, training_views
-from kfold_ens.training.mixing import build_mixing
+from kfold_ens.data.folds import Fold
+from kfold_ens.loading.augmentation import IMAGENET_MEAN, IMAGENET_STD, to_input
+from kfold_ens.loading.loader import training_views
+from kfold_ens.loading.samplers import epoch_order
+from kfold_ens.training.mixing import build_mixing, seed_step
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Shown:
 
 def first_steps(recipe: TrainingRecipe, fold: Fold, steps: int, most: int) -> list[Shown]:
     """The first steps of the first epoch, at most ``most`` images of each; drawn from the seeds of training."""
-    order, views = training_order(recipe, fold), training_views(recipe, fold)
+    order, views = epoch_order(recipe, fold), training_views(recipe, fold)
     mixing = build_mixing(recipe.mixing, len(fold.classes))
     shown = []
     for step, positions in enumerate(order.batches(0)[:steps]):

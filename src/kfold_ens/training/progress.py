@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from kfold_ens.errors import KfoldError
-from kfold_ens.files import write_json
-
-if TYPE_CHECKING:
-    from kfold_ens.training.fold import Training
+from kfold_ens.files import write_json, write_table
+from kfold_ens.training.state import Checkpoints
+from kfold_ens.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -21,11 +23,11 @@ SECONDS = 5  # between two looks at the device's numbers where there is no termi
 class Progress:
     """A bar, a log line an epoch, a file for ``kfold-progress``, and event files where they are asked for."""
 
-    def __init__(self, training: Training, file: Path, tensorboard: Path | None) -> None:
-        self._training, self._file = training, file
+    def __init__(self, trainer: Trainer, file: Path, tensorboard: Path | None) -> None:
+        self._trainer, self._file = trainer, file
         self._told_at = -float("inf")
-        self._bar = _bar(training)
-        self._writer = _event_writer(tensorboard, training.position.epoch) if tensorboard else None
+        self._bar = _bar(trainer)
+        self._writer = _event_writer(tensorboard, trainer.position.epoch) if tensorboard else None
 
     def close(self) -> None:
         """End the bar and the event files."""
@@ -37,8 +39,8 @@ class Progress:
         """Count a step; now and then ask the device for the epoch's loss and accuracy so far."""
         due = time.monotonic() - self._told_at >= SECONDS
         if self._bar.update() or due:
-            self._training.check_finite()
-            numbers = _numbers(self._training)
+            self._trainer.check_finite()
+            numbers = _numbers(self._trainer)
             self._bar.set_postfix_str(_words(numbers), refresh=False)
         if due:
             write_json(self._file, numbers)
@@ -46,12 +48,46 @@ class Progress:
 
     def after_epoch(self, row: dict[str, Any]) -> None:
         """Tell an epoch's row of the history."""
-        log.info("%s", _epoch_line(self._training, row))
+        log.info("%s", _epoch_line(self._trainer, row))
         if self._writer:
             for name, value in row.items():
                 if isinstance(value, int | float):
                     self._writer.add_scalar(name, value, row["epoch"])
             self._writer.flush()
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the main process keeps, and tells, of a training while it runs."""
+
+    checkpoints: Checkpoints
+    progress: Progress
+    history: Path
+
+    def after_step(self, trainer: Trainer) -> None:
+        self.progress.after_step()
+        self.checkpoints.after_step(trainer.state)
+
+    def after_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        write_table(self.history, pd.DataFrame(trainer.history))
+        self.progress.after_epoch(row)
+        self.checkpoints.after_step(trainer.state)
+
+    def close(self) -> None:
+        self.progress.close()
+
+
+class NoRecord:
+    """Of a rank that is not the main process."""
+
+    def after_step(self, trainer: Trainer) -> None:
+        pass
+
+    def after_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class _NoBar:
@@ -67,16 +103,16 @@ class _NoBar:
         pass
 
 
-def _bar(training: Training) -> Any:
+def _bar(trainer: Trainer) -> Any:
     try:
         from tqdm import tqdm
     except ImportError:
         return _NoBar()
-    steps = training.order.steps_per_epoch
+    steps = trainer.order.steps_per_epoch
     return tqdm(
-        desc=f"fold {training.fold.number}",
-        total=training.recipe.epochs * steps,
-        initial=training.position.epoch * steps + training.position.step,
+        desc=f"fold {trainer.fold.number}",
+        total=trainer.recipe.epochs * steps,
+        initial=trainer.position.epoch * steps + trainer.position.step,
         unit="step",
         disable=None,
         leave=False,
@@ -96,12 +132,13 @@ def _event_writer(folder: Path, epochs_done: int) -> Any:
     return SummaryWriter(str(folder), purge_step=epochs_done + 1)
 
 
-def _numbers(training: Training) -> dict[str, Any]:
+def _numbers(trainer: Trainer) -> dict[str, Any]:
     """Where training is; the seconds left are reckoned from the pace of this epoch and the epochs before."""
-    at, steps, epochs = training.position, training.order.steps_per_epoch, training.recipe.epochs
+    at, steps, epochs = trainer.position, trainer.order.steps_per_epoch, trainer.recipe.epochs
     pace = at.seconds / at.step
-    whole = max([row["seconds"] for row in training.history[-3:]], default=pace * steps)
+    whole = max([row["seconds"] for row in trainer.history[-3:]], default=pace * steps)
     return {
+        "select": trainer.recipe.select,
         "epoch": at.epoch + 1,
         "epochs": epochs,
         "step": at.step,
@@ -120,9 +157,9 @@ def _words(numbers: dict[str, Any]) -> str:
     )
 
 
-def _epoch_line(training: Training, row: dict[str, Any]) -> str:
+def _epoch_line(trainer: Trainer, row: dict[str, Any]) -> str:
     return (
-        f"fold {training.fold.number}  epoch {row['epoch']}/{training.recipe.epochs}  lr {row['lr']:.2e}  "
+        f"fold {trainer.fold.number}  epoch {row['epoch']}/{trainer.recipe.epochs}  lr {row['lr']:.2e}  "
         f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}  "
         f"validation loss {row['val_loss']:.4f} accuracy {row['val_accuracy']:.4f}  "
         f"{row['images_per_second']:.0f} images/s, {row['waiting_share']:.0%} waiting for data  {row['seconds']:.0f} s"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
@@ -18,6 +17,7 @@ from torch.optim.lr_scheduler import (
 
 from kfold_ens import config
 from kfold_ens.errors import KfoldError
+from kfold_ens.history import COLUMNS, Row
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Schedule:
         if self.per_step:
             self.scheduler.step()
 
-    def after_epoch(self, row: Mapping[str, Any]) -> None:
+    def after_epoch(self, row: Row) -> None:
         if self.monitor:
             self.scheduler.step(row[self.monitor])
         elif not self.per_step:
@@ -70,9 +70,11 @@ def _one_cycle(slot: config.OneCycle, optimizer: Optimizer, total_steps: int) ->
 
 
 def _plateau(slot: config.Plateau, optimizer: Optimizer, total_steps: int) -> Schedule:
-    better = {"loss": "min", "accuracy": "max"}[slot.monitor]
-    scheduler = ReduceLROnPlateau(optimizer, better, slot.factor, slot.patience, min_lr=slot.min_lr)
-    return Schedule(scheduler, monitor=f"val_{slot.monitor}")
+    monitor = f"val_{slot.monitor}"
+    better = COLUMNS[monitor].better
+    return Schedule(
+        ReduceLROnPlateau(optimizer, better, slot.factor, slot.patience, min_lr=slot.min_lr), monitor=monitor
+    )
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {

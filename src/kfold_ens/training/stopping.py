@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from kfold_ens import config
+from kfold_ens.history import Row, goodness
 
-History = Sequence[Mapping[str, Any]]
+History = Sequence[Row]
 
 
 def _never(slot: config.NoEarlyStopping, history: History) -> bool:
@@ -15,8 +15,7 @@ def _never(slot: config.NoEarlyStopping, history: History) -> bool:
 
 
 def _out_of_patience(slot: config.Patience, history: History) -> bool:
-    sign = {"loss": -1, "accuracy": 1}[slot.monitor]
-    scores = [sign * row[f"val_{slot.monitor}"] for row in history]
+    scores = [goodness(f"val_{slot.monitor}", row) for row in history]
     return bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= slot.patience
 
 

@@ -1,0 +1,1 @@
+"""From decoded images to batches: augmentation, datasets, samplers, DataLoaders. Training and prediction share it."""

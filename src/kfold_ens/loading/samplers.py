@@ -1,0 +1,72 @@
+"""Which images each batch of an epoch holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from kfold_ens import config
+from kfold_ens.data.folds import Fold
+from kfold_ens.randomness import derive_seed
+
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+
+
+def _shuffled(slot: config.Shuffle, target: np.ndarray) -> Draw:
+    return np.random.Generator.permutation
+
+
+def _balanced(slot: config.Balanced, target: np.ndarray) -> Draw:
+    odds = 1 / np.bincount(target)[target]
+    return lambda generator, num_images: generator.choice(num_images, num_images, p=odds / odds.sum())
+
+
+SAMPLERS: dict[str, Callable[..., Draw]] = {"shuffle": _shuffled, "balanced": _balanced}
+
+
+def build_sampler(slot: config.Sampler, target: np.ndarray) -> Draw:
+    """A function that draws the N positions of an epoch, from a generator and N; ``target`` (N,) are class indices."""
+    return SAMPLERS[slot.kind](slot, target)
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """The batches of every epoch, as positions; the rest of a run can be had from any step on."""
+
+    num_images: int
+    batch_size: int
+    seed: int
+    fold: int
+    draw: Draw = np.random.Generator.permutation
+
+    def length(self, step: int) -> int:
+        """The number of images in the batch of a step."""
+        return min(self.batch_size, self.num_images - step * self.batch_size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """A last batch of a single image is skipped: batch normalisation cannot train on it."""
+        full, rest = divmod(self.num_images, self.batch_size)
+        return full + (rest > 1)
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """The positions of each batch of an epoch."""
+        generator = np.random.default_rng(derive_seed("order", self.seed, self.fold, epoch))
+        order = self.draw(generator, self.num_images)
+        cuts = range(self.batch_size, self.num_images, self.batch_size)
+        return np.split(order, cuts)[: self.steps_per_epoch]
+
+    def remaining(self, epoch: int, step: int, epochs: int) -> Iterator[list[tuple[int, int]]]:
+        """Indices into TrainingViews for every batch from (epoch, step) to the end of the run."""
+        while epoch < epochs:
+            for positions in self.batches(epoch)[step:]:
+                yield [(epoch, int(position)) for position in positions]
+            epoch, step = epoch + 1, 0
+
+
+def epoch_order(recipe: config.TrainingRecipe, fold: Fold) -> EpochOrder:
+    """The batches of a fold's epochs."""
+    draw = build_sampler(recipe.sampler, fold.train.target)
+    return EpochOrder(len(fold.train), recipe.batch_size, fold.seed, fold.number, draw)

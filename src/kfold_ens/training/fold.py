@@ -1,0 +1,80 @@
+"""What a fold is trained from, what its training writes, and its fingerprint. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kfold_ens.config import TrainingRecipe
+from kfold_ens.data.folds import Fold, Images, read_fold
+from kfold_ens.data.pixels import PixelStore
+from kfold_ens.files import fingerprint, sha256_of
+
+
+@dataclass(frozen=True)
+class FoldFiles:
+    """The files and values that a fold is trained from; each process that takes part opens the files for itself."""
+
+    recipe: TrainingRecipe
+    number: int
+    seed: int
+    version: Any
+    folds: str
+    classes: str
+    pixels: str
+    index: str
+    weights: str | None
+
+    def fold(self) -> Fold:
+        """The fold's images."""
+        return read_fold(self.number, self.seed, self.folds, self.classes, PixelStore(self.pixels, self.index))
+
+    def fingerprint(self) -> str:
+        """The fold's fingerprint."""
+        return fold_fingerprint(self.recipe, self.fold(), self.weights_file, self.version)
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The pretrained weights; None for random ones."""
+        return Path(self.weights) if self.weights else None
+
+
+@dataclass(frozen=True)
+class TrainingOutputs:
+    """Where the training of a fold writes, and how often it saves its state.
+
+    ``history`` is rewritten after each epoch. ``state`` is a folder for the saved state, which is removed at the end.
+    ``tensorboard`` is a folder for event files, None for none.
+    """
+
+    history: Path
+    model: Path
+    state: Path
+    checkpoint_minutes: float = 5
+    tensorboard: Path | None = None
+
+    def by_name(self) -> dict[str, Path]:
+        """The files that are kept of a trained fold."""
+        return {file.name: file for file in (self.model, self.history)}
+
+
+def fold_fingerprint(recipe: TrainingRecipe, fold: Fold, weights: Path | None, version: Any) -> str:
+    """The hexadecimal SHA-256 of all that a fold's weights follow from.
+
+    These are the bytes and labels of its images, its number and seed, the classes, the recipe without what is at its
+    default, the bytes of the pretrained weights, and ``version``. Names and places are not among them.
+    """
+    return fingerprint(
+        {
+            "recipe": recipe.model_dump(mode="json", exclude_defaults=True, exclude={"backbone": {"weights"}}),
+            "fold": [fold.number, fold.seed, fold.classes],
+            "images": {"train": _identity(fold.train), "held out": _identity(fold.validation)},
+            "weights": sha256_of(weights) if weights else None,
+            "version": version,
+        }
+    )
+
+
+def _identity(images: Images) -> list[list]:
+    return [images.keys(), images.target.tolist()]

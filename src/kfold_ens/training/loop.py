@@ -1,0 +1,154 @@
+"""Training one fold, from images and a recipe to the chosen weights."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from kfold_ens.compute.collectives import gather, wait_for_all
+from kfold_ens.compute.compute import Compute
+from kfold_ens.compute.inference import predict_logits
+from kfold_ens.config import TrainingRecipe
+from kfold_ens.data.folds import Fold
+from kfold_ens.errors import KfoldError
+from kfold_ens.files import require_space, write_table
+from kfold_ens.history import SCORES
+from kfold_ens.loading.augmentation import build_evaluation_view
+from kfold_ens.loading.loader import EvaluationViews, evaluation_batches, training_batches, training_views
+from kfold_ens.network.classifier import TrainedModel, save_model
+from kfold_ens.training.fold import FoldFiles, TrainingOutputs, fold_fingerprint
+from kfold_ens.training.kept import KeptFolds
+from kfold_ens.training.optimizers import state_size
+from kfold_ens.training.progress import NoRecord, Progress, Record
+from kfold_ens.training.state import Checkpoints, StateFile
+from kfold_ens.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+def train_fold_of_files(compute: Compute, files: FoldFiles, outputs: TrainingOutputs, kept: KeptFolds) -> None:
+    """``train_fold`` for files of the data stage."""
+    train_fold(files.recipe, files.fold(), files.weights_file, files.version, compute, outputs, kept)
+
+
+def train_fold(
+    recipe: TrainingRecipe,
+    fold: Fold,
+    weights: Path | None,
+    version: Any,
+    compute: Compute,
+    outputs: TrainingOutputs,
+    kept: KeptFolds | None = None,
+) -> None:
+    """Train a fold, or resume it from a saved state, and save the chosen weights.
+
+    The saved state is good for the same fingerprint only. It is removed once model and history are written and added to
+    ``kept``.
+
+    Raises:
+        KfoldError: if the loss is not finite, the pretrained weights do not fit, or the disk is full.
+        Preempted: if a signal asked the job to end, after saving.
+    """
+    owner = fold_fingerprint(recipe, fold, weights, version)
+    trainer = Trainer(recipe, fold, weights, compute)
+    file = StateFile(outputs.state, owner)
+    require_space(outputs.state, _disk_space(trainer) - file.size, f"training fold {fold.number}")
+    _resume(trainer, file)
+    if not compute.ranks.is_main:
+        fit(trainer, NoRecord())
+        return
+    progress = Progress(trainer, outputs.state / "progress.json", outputs.tensorboard)
+    fit(trainer, Record(Checkpoints(file, outputs.checkpoint_minutes), progress, outputs.history))
+    write_table(outputs.history, pd.DataFrame(trainer.history))  # also if the saved state was past the last epoch
+    log.info("fold %d: kept the weights of epoch %d", fold.number, trainer.best.epoch)
+    save_model(outputs.model, TrainedModel(recipe, fold.classes, owner, trainer.best.weights))
+    if kept:
+        kept.keep(owner, outputs.by_name(), {"recipe": outputs.model.parent.parent.name, "fold": fold.number})
+    file.remove()
+
+
+def _resume(trainer: Trainer, file: StateFile) -> None:
+    state = file.load()
+    wait_for_all(trainer.compute.ranks)  # or rank 0 might finish, and remove it before another rank reads it
+    if state:
+        trainer.restore(state)
+        at = trainer.position
+        log.info("fold %d resumes at epoch %d, step %d", trainer.fold.number, at.epoch + 1, at.step)
+
+
+def _disk_space(trainer: Trainer) -> int:
+    """What a fold writes at most, in bytes: a state, the one before, the one being written, and the chosen weights."""
+    weights = sum(each.nbytes for each in trainer.network.state_dict().values())
+    trained = sum(each.nbytes for each in trainer.network.parameters() if each.requires_grad)
+    copies = 2 + (trainer.ema.averaged is not None)  # the network and the best so far; the average
+    state = copies * weights + state_size(trainer.recipe.optimizer) * trained
+    return int(3 * state + weights)
+
+
+def fit(trainer: Trainer, record: Record | NoRecord) -> None:
+    """Train to the last epoch: steps, then validation, then the epoch's row."""
+    batches, validation = _batches(trainer), _validation_batches(trainer)
+    with closing(record):
+        while not trainer.over:
+            remaining = trainer.order.steps_per_epoch - trainer.position.step
+            train_epoch(trainer, islice(batches, remaining), record)
+            started = time.perf_counter()
+            scores = validate(trainer, validation)
+            row = trainer.finish_epoch(scores, time.perf_counter() - started)
+            record.after_epoch(trainer, row)
+
+
+def _batches(trainer: Trainer) -> Iterator[tuple[Tensor, Tensor]]:
+    """This rank's part of every batch from here to the end of the run."""
+    recipe, compute, at = trainer.recipe, trainer.compute, trainer.position
+    remaining = trainer.order.remaining(at.epoch, at.step, recipe.epochs)
+    indices = (batch[compute.ranks.own(len(batch))] for batch in remaining)
+    loading = compute.loading(recipe.batch_size, recipe.image)
+    return training_batches(training_views(recipe, trainer.fold), indices, loading)
+
+
+def _validation_batches(trainer: Trainer) -> DataLoader:
+    """This rank's part of the held-out images."""
+    recipe, compute, images = trainer.recipe, trainer.compute, trainer.fold.validation
+    own = images.image_id[compute.ranks.own(len(images))]
+    views = EvaluationViews(images.store, own, build_evaluation_view(recipe.image))
+    return evaluation_batches(views, recipe.batch_size, compute.loading(recipe.batch_size, recipe.image), again=True)
+
+
+def train_epoch(trainer: Trainer, batches: Iterator[tuple[Tensor, Tensor]], record: Record | NoRecord) -> None:
+    """The rest of an epoch's steps."""
+    trainer.network.train()
+    before, started = trainer.position.seconds, time.perf_counter()
+    asked = started
+    for views, labels in batches:
+        trainer.position.waiting += time.perf_counter() - asked
+        trainer.step(views, labels)
+        trainer.utilization.look()
+        if trainer.compute.device.type == "cpu":  # elsewhere one would wait for the device
+            trainer.check_finite()
+        trainer.position.seconds = before + time.perf_counter() - started
+        record.after_step(trainer)
+        asked = time.perf_counter()
+    trainer.check_finite()
+    trainer.position.seconds = before + time.perf_counter() - started
+
+
+def validate(trainer: Trainer, batches: DataLoader) -> dict[str, float]:
+    """The network's scores on the fold's held-out images; each rank's batches are its part of them."""
+    compute, target = trainer.compute, trainer.fold.validation.target
+    part = torch.from_numpy(predict_logits(trainer.evaluated, batches, trainer.recipe.image, compute))
+    logits = gather(compute.ranks, part.to(compute.device), len(target)).cpu()
+    if not logits.isfinite().all():
+        raise KfoldError(f"fold {trainer.fold.number}: logits are not finite; lower optimizer.lr and run again.")
+    loss = trainer.criterion(logits, torch.from_numpy(target), trainer.position.epoch)
+    return {"val_loss": float(loss)} | {name: score(logits.numpy(), target) for name, score in SCORES.items()}
