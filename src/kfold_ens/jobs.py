@@ -25,7 +25,7 @@ TERMINATED = 128 + signal.SIGTERM  # 143: what a shell reports of a process ende
 
 
 class Preempted(Exception):
-    """The job was asked to end, and has saved what it needs to go on."""
+    """The job was asked to end, and has saved what it needs to resume."""
 
 
 @contextmanager

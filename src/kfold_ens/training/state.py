@@ -1,4 +1,4 @@
-"""A fold's saved state: where its training goes on after an interruption."""
+"""A fold's saved state: from which its training resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Checkpoints:
         self._saved_at = time.monotonic()
         self._asked_to_end = False
         for name in ASKING_TO_END:
-            if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN:  # nohup: go on without a terminal
+            if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN:  # nohup: continue without a terminal
                 signal.signal(name, self._ask_to_end)
 
     def _ask_to_end(self, number: int, frame: Any) -> None:
@@ -89,4 +89,4 @@ class Checkpoints:
             self._file.save(state())
             self._saved_at = time.monotonic()
         if self._asked_to_end:
-            raise Preempted("asked to end: the state is saved, and the next run goes on from here")
+            raise Preempted("asked to end: the state is saved, and the next run resumes from here")
