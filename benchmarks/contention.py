@@ -48,7 +48,8 @@ def images_per_second(backbone: str, work: str, seconds: float) -> float:
     from kfold_ens.training.optimizers import build_optimizer
 
     keep_freed_memory()
-    recipe = load_recipe(find_recipe("digits", Path(__file__).resolve().parents[1] / "recipes"))
+    recipes = Path(__file__).resolve().parents[1] / "recipes"
+    recipe = load_recipe(find_recipe("digits", recipes), recipes)
     recipe = recipe.model_copy(update={"backbone": recipe.backbone.model_copy(update={"name": backbone})})
     device = torch.device("cpu")
     compute = Compute(device, autocast_dtype(device, "auto"), 0)

@@ -61,7 +61,7 @@ def smoothed(curve_n: np.ndarray) -> np.ndarray:
 
 def compare_training(how: argparse.Namespace) -> dict:
     """Distances of smoothed curves: ours to float32 of the same seed, and of float32 among its seeds."""
-    recipe = load_recipe(find_recipe(how.recipe, RECIPES))
+    recipe = load_recipe(find_recipe(how.recipe, RECIPES), RECIPES)
     epochs = -(-how.steps // (1000 // recipe.batch_size))
     backbone = recipe.backbone.model_copy(update={"weights": "none", "name": how.backbone or recipe.backbone.name})
     recipe = recipe.model_copy(update={"epochs": max(epochs, recipe.epochs), "backbone": backbone})

@@ -639,7 +639,7 @@ def main() -> None:
     how = options()
     if how.device.type == "cpu" and how.keep_freed_memory:
         keep_freed_memory()
-    recipe = load_recipe(find_recipe(how.recipe, RECIPES)).model_dump(mode="json")
+    recipe = load_recipe(find_recipe(how.recipe, RECIPES), RECIPES).model_dump(mode="json")
     recipe["backbone"]["weights"], recipe["batch_size"] = "none", how.batch
     recipe["schedule"] = {"kind": "constant"}  # there are more steps here than a run's
     recipe["image"]["size"] = how.size or recipe["image"]["size"]

@@ -170,7 +170,7 @@ def test_compile_is_any_yes_or_no(written, meant):
 def test_a_wrong_value_of_a_recipe_is_refused_by_its_file_and_key(tmp_path, changes, key, finding):
     path = write_yaml(tmp_path / "mine.yaml", changed(TINY_RECIPE, changes))
     with pytest.raises(ConfigError) as refusal:
-        load_recipe(path)
+        load_recipe(path, path.parent)
     assert str(refusal.value).startswith(f"{path} is not right")
     assert finding in findings(refusal)[key]
 
@@ -178,21 +178,21 @@ def test_a_wrong_value_of_a_recipe_is_refused_by_its_file_and_key(tmp_path, chan
 def test_what_is_wrong_with_a_recipe_as_a_whole_is_refused(tmp_path):
     path = write_yaml(tmp_path / "mine.yaml", TINY_RECIPE | {"augmentation": []})
     with pytest.raises(ConfigError, match="add {kind: resize}") as refusal:
-        load_recipe(path)
+        load_recipe(path, path.parent)
     assert str(refusal.value).startswith(f"{path} is not right:\n  augmentation brings")
 
 
 def test_all_findings_come_at_once(tmp_path):
     wrong = {"epochs": True, "optimizer.lr": nan, "loss.kind": "hinge", "augmentation.0.odds": 1, "select": GONE}
     with pytest.raises(ConfigError) as refusal:
-        load_recipe(write_yaml(tmp_path / "mine.yaml", changed(TINY_RECIPE, wrong)))
+        load_recipe(write_yaml(tmp_path / "mine.yaml", changed(TINY_RECIPE, wrong)), tmp_path)
     assert set(findings(refusal)) == {"epochs", "optimizer.lr", "loss", "augmentation.0.odds", "select"}
 
 
 def test_numbers_that_yaml_leaves_as_text_are_numbers(tmp_path):
     text = write_yaml(tmp_path / "tiny.yaml", TINY_RECIPE).read_text().replace("lr: 0.001", "lr: 3e-4")
     (tmp_path / "mine.yaml").write_text(text)
-    assert load_recipe(tmp_path / "mine.yaml").optimizer.lr == 3e-4
+    assert load_recipe(tmp_path / "mine.yaml", tmp_path).optimizer.lr == 3e-4
     assert load_config(RUN | {"checkpoint_minutes": "1e1"}).checkpoint_minutes == 10
 
 
@@ -209,7 +209,7 @@ def test_other_text_is_refused_and_never_fails(text):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_of_ours_loads(path):
-    recipe = load_recipe(find_recipe(path.stem, REPOSITORY / "recipes"))
+    recipe = load_recipe(find_recipe(path.stem, path.parent), path.parent)
     assert Recipe.model_validate(recipe.model_dump()) == recipe
     assert as_param(Recipe.model_validate_json(recipe.model_dump_json())) == as_param(recipe)
     assert Recipe.model_validate_json(as_param(recipe)) == recipe
@@ -219,20 +219,20 @@ def test_every_recipe_of_ours_loads(path):
 def test_a_recipe_that_holds_no_keys_is_refused(tmp_path, text):
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"mine\.yaml should hold keys and values"):
-        load_recipe(tmp_path / "mine.yaml")
+        load_recipe(tmp_path / "mine.yaml", tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"a: [1", b"a: b: c", b"\xff\xfe\x00", b"a: !!python/object:os.system {}"])
 def test_a_recipe_that_is_no_yaml_is_refused(tmp_path, content):
     (tmp_path / "mine.yaml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"mine\.yaml is not YAML"):
-        load_recipe(tmp_path / "mine.yaml")
+        load_recipe(tmp_path / "mine.yaml", tmp_path)
 
 
 def test_a_key_that_is_there_twice_is_refused(tmp_path):
     (tmp_path / "mine.yaml").write_text("head: {kind: linear}\nepochs: 1\nhead: {kind: linear, dropout: 0.5}\n")
     with pytest.raises(ConfigError, match="head is there twice"):
-        load_recipe(tmp_path / "mine.yaml")
+        load_recipe(tmp_path / "mine.yaml", tmp_path)
 
 
 def test_a_recipe_is_found_by_name_or_path(in_folder):
@@ -260,6 +260,136 @@ def test_an_unknown_recipe_is_refused_and_the_known_are_named(in_folder, name, l
     with pytest.raises(ConfigError, match="Known recipes: a, b;") as refusal:
         find_recipe(name, Path("recipes"))
     assert str(refusal.value).startswith(f"recipe: there is no {looked_for}")
+
+
+@pytest.fixture
+def overlaid(in_folder):
+    """Writes an overlay in a folder of the user's own, and loads it; ``tiny`` is a recipe of ours."""
+    write_yaml(in_folder / "recipes" / "tiny.yaml", TINY_RECIPE)
+
+    def load(overlay: dict) -> Recipe:
+        write_yaml(in_folder / "mine" / "overlay.yaml", overlay)
+        return load_recipe(Path("mine/overlay.yaml"), Path("recipes"))
+
+    return load
+
+
+def test_a_section_of_an_overlay_replaces_that_of_its_base_whole(overlaid):
+    base = TINY_RECIPE | {"optimizer": TINY_RECIPE["optimizer"] | {"betas": [0.8, 0.9]}}
+    write_yaml(Path("recipes/tiny.yaml"), base)
+    own = {"optimizer": {"kind": "adamw", "lr": 0.5, "weight_decay": 0}, "epochs": 3}
+    recipe = overlaid({"base": "tiny"} | own)
+    assert recipe == Recipe.model_validate(TINY_RECIPE | own)
+    assert recipe.optimizer.betas == (0.9, 0.999)
+
+
+@pytest.mark.parametrize(
+    ("base", "found"),
+    [
+        ("tiny", "recipes/tiny.yaml"),
+        ("ablation/arm", "recipes/ablation/arm.yaml"),
+        ("beside.yml", "mine/beside.yml"),
+        ("../other/one.yaml", "other/one.yaml"),
+        ("other/one.yaml", "other/one.yaml"),
+        ("recipes/tiny.yaml", "recipes/tiny.yaml"),
+        ("both.yaml", "mine/both.yaml"),
+    ],
+)
+def test_a_base_is_found_by_name_or_by_path_from_the_overlay_or_from_here(overlaid, base, found):
+    write_yaml(Path("both.yaml"), TINY_RECIPE | {"batch_size": 5})
+    write_yaml(Path(found), TINY_RECIPE | {"batch_size": 77})
+    assert overlaid({"base": base}).batch_size == 77
+
+
+def test_an_absolute_path_is_a_base(overlaid, tmp_path):
+    path = write_yaml(tmp_path / "far" / "one.yaml", TINY_RECIPE | {"batch_size": 77})
+    assert overlaid({"base": str(path)}).batch_size == 77
+
+
+def test_a_base_may_be_an_overlay(overlaid):
+    write_yaml(Path("mine/first.yaml"), {"base": "deep/second.yaml", "epochs": 7, "batch_size": 7})
+    write_yaml(Path("mine/deep/second.yaml"), {"base": "tiny", "epochs": 6, "batch_size": 6, "select": "last"})
+    recipe = overlaid({"base": "first.yaml", "epochs": 8})
+    assert (recipe.epochs, recipe.batch_size, recipe.select) == (8, 7, "last")
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ({"overlay": "overlay"}, "overlay.yaml: base: mine/overlay.yaml -> mine/overlay.yaml is a circle"),
+        (
+            {"overlay": "a", "a": "../mine/b", "b": "a"},
+            "b.yaml: base: mine/overlay.yaml -> mine/a.yaml -> mine/../mine/b.yaml -> mine/../mine/a.yaml is a circle",
+        ),
+    ],
+)
+def test_bases_that_go_in_a_circle_are_refused(overlaid, others, message):
+    for name, base in others.items():
+        write_yaml(Path(f"mine/{name}.yaml"), {"base": f"{base}.yaml"})
+    with pytest.raises(ConfigError, match="one of these must be a complete recipe") as refusal:
+        overlaid({"base": f"{others['overlay']}.yaml"})
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize("base", [None, 3, True, "", ["tiny"], {"kind": "none"}, "a\0b", "\ud800"])
+def test_a_base_that_is_no_name_is_refused(overlaid, base):
+    with pytest.raises(ConfigError) as refusal:
+        overlaid({"base": base})
+    expected = "mine/overlay.yaml: base must be the name of a recipe or the path of a YAML file (got "
+    assert str(refusal.value) == f"{expected}{base!r})"
+
+
+@pytest.mark.parametrize(
+    ("base", "looked_for"),
+    [
+        ("unknown", "recipes/unknown.yaml"),
+        ("unknown.yaml", "mine/unknown.yaml and no unknown.yaml"),
+        ("/unknown.yaml", "/unknown.yaml"),
+    ],
+)
+def test_a_base_that_is_not_there_is_refused_beside_all_that_is_wrong_with_the_overlay(overlaid, base, looked_for):
+    with pytest.raises(ConfigError) as refusal:
+        overlaid({"base": base, "colour": "red", "epochs": 0, "optimizer": {"kind": "sgd"}})
+    first, second, *rest = str(refusal.value).splitlines()
+    hint = "Known recipes: tiny; or give the path of a YAML file."
+    assert first == f"mine/overlay.yaml: base: there is no {looked_for}. {hint}"
+    assert second == "mine/overlay.yaml is not right:"
+    assert {line.split(":")[0].strip() for line in rest} == {"colour", "epochs", "optimizer.lr"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "finding"),
+    [
+        ({"colour": "red"}, "colour: no such key"),
+        ({"epochs": None}, "epochs: Input should be a valid integer (got None)"),
+        ({"optimizer": {"lr": 0.5}}, "optimizer: 'kind' is missing"),
+        ({"augmentation": []}, "augmentation brings images of different shapes to no common size"),
+    ],
+)
+def test_a_fault_of_an_overlay_is_named_by_its_own_file(overlaid, changes, finding):
+    with pytest.raises(ConfigError) as refusal:
+        overlaid({"base": "tiny"} | changes)
+    assert str(refusal.value).startswith(f"mine/overlay.yaml is not right:\n  {finding}")
+    assert "tiny" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("own", [{}, {"epochs": 3, "select": "last"}])
+def test_a_fault_of_a_base_is_named_by_the_file_of_the_base(overlaid, own):
+    write_yaml(Path("recipes/tiny.yaml"), changed(TINY_RECIPE, {"epochs": 0, "select": GONE}))
+    with pytest.raises(ConfigError) as refusal:
+        overlaid({"base": "tiny"} | own)
+    assert str(refusal.value).startswith("recipes/tiny.yaml is not right:")
+    assert set(findings(refusal)) == {"epochs", "select"}
+    with pytest.raises(ConfigError, match=r"recipes/tiny\.yaml is not right") as refusal:
+        overlaid({"base": "tiny", "colour": "red"})
+    assert str(refusal.value).endswith("\nmine/overlay.yaml is not right:\n  colour: no such key")
+
+
+@pytest.mark.parametrize(("text", "said"), [("a: [1", "is not YAML"), ("- a", "should hold keys and values")])
+def test_a_base_that_holds_no_keys_is_refused(overlaid, text, said):
+    Path("recipes/tiny.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=rf"^recipes/tiny\.yaml {said}"):
+        overlaid({"base": "tiny"})
 
 
 @pytest.mark.parametrize("data", [{"source": "digits"}, FOLDER, TABLES, {"source": "torchvision", "name": "MNIST"}])
@@ -347,7 +477,7 @@ def test_what_is_at_its_default_is_no_part_of_the_text():
 def test_a_new_optional_key_in_every_model_changes_no_text():
     newer = newer_config()
     for path in RECIPES:
-        ours, theirs = load_recipe(path), newer.load_recipe(path)
+        ours, theirs = load_recipe(path, path.parent), newer.load_recipe(path, path.parent)
         assert theirs.model_dump() != ours.model_dump()
         assert as_param(theirs) == as_param(ours)
     for data, *_ in OF_HALVES.values():
@@ -384,4 +514,4 @@ BLUR = {"kind": "gaussian_blur", "kernel_size": 33, "sigma": [0.1, 1]}
 )
 def test_a_kernel_that_may_not_fit_is_refused(slots, finding, tmp_path):
     with pytest.raises(ConfigError, match=finding):
-        load_recipe(write_yaml(tmp_path / "mine.yaml", TINY_RECIPE | slots))
+        load_recipe(write_yaml(tmp_path / "mine.yaml", TINY_RECIPE | slots), tmp_path)

@@ -67,7 +67,10 @@ CONFIGS = [
     {"data": {"source": "csv", "train": "a", "test": "b", "images": "c", "id_column": "d", "label_column": "e"}},
     {"data": {"source": "torchvision", "name": "FashionMNIST", "root": "data", "download": False}, "device": "cpu"},
 ]
-RECIPES = [smallest_sibling(load_recipe(path)) | {"epochs": 2} for path in sorted(REPOSITORY.glob("recipes/*.yaml"))]
+FOLDER = REPOSITORY / "recipes"
+RECIPES = [smallest_sibling(load_recipe(path, FOLDER)) | {"epochs": 2} for path in sorted(FOLDER.glob("*.yaml"))]
+KEPT = smallest_sibling(load_recipe(FOLDER / "digits.yaml", FOLDER))  # the base of overlays, never mutated
+OVERLAYS = [{"base": "kept.yaml"} | {key: each[key] for key in ("head", "loss", "optimizer")} for each in RECIPES]
 
 
 def places(values: Any, path: tuple = ()) -> Iterator[tuple]:
@@ -167,7 +170,7 @@ def use(run: Config, folder: Path) -> None:
     """What reading the Snakefile, and listing the images, do with it; neither has an error of another kind."""
     for name in (run.recipe, *run.ablation):
         with suppress(ConfigError):
-            find_recipe(name, REPOSITORY / "recipes")
+            find_recipe(name, FOLDER)
     for half in HALVES:
         canonical(run.data.of_half(half)).encode()
         images_fingerprint(run.data.folders(half))
@@ -178,16 +181,21 @@ def use(run: Config, folder: Path) -> None:
             str(refused.value).encode()
 
 
+def read(path: Path) -> Recipe:
+    return load_recipe(path, FOLDER)
+
+
 @pytest.mark.slow
 def test_a_mutated_recipe_trains_and_predicts_or_is_refused(tmp_path):
     fold = make_stage(tmp_path, {"cat": 9, "dog": 9}).fold()
     outcomes: Counter[str] = Counter()
-    for path in written(RECIPES, tmp_path, seed=1):
-        if message := refusal(load_recipe, path):
+    (tmp_path / "kept.yaml").write_text(yaml.safe_dump(KEPT))
+    for path in written(RECIPES + OVERLAYS, tmp_path, seed=1):
+        if message := refusal(read, path):
             assert str(path) in message
             outcomes["refused"] += 1
             continue
-        recipe = load_recipe(path)
+        recipe = read(path)
         if recipe.image.size > 64 or recipe.batch_size > 64:
             continue  # right, and too large for a test
         try:

@@ -252,7 +252,7 @@ def test_the_recipes_are_those_of_the_workflow(name, values):
 
     from kfold_ens.config import Recipe
 
-    expected = load_recipe(find_recipe(name, REPOSITORY / "recipes")).model_dump()
+    expected = load_recipe(find_recipe(name, REPOSITORY / "recipes"), REPOSITORY / "recipes").model_dump()
     own = Recipe.model_validate(getattr(workload, values)).model_dump()
     own["backbone"]["weights"] = expected["backbone"]["weights"]
     changed = {key for key in own if own[key] != expected[key]}

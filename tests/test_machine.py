@@ -276,7 +276,7 @@ def test_no_plan_takes_more_than_there_is(cores, processors, memory, fold_memory
 
 
 def test_the_default_recipe_is_estimated_at_what_it_was_measured_to_take_or_a_little_more():
-    digits = load_recipe(REPOSITORY / "recipes/digits.yaml")
+    digits = load_recipe(REPOSITORY / "recipes/digits.yaml", REPOSITORY / "recipes")
     assert 2.75 * GB <= estimated_memory(digits) <= 4 * GB
 
 

@@ -16,7 +16,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 @pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", README, re.DOTALL))
 def test_its_configuration_loads(block):
     run = load_config(yaml.safe_load((REPOSITORY / "config.yaml").read_text()) | yaml.safe_load(block))
-    load_recipe(find_recipe(run.recipe, REPOSITORY / "recipes"))
+    load_recipe(find_recipe(run.recipe, REPOSITORY / "recipes"), REPOSITORY / "recipes")
 
 
 def test_it_names_every_recipe():

@@ -1,4 +1,4 @@
-"""The recipes: complete, flat, and what they say they are."""
+"""The recipes: complete or overlays, and what they say they are."""
 
 from __future__ import annotations
 
@@ -26,17 +26,28 @@ FIVE = ["kfold_mix", "focal_onecycle", "ema_tta", "resnext50_sgd", "cbam_mixup"]
 
 
 def recipe_of(name: str) -> Recipe:
-    return load_recipe(find_recipe(name, FOLDER))
+    return load_recipe(find_recipe(name, FOLDER), FOLDER)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_a_recipe_is_complete_flat_and_says_whose_it_is(path: Path):
+def test_a_recipe_says_whose_it_is_and_what_it_scored(path: Path):
     text = path.read_text(encoding="utf-8")
-    load_recipe(path)
-    assert set(yaml.safe_load(text)) == set(Recipe.model_fields)
     assert text.startswith("# Whose: ")
     assert "\n# Scored: " in text
     assert len(text.splitlines()) < 60
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_main_recipe_is_complete_and_flat(path: Path):
+    assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) == set(Recipe.model_fields)
+    load_recipe(path, FOLDER)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("ablation/*.yaml")), ids=lambda path: path.stem)
+def test_an_arm_of_an_ablation_is_complete_or_holds_only_what_differs_from_its_base(path: Path):
+    written, own = yaml.safe_load(path.read_text(encoding="utf-8")), load_recipe(path, FOLDER).model_dump()
+    base = recipe_of(written.pop("base")).model_dump() if "base" in written else {}
+    assert set(written) == {slot for slot in own if slot not in base or own[slot] != base[slot]}
 
 
 def test_no_recipes_name_appears_in_the_library():
@@ -148,7 +159,7 @@ def fold(tmp_path_factory):
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_every_recipe_takes_a_step(path, fold):
-    recipe = Recipe.model_validate(smallest_sibling(load_recipe(path)))
+    recipe = Recipe.model_validate(smallest_sibling(load_recipe(path, FOLDER)))
     training = Trainer(recipe, fold, None, Compute(torch.device("cpu"), None, 0))
     before = {name: value.clone() for name, value in training.network.state_dict().items()}
     training.network.train()
@@ -183,7 +194,7 @@ ARMS = {
 
 def slots_of(stem: str) -> dict:
     path = next(path for path in PATHS if path.stem == stem)
-    return load_recipe(path).model_dump()
+    return load_recipe(path, FOLDER).model_dump()
 
 
 def test_every_arm_of_an_ablation_is_known():

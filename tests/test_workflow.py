@@ -133,6 +133,14 @@ def test_a_changed_recipe_value_runs_what_depends_on_it(project, old, new, expec
     assert project.planned("submission") == expected
 
 
+def test_an_overlay_of_equal_values_trains_nothing_and_one_of_a_changed_base_trains(project):
+    shutil.copy(project.folder / "tiny.yaml", project.folder / "base.yaml")
+    write_yaml(project.folder / "tiny.yaml", {"base": "base.yaml"})
+    assert project.planned("submission") == set()
+    project.edit("base.yaml", "lr: 0.003", "lr: 0.002")
+    assert project.planned("submission") == TRAINING | COMBINING
+
+
 def test_a_new_image_is_noticed(project):
     folder = project.folder / "data/train/7"
     shutil.copy(folder / "0.png", folder / "new.png")
@@ -321,7 +329,7 @@ def test_every_recipe_goes_from_images_to_a_submission(tmp_path):
     data = {"source": "digits", "limit_per_class": 8}
     project = new_project(tmp_path, RECIPE, data=data, ablation=[f"{name}_small.yaml" for name in names])
     for name in names:
-        small = smallest_sibling(load_recipe(REPOSITORY / f"recipes/{name}.yaml"), size=16)
+        small = smallest_sibling(load_recipe(REPOSITORY / f"recipes/{name}.yaml", REPOSITORY / "recipes"), size=16)
         write_yaml(tmp_path / f"{name}_small.yaml", small | {"epochs": 2})
     done = project.run("ablation", "--cores", "2")
     assert done.returncode == 0, done.stdout

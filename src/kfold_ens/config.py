@@ -12,7 +12,16 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from kfold_ens.errors import ConfigError
 
@@ -760,7 +769,7 @@ def _refuse_large_kernels(steps: list[Any], size: int) -> None:
 
 
 class Recipe(TrainingRecipe):
-    """One complete way to train and predict: every slot is written out, so a recipe file can be read alone."""
+    """One complete way to train and predict: every slot is written out, here or in the base of an overlay."""
 
     tta: Tta
 
@@ -783,24 +792,84 @@ def load_config(values: dict) -> Config:
     return _validated(Config, values, "config.yaml")
 
 
-def find_recipe(name: str, folder: Path) -> Path:
-    """The file of a recipe: ``recipes/{name}.yaml``, or ``name`` itself where it is a path to a YAML file."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if not os.path.isfile(path):  # Path.is_file raises where a name is too long
-        known = ", ".join(sorted(recipe.stem for recipe in folder.glob("*.yaml")))
-        raise ConfigError(f"recipe: there is no {path}. Known recipes: {known}; or give the path of a YAML file.")
-    return path
+def find_recipe(name: str, folder: Path, overlay: Path | None = None) -> Path:
+    """The file of a recipe: ``{folder}/{name}.yaml``, or ``name`` itself if it is a path to a YAML file.
 
-
-def load_recipe(path: Path) -> Recipe:
-    """Read and check one recipe file.
+    For the base of an ``overlay``, a path is looked up beside the overlay first.
 
     Raises:
-        ConfigError: naming the file and every wrong key at once.
+        ConfigError: if there is no such file.
+    """
+    if not name.endswith((".yaml", ".yml")):
+        places = [folder / f"{name}.yaml"]
+    else:
+        places = [Path(name)] if overlay is None else [overlay.parent / name, Path(name)]
+    for place in places:
+        if os.path.isfile(place):  # Path.is_file raises where a name is too long
+            return place
+    key = "recipe" if overlay is None else f"{overlay}: base"
+    missing = " and no ".join(dict.fromkeys(map(str, places)))
+    known = ", ".join(sorted(recipe.stem for recipe in folder.glob("*.yaml")))
+    raise ConfigError(f"{key}: there is no {missing}. Known recipes: {known}; or give the path of a YAML file.")
+
+
+def load_recipe(path: Path, folder: Path) -> Recipe:
+    """Read and check one recipe file; an overlay is put on its base.
+
+    An overlay names another recipe, complete or an overlay, as its ``base``, and holds the sections that differ. Each
+    replaces that of the base whole. ``folder`` holds the recipes that can be named without a path.
+
+    Raises:
+        ConfigError: naming the file and every wrong key at once; for a wrong base, the file of the base.
+    """
+    return _validated(Recipe, _sections(path, folder), str(path))
+
+
+def _sections(path: Path, folder: Path, overlays: tuple[Path, ...] = ()) -> Any:
+    """The content of a recipe file; of an overlay, its sections and the rest of its base's.
+
+    A base is checked by itself, so that its faults are reported under its own name. ``overlays`` lead to this file.
     """
     from kfold_ens.yaml_files import read_yaml  # here: benchmarks/gpu.py runs without PyYAML
 
-    return _validated(Recipe, read_yaml(path), str(path))
+    values = read_yaml(path)
+    if not isinstance(values, dict) or "base" not in values:
+        return values
+    own = {key: value for key, value in values.items() if key != "base"}
+    try:
+        base = _base(values["base"], folder, (*overlays, path))
+        sections = _sections(base, folder, (*overlays, path))
+        _validated(Recipe, sections, str(base))
+    except ConfigError as error:
+        raise ConfigError("\n".join([str(error), *_wrong_alone(own, path)])) from None
+    return sections | own
+
+
+def _base(name: Any, folder: Path, overlays: tuple[Path, ...]) -> Path:
+    """The file that the last of these overlays names as its base."""
+    *_, overlay = overlays
+    try:
+        name = TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        wanted = "must be the name of a recipe or the path of a YAML file"
+        raise ConfigError(f"{overlay}: base {wanted} (got {SHORT.repr(name)})") from None
+    path = find_recipe(name, folder, overlay)
+    if any(os.path.samefile(path, each) for each in overlays):
+        circle = " -> ".join(map(str, [*overlays, path]))
+        raise ConfigError(
+            f"{overlay}: base: {circle} is a circle; one of these must be a complete recipe without a base"
+        )
+    return path
+
+
+def _wrong_alone(own: dict, path: Path) -> list[str]:
+    """The faults of an overlay's own sections, which are found even if its base is wrong."""
+    try:
+        Recipe.model_validate(own)
+    except ValidationError as error:
+        wrong = [item for item in error.errors() if item["type"] != "missing" or len(item["loc"]) > 1]
+        return [_refusal(wrong, own, str(path))] if wrong else []
+    return []
 
 
 def _validated(model: type[Slot], values: Any, where: str) -> Any:
@@ -809,8 +878,13 @@ def _validated(model: type[Slot], values: Any, where: str) -> Any:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        findings = [": ".join(filter(None, (_key(item, values), _finding(item)))) for item in error.errors()]
-        raise ConfigError("\n  ".join([f"{where} is not right:", *findings])) from None
+        raise ConfigError(_refusal(error.errors(), values, where)) from None
+
+
+def _refusal(items: list[Any], values: Any, where: str) -> str:
+    """The message about pydantic's findings, one a line."""
+    findings = [": ".join(filter(None, (_key(item, values), _finding(item)))) for item in items]
+    return "\n  ".join([f"{where} is not right:", *findings])
 
 
 def _key(item: dict, values: Any) -> str:

@@ -20,7 +20,7 @@ def backbone(name, **values):
 
 def test_the_main_recipe_has_the_networks_size():
     with torch.device("meta"):
-        classifier = Classifier(load_recipe(REPOSITORY / "recipes" / "kfold_mix.yaml"), 100)
+        classifier = Classifier(load_recipe(REPOSITORY / "recipes" / "kfold_mix.yaml", REPOSITORY / "recipes"), 100)
     assert sum(parameter.numel() for parameter in classifier.parameters()) == 81_611_172
 
 

@@ -38,7 +38,7 @@ def difference(network, folded, inputs):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipes_network_says_the_same_without_batch_norms(path):
     torch.manual_seed(0)
-    network = trained(Classifier(Recipe.model_validate(smallest_sibling(load_recipe(path))), 5))
+    network = trained(Classifier(Recipe.model_validate(smallest_sibling(load_recipe(path, path.parent))), 5))
     folded = fold_batch_norms(copy.deepcopy(network))
     assert batch_norms(network) > 10
     assert batch_norms(folded) == 0

@@ -11,13 +11,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from conftest import TINY_RECIPE, write_yaml
+from lxml import html
 from scipy.special import softmax
 from scipy.stats import norm
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_score, recall_score
 from synthetic import make_run, write_pages
 
+from kfold_ens.config import Recipe, load_config, load_recipe
 from kfold_ens.ensemble.metrics import score
 from kfold_ens.exchange import Logits
+from kfold_ens.report.overview import write_provenance
 
 HUNDRED = [f"class {number}" for number in range(100)]
 HOSTILE = ["<img src=x onerror=alert(1)>", "\"quoted\" & 'single'", "x" * 200, "$a_1", "{{ 7 * 7 }}", "a, b\nc"]
@@ -216,3 +221,15 @@ def test_a_hundred_classes_of_21000_images_fit_into_15_megabytes(tmp_path):
     run = make_run(tmp_path, HUNDRED, train, HUNDRED * 23, side=224)  # of noise, which compresses worse than any photo
     size = sum(os.path.getsize(path) for path in write_pages(run, tmp_path).values())
     assert size * 4 / 3 + 3e6 < 15e6  # in base64, and Snakemake's own part
+
+
+def test_the_provenance_shows_every_section_of_a_recipe_also_of_an_overlay(tmp_path):
+    write_yaml(tmp_path / "tiny.yaml", TINY_RECIPE)
+    overlay = write_yaml(tmp_path / "mine.yaml", {"base": "tiny.yaml", "epochs": 77})
+    run, recipe = load_config({"data": {"source": "digits"}}), load_recipe(overlay, tmp_path)
+    write_provenance(run, recipe, "mine.yaml", None, [], [], str(tmp_path / "page.html"))
+    *_, config, shown = html.parse(tmp_path / "page.html").findall(".//pre")
+    assert yaml.safe_load(config.text_content()) == run.model_dump(mode="json")
+    assert yaml.safe_load(shown.text_content()) == Recipe.model_validate(TINY_RECIPE | {"epochs": 77}).model_dump(
+        mode="json"
+    )

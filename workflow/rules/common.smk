@@ -100,7 +100,7 @@ def read_recipes(files):
     for file in files:
         if of_stem.setdefault(file.stem, file) != file:
             refuse(f"{of_stem[file.stem]} and {file} would share results/{file.stem}; rename one")
-    return dict(zip(of_stem, checked(load_recipe, of_stem.values())))
+    return dict(zip(of_stem, checked(load_recipe, of_stem.values(), RECIPE_FOLDER)))
 
 
 def more_each_attempt(amount):
@@ -391,7 +391,8 @@ def show_metrics(submission, metrics):
 STARTED = time.time()
 HAS_STORAGE = workflow.storage_settings.default_storage_provider is not None
 (RUN,) = checked(load_config, [config])
-CONFIGURED, *COMPARED = checked(find_recipe, [RUN.recipe, *RUN.ablation], Path(workflow.basedir, "recipes"))
+RECIPE_FOLDER = Path(workflow.basedir, "recipes")
+CONFIGURED, *COMPARED = checked(find_recipe, [RUN.recipe, *RUN.ablation], RECIPE_FOLDER)
 RECIPES = read_recipes([CONFIGURED, *COMPARED])
 FILES = {file.stem: file for file in [CONFIGURED, *COMPARED]}
 RECIPE = CONFIGURED.stem
