@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,13 @@ def test_an_arm_of_an_ablation_is_complete_or_holds_only_what_differs_from_its_b
     written, own = yaml.safe_load(path.read_text(encoding="utf-8")), load_recipe(path, FOLDER).model_dump()
     base = recipe_of(written.pop("base")).model_dump() if "base" in written else {}
     assert set(written) == {slot for slot in own if slot not in base or own[slot] != base[slot]}
+
+
+def test_the_overlay_in_the_documentation_is_right(tmp_path):
+    (example,) = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "docs/recipes.md").read_text(), re.DOTALL)
+    (tmp_path / "my_overlay.yaml").write_text(example)
+    own, base = load_recipe(tmp_path / "my_overlay.yaml", FOLDER).model_dump(), recipe_of("kfold_mix").model_dump()
+    assert {slot for slot in own if own[slot] != base[slot]} == {"optimizer", "epochs"}
 
 
 def test_no_recipes_name_appears_in_the_library():
