@@ -21,6 +21,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 from snakemakes import run_snakemake
 
+from kfold_ens.history import TIMINGS
+
 WORKFLOW = ("Snakefile", "workflow", "profiles", "recipes", "environment.yml")
 RECIPE = TINY_RECIPE | {
     "augmentation": [{"kind": "resize"}],
@@ -109,9 +111,6 @@ def write_colour(path: Path, label: str, random: np.random.Generator) -> None:
     pixels = colour(label) + random.integers(0, 12, (16, 16, 3))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.astype(np.uint8)).save(path)
-
-
-TIMINGS = ["seconds", "images_per_second", "waiting_share", "gpu_utilization", "peak_memory_mb"]
 
 
 def assert_same_results(one: Project, other: Project) -> None:

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from kfold_ens import progress
 from kfold_ens.files import write_json, write_table
 
 LIVE = {"epoch": 2, "epochs": 4, "step": 5, "steps": 10, "loss": 0.5, "accuracy": 0.75}
 LIVE |= {"images_per_second": 99.6, "seconds_left": 3725}
-EPOCHS = [
-    {"epoch": 1, "train_loss": 2.0, "train_accuracy": 0.5, "val_accuracy": 0.9, "images_per_second": 80.0},
-    {"epoch": 2, "train_loss": 1.0, "train_accuracy": 0.6, "val_accuracy": 0.8, "images_per_second": 90.0},
-]
+NAMES = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "images_per_second")
+EPOCHS = pd.DataFrame([(1, 2.0, 0.5, 0.7, 0.9, 80.0), (2, 1.0, 0.6, 0.4, 0.8, 90.0)], columns=NAMES)
+
+
+def write_model(folder, select):
+    recipe = json.dumps({"select": select})
+    save_file({"weight": np.zeros(1)}, folder / "results/tiny/fold0/model.safetensors", {"recipe": recipe})
 
 
 @pytest.fixture
 def folder(tmp_path):
     for fold in (0, 2):
-        write_table(tmp_path / f"results/tiny/fold{fold}/history.csv", pd.DataFrame(EPOCHS))
-    (tmp_path / "results/tiny/fold0/model.safetensors").touch()
+        write_table(tmp_path / f"results/tiny/fold{fold}/history.csv", EPOCHS)
+    write_model(tmp_path, "best_accuracy")
     for fold in (2, 10):
         write_json(tmp_path / f"state/tiny/fold{fold}/progress.json", LIVE)
     past = time.time() - 2 * progress.STALE
@@ -50,6 +56,26 @@ def test_a_row_for_every_fold_that_has_begun(folder):
     live = {"epoch": "1.5/4", "loss": "0.500", "accuracy": "0.750", "images/s": "100", "left": "1:02:05"}
     assert {name: rows["2"][name] for name in live} == live
     assert rows["10"]["held-out"] == ""
+
+
+@pytest.mark.parametrize(
+    ("select", "shown"),
+    [
+        ("best_accuracy", "0.8000 (best 0.9000)"),
+        ("best_loss", "loss 0.4000 (best 0.4000)"),
+        ("last", "0.8000"),
+        ("of another version", "0.8000"),
+    ],
+)
+def test_best_is_what_the_recipe_selects_by(folder, select, shown):
+    write_model(folder, select)
+    write_json(folder / "state/tiny/fold2/progress.json", LIVE | {"select": select})
+    assert [row["held-out"] for row in progress.fold_rows(folder)] == [shown, shown, ""]
+
+
+def test_no_best_is_shown_if_the_recipe_is_unknown(folder):
+    (folder / "results/tiny/fold0/model.safetensors").write_bytes(b"")  # being written
+    assert [row["held-out"] for row in progress.fold_rows(folder)] == ["0.8000", "0.8000", ""]
 
 
 def test_a_file_that_vanishes_or_is_no_json_is_no_fault(folder):

@@ -7,6 +7,7 @@ import pytest
 from kfold_ens import config
 from kfold_ens.data.sources import SOURCES
 from kfold_ens.ensemble.combine import METHODS
+from kfold_ens.history import SELECT
 from kfold_ens.loading.augmentation import AUGMENTATIONS, EVALUATION_VIEWS
 from kfold_ens.loading.samplers import SAMPLERS
 from kfold_ens.naming import NAMES
@@ -65,3 +66,4 @@ def test_every_choice_within_a_slot_is_known():
     assert kinds(config.TorchvisionBackbone.model_fields["inserted"].annotation) == set(INSERTS)
     assert set(get_args(config.Views.model_fields["average"].annotation)) == set(AVERAGES)
     assert set(PUBLISHED) == set(BACKBONES)
+    assert set(SELECT) == set(get_args(config.TrainingRecipe.model_fields["select"].annotation))

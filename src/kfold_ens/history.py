@@ -22,23 +22,33 @@ class Column:
     better: Literal["min", "max"] | None = None  # of a score: which value is better
     is_timing: bool = False  # differs between runs of the same seed
     is_share: bool = False  # from 0 to 1
+    cell: str | None = None  # the format of a cell in a table, if not that of other numbers
 
 
+_share = partial(Column, is_timing=True, is_share=True, cell="{:.0%}")
 COLUMNS = {
     "epoch": Column("epoch"),
-    "lr": Column("learning rate", "Learning rate at the epoch's end"),
+    "lr": Column("learning rate", "Learning rate at the epoch's end", cell="{:.2e}"),
     "train_loss": Column("training loss", "Loss"),
     "train_accuracy": Column("training accuracy", "Accuracy"),
     "val_loss": Column("held-out loss", "Loss", better="min"),
     "val_accuracy": Column("held-out accuracy", "Accuracy", better="max"),
     "seconds": Column("seconds", "Seconds per epoch", is_timing=True),
     "images_per_second": Column("images/s", "Training images per second", is_timing=True),
-    "waiting_share": Column("waiting for data", "Share of the time waiting for data", is_timing=True, is_share=True),
-    "gpu_utilization": Column("GPU utilization", "GPU utilization", is_timing=True, is_share=True),
+    "waiting_share": _share("waiting for data", "Share of the time waiting for data"),
+    "gpu_utilization": _share("GPU utilization", "GPU utilization"),
     "peak_memory_mb": Column("peak memory in MB", "Peak memory in GB", figure_factor=1 / 1024, is_timing=True),
     "device": Column("device"),
 }
 TIMINGS = [name for name, column in COLUMNS.items() if column.is_timing]
+
+# From a figure's title to the columns that it shows. Figures of scores come first.
+_scores_first = sorted(COLUMNS.values(), key=lambda column: column.better is None)
+FIGURES = {
+    title: [name for name, column in COLUMNS.items() if column.figure == title]
+    for title in dict.fromkeys(column.figure for column in _scores_first)
+    if title
+}
 
 
 def _accuracy(logits: np.ndarray, target: np.ndarray) -> float:
@@ -50,18 +60,20 @@ SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"val_accuracy": 
 
 
 def goodness(column: str, row: Row) -> float:
-    """A row's score, negated if smaller is better."""
-    return row[column] if COLUMNS[column].better == "max" else -row[column]
+    """A row's value in a column, negated if smaller is better."""
+    return -row[column] if COLUMNS[column].better == "min" else row[column]
 
+
+# From a recipe's `select` to the column that chooses the epoch: best_accuracy to val_accuracy, and so on.
+SELECTED_BY = {f"best_{name.removeprefix('val_')}": name for name, column in COLUMNS.items() if column.better}
+SELECTED_BY["last"] = "epoch"
 
 # From a row to the value that is largest in the epoch whose weights are kept.
 SELECT: dict[str, Callable[[Row], float]] = {
-    "best_accuracy": partial(goodness, "val_accuracy"),
-    "best_loss": partial(goodness, "val_loss"),
-    "last": lambda row: row["epoch"],
+    select: partial(goodness, column) for select, column in SELECTED_BY.items()
 }
 
 
 def selected_row(history: Sequence[Row], select: str) -> Row:
-    """The epoch whose weights are kept: the first of the best ones."""
-    return max(history, key=SELECT[select])
+    """The epoch whose weights are kept: the first of the best ones. NaN is worse than any number."""
+    return max(history, key=lambda row: np.nan_to_num(SELECT[select](row), nan=-np.inf))

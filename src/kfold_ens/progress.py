@@ -12,16 +12,20 @@ from typing import Any
 
 import pandas as pd
 
+from kfold_ens.errors import DataError
+from kfold_ens.exchange import header_of
 from kfold_ens.files import read_json
+from kfold_ens.history import COLUMNS as HISTORY
+from kfold_ens.history import SELECTED_BY, selected_row
 
-STALE = 60  # seconds: a fold in training says something every five, but while it evaluates
+STALE = 60  # seconds: a fold in training writes its progress every five, except while it evaluates
 DAY = 24 * 3600
 COLUMNS = ["recipe", "fold", "is", "epoch", "loss", "accuracy", "held-out", "images/s", "left"]
 
 
 def main() -> None:
     """Print a row for every fold that has begun, below the folder that snakemake runs in."""
-    parser = argparse.ArgumentParser(prog="kfold-progress", description="How far the training of every fold is.")
+    parser = argparse.ArgumentParser(prog="kfold-progress", description="Shows how far the training of each fold is.")
     parser.add_argument("folder", nargs="?", default=".", type=Path, help="where snakemake runs (here)")
     rows = fold_rows(parser.parse_args().folder)
     if rows:
@@ -45,20 +49,37 @@ def _row(folder: Path, recipe: str, fold: int) -> dict[str, str]:
     history = _read(pd.read_csv, folder / "results" / place / "history.csv")
     live = _read(read_json, folder / "state" / place / "progress.json")
     row = {"recipe": recipe, "fold": str(fold), "is": _state(folder, place)} | (_live_cells(live) if live else {})
+    if history is not None and not live:
+        row |= _finished_cells(history.iloc[-1])
     if history is not None:
-        last, best = history.iloc[-1], history["val_accuracy"].max()
-        row |= {"held-out": f"{last['val_accuracy']:.4f} (best {best:.4f})"}
-        if not live:
-            row |= {"epoch": str(int(last["epoch"])), "images/s": f"{last['images_per_second']:.0f}"}
-            row |= {"loss": f"{last['train_loss']:.3f}", "accuracy": f"{last['train_accuracy']:.3f}"}
+        row |= {"held-out": _scores(history, live.get("select") if live else _recipe_of(folder, place).get("select"))}
     return {name: row.get(name, "") for name in COLUMNS}
 
 
+def _scores(history: pd.DataFrame, select: str | None) -> str:
+    """The last epoch's held-out score, and that of the epoch whose weights are kept, if the recipe keeps the best.
+
+    The score is the one that the recipe's ``select`` goes by; accuracy if it goes by none, or is unknown.
+    """
+    column = SELECTED_BY.get(select, "epoch")
+    is_score = HISTORY[column].better is not None
+    shown = column if is_score else "val_accuracy"
+    name = "" if shown == "val_accuracy" else f"{HISTORY[shown].label.removeprefix('held-out ')} "
+    best = selected_row(history.to_dict("records"), select)[shown] if is_score else None
+    return f"{name}{history.iloc[-1][shown]:.4f}" + ("" if best is None else f" (best {best:.4f})")
+
+
+def _recipe_of(folder: Path, place: str) -> dict[str, Any]:
+    """The recipe in the header of a finished fold's model; empty if there is none."""
+    header = _read(header_of, folder / "results" / place / "model.safetensors")
+    return json.loads(header.get("recipe", "{}")) if header else {}
+
+
 def _read(reader: Any, path: Path) -> Any:
-    """The file's content, or None where it is not there, or no more: folds begin and end as one looks."""
+    """The file's content, or None if it is missing or being replaced: folds begin and end meanwhile."""
     try:
         return reader(path)
-    except (OSError, json.JSONDecodeError):
+    except (OSError, json.JSONDecodeError, DataError):
         return None
 
 
@@ -69,6 +90,15 @@ def _state(folder: Path, place: str) -> str:
     if silent < STALE:
         return "training"
     return f"silent for {silent / 60:.0f} min" if silent < DAY else "stopped"
+
+
+def _finished_cells(last: pd.Series) -> dict[str, str]:
+    return {
+        "epoch": str(int(last["epoch"])),
+        "loss": f"{last['train_loss']:.3f}",
+        "accuracy": f"{last['train_accuracy']:.3f}",
+        "images/s": f"{last['images_per_second']:.0f}",
+    }
 
 
 def _live_cells(live: dict[str, Any]) -> dict[str, str]:

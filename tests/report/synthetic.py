@@ -16,10 +16,10 @@ from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.combine import combine
 from kfold_ens.ensemble.metrics import summarize
 from kfold_ens.exchange import Logits
+from kfold_ens.history import FIGURES
 from kfold_ens.report.data import write_data, write_views
 from kfold_ens.report.ensemble import write_ensemble, write_submission_page
 from kfold_ens.report.errors import write_errors
-from kfold_ens.report.figures import CURVES
 from kfold_ens.report.overview import write_overview
 from kfold_ens.report.training import write_curves, write_fold
 from kfold_ens.training.preview import Shown
@@ -112,7 +112,7 @@ def make_store(folder: Path, ids: Sequence[str], side: int, random: np.random.Ge
 
 
 def history() -> pd.DataFrame:
-    columns = [name for names in CURVES.values() for name in names]
+    columns = [name for names in FIGURES.values() for name in names]
     return pd.DataFrame({"epoch": [1, 2], "device": "CPU"} | {name: [0.5, 0.25] for name in columns})
 
 

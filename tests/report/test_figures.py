@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
+from kfold_ens.history import FIGURES
 from kfold_ens.report import figures, pages
 
 
@@ -18,7 +19,7 @@ HOSTILE = ["<script>alert(1)</script>", "$x_", "a\nb", "é" * 200, '"quoted"']
 
 
 def history(epochs=3):
-    names = [name for columns in figures.CURVES.values() for name in columns]
+    names = [name for columns in FIGURES.values() for name in columns]
     return pd.DataFrame({"epoch": range(1, epochs + 1)} | {name: np.linspace(0.1, 0.9, epochs) for name in names})
 
 
@@ -32,7 +33,7 @@ ROWS = pd.DataFrame({"name": HOSTILE, "value": 0.5, "low": 0.4, "high": [0.6, 0.
 BINS = pd.DataFrame({"confidence": [0.2, 0.9], "accuracy": [0.0, 1.0], "images": [1, 9]})
 SIZES = pd.DataFrame({"split": ["train", "train", "test"], "width": [8, 5000, 8], "height": [9, 1, 8]})
 HUNDRED = [str(each) for each in range(100)]
-FIGURES = {
+DRAWN = {
     "curves": lambda: figures.training_curves({0: history(), 4: history(1)}, {0: 2, 4: 1})["Accuracy"],
     "counts": lambda: counts_of(HOSTILE),
     "counts of 100": lambda: counts_of(HUNDRED),
@@ -55,9 +56,9 @@ FIGURES = {
 }
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", DRAWN)
 def test_a_figure_is_vector_graphics_with_words_and_the_same_twice(name):
-    one, two = (pages.figure(FIGURES[name](), 'the "words"') for _ in range(2))
+    one, two = (pages.figure(DRAWN[name](), 'the "words"') for _ in range(2))
     assert one == two
     shown = ElementTree.fromstring(one)
     assert (shown.tag, shown.get("role"), shown.get("aria-label")) == ("figure", "img", 'the "words"')
@@ -67,7 +68,7 @@ def test_a_figure_is_vector_graphics_with_words_and_the_same_twice(name):
 
 def test_the_chosen_epoch_is_marked_in_loss_and_accuracy():
     drawn = figures.training_curves({0: history().assign(val_accuracy=[0.5, 0.8, 0.7])}, {0: 2})
-    for title, expected in {"Accuracy": [[2, 0.8]], "Loss": [[2, 0.5]], "Seconds an epoch": None}.items():
+    for title, expected in {"Accuracy": [[2, 0.8]], "Loss": [[2, 0.5]], "Seconds per epoch": None}.items():
         dots = [line.get_xydata().tolist() for line in drawn[title].axes[0].lines if line.get_marker() == "o"]
         assert dots == ([expected] if expected else [])
 
@@ -90,7 +91,7 @@ def test_a_confusion_matrix_may_be_full():
 @pytest.mark.filterwarnings("error:constrained_layout")
 @pytest.mark.parametrize("name", ["counts in 20 folds", "curves of 20 folds", "chinese"])
 def test_a_figure_fits_into_its_frame(name):
-    drawn = FIGURES[name]()
+    drawn = DRAWN[name]()
     drawn.canvas.draw()
     inside = drawn.get_tightbbox()
     assert inside.x0 >= -0.05
@@ -100,5 +101,5 @@ def test_a_figure_fits_into_its_frame(name):
 
 
 def test_folds_are_in_their_order():
-    legend = FIGURES["counts in 20 folds"]().legends[0]
+    legend = DRAWN["counts in 20 folds"]().legends[0]
     assert [text.get_text() for text in legend.get_texts()] == [f"fold {fold}" for fold in range(20)]

@@ -19,6 +19,7 @@ from stages import make_stage, renamed_stage, signals_kept, training_recipe
 from kfold_ens.compute.compute import Compute
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_table
+from kfold_ens.history import TIMINGS
 from kfold_ens.jobs import ASKING_TO_END, Preempted, job
 from kfold_ens.network.classifier import Classifier, TrainedModel, load_model
 from kfold_ens.training.fold import TrainingOutputs, fold_fingerprint
@@ -35,7 +36,6 @@ RECIPE = training_recipe(  # all that draws numbers, in two epochs of three step
     epochs=2,
 )
 SAVES = 8  # the moments at which a state may be saved: after each of six steps, and after each epoch's evaluation
-TIMINGS = ["seconds", "images_per_second", "waiting_share", "gpu_utilization", "peak_memory_mb"]
 
 
 @dataclass(frozen=True)

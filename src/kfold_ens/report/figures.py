@@ -13,28 +13,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
+from kfold_ens.history import COLUMNS, FIGURES
 from kfold_ens.report import style
 
 READABLE = 30  # so many classes can be named along an axis; so many counts a side can be written into cells
 
-CURVES = {
-    "Loss": ("train_loss", "val_loss"),
-    "Accuracy": ("train_accuracy", "val_accuracy"),
-    "Learning rate at the epoch's end": ("lr",),
-    "Training images a second": ("images_per_second",),
-    "Share of the time waiting for data": ("waiting_share",),
-    "GPU utilisation": ("gpu_utilization",),
-    "Peak memory in GB": ("peak_memory_mb",),
-    "Seconds an epoch": ("seconds",),
-}
-SHARES = ("waiting_share", "gpu_utilization")
-
 
 def training_curves(histories: Mapping[int, pd.DataFrame], chosen: Mapping[int, int]) -> dict[str, Figure]:
-    """What every fold did, epoch by epoch, a figure a quantity; a dot marks the epoch whose weights were chosen."""
+    """Each fold's columns by epoch, a figure per quantity; a dot marks the epoch whose weights were kept."""
     return {
         title: _curves(title, columns, histories, chosen)
-        for title, columns in CURVES.items()
+        for title, columns in FIGURES.items()
         if any(history.reindex(columns=columns).notna().any(axis=None) for history in histories.values())
     }
 
@@ -50,8 +39,8 @@ def _curves(
     axis.set_xlabel("epoch")
     axis.xaxis.get_major_locator().set_params(integer=True)
     if len(columns) == 1:
-        axis.set_ylim(0, 1 if columns[0] in SHARES else None)
-    if title == "Accuracy":
+        axis.set_ylim(0, 1 if COLUMNS[columns[0]].is_share else None)
+    if "val_accuracy" in columns:
         _legend(figure, axis, len(histories))
     return figure
 
@@ -71,14 +60,14 @@ def _look(fold: int) -> dict:
 
 
 def _curve(axis: Axes, history: pd.DataFrame, column: str, fold: int, chosen: int) -> None:
-    values = history[column] / 1024 if column == "peak_memory_mb" else history[column]
+    values = history[column] * COLUMNS[column].figure_factor
     look = _look(fold) | {"label": f"fold {fold}"}
     if column.startswith("train_"):
         look |= {"linestyle": "--", "alpha": 0.5, "label": None}
     if len(history) == 1:
         look["marker"] = "."  # a line of one point cannot be seen
     axis.plot(history["epoch"], values, **look)
-    if column.startswith("val_"):
+    if COLUMNS[column].better:
         axis.plot(chosen, values[history["epoch"] == chosen].iloc[0], "o", color=look["color"])
 
 

@@ -13,6 +13,7 @@ import yaml
 from kfold_ens.config import Config, Recipe
 from kfold_ens.exchange import header_of
 from kfold_ens.files import sha256_of
+from kfold_ens.history import COLUMNS
 from kfold_ens.report import data, pages
 from kfold_ens.report.pages import Markup
 from kfold_ens.versions import versions
@@ -31,6 +32,8 @@ def write_overview(
     """The page ``overview``, and ``score``, which the report's own first page takes in."""
     first = [*pages.unfinished(len(histories), run.num_folds), headline(name, metrics, run), score_table(metrics, run)]
     everything = pd.concat(histories.values())
+    speed = everything["images_per_second"].median()
+    peak = everything["peak_memory_mb"].max() * COLUMNS["peak_memory_mb"].figure_factor
     pages.write_page(
         outputs["overview"],
         f"{name}: {run.num_folds} folds on {len(classes)} classes",
@@ -47,8 +50,8 @@ def write_overview(
                 "folds finished": f"{len(histories)} of {run.num_folds}",
                 "devices": ", ".join(everything["device"].unique()),
                 "time in epochs": f"{everything['seconds'].sum() / 3600:.2f} hours, all folds together",
-                "speed": f"{everything['images_per_second'].median():,.0f} training images a second (median of epochs)",
-                "peak memory": f"{everything['peak_memory_mb'].max() / 1024:.2f} GB",
+                "speed": f"{speed:,.0f} training images per second (median of epochs)",
+                "peak memory": f"{peak:.2f} GB",
             }
         ),
     )
