@@ -1,9 +1,9 @@
 """Several recipes side by side."""
 
 from kfold_ens.data.manifest import read_manifest
-from kfold_ens.ensemble.ablation import as_text, compare, read_recipes
 from kfold_ens.files import write_table
 from kfold_ens.jobs import job, log
+from kfold_ens.report.comparison import as_text, compare, read_recipes
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):

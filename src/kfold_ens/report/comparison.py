@@ -1,4 +1,4 @@
-"""Recipes side by side, over the same folds."""
+"""Recipes side by side, over the same folds: the numbers of ``results/ablation.csv``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of a stat
 
 @dataclass(frozen=True)
 class RecipeResults:
-    """What the folds of one recipe came to."""
+    """The results of one recipe's folds."""
 
     name: str
     metrics: dict[str, Any]
@@ -35,7 +35,7 @@ def read_recipes(
     """Read recipes' results; the files of folds come recipe by recipe.
 
     Raises:
-        KfoldError: where there is no recipe.
+        KfoldError: if there is no recipe.
     """
     if not names:
         raise KfoldError(
@@ -68,8 +68,8 @@ def count_parameters(model: str) -> int:
 
 
 def compare(recipes: Sequence[RecipeResults], manifest: pd.DataFrame) -> pd.DataFrame:
-    """A row a recipe: accuracies with 95% intervals, the paired difference to the first recipe out of fold, training
-    hours and millions of parameters. Test accuracies are empty where labels are unknown."""
+    """A row per recipe: accuracies with 95% intervals, the paired difference to the first recipe out of fold, training
+    hours and millions of parameters. Test accuracies are empty if labels are unknown."""
     label_of = dict(zip(manifest["image_id"], manifest["label"], strict=True))
     first = correctness(recipes[0].oof, label_of)
     rows = []
