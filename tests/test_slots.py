@@ -57,7 +57,7 @@ def test_every_slot_with_a_choice_has_builders():
 
 def test_every_choice_of_a_run_is_known():
     assert kinds(config.Data, "source") == set(SOURCES)
-    assert set(config.METHODS) == set(get_args(config.Method)) == set(METHODS)
+    assert list(config.METHODS) == list(get_args(config.Method)) == list(METHODS)  # the same order, too
     names = get_args(config.Submission.model_fields["names"].annotation)
     assert {name for choice in names for name in get_args(choice)} - {None} == set(NAMES)
 

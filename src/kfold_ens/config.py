@@ -166,7 +166,7 @@ class Torchvision(Source):
 
 Data = Annotated[Digits | ImageFolder | Csv | Torchvision, Field(discriminator="source")]
 Method = Literal["average", "softmax", "vote"]
-METHODS: tuple[Method, ...] = ("average", "softmax", "vote")
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 class Submission(Slot):

@@ -20,6 +20,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_score, r
 from synthetic import make_run, write_pages
 
 from kfold_ens.config import Recipe, load_config, load_recipe
+from kfold_ens.ensemble.combine import METHODS, Method
 from kfold_ens.ensemble.metrics import score
 from kfold_ens.exchange import Logits
 from kfold_ens.report.overview import write_provenance
@@ -177,6 +178,17 @@ def test_calibration_is_recomputed(reported):
             assert float(shown[name]) == pytest.approx(sum(gaps) / len(ids), abs=5e-5)
         else:
             assert name not in shown
+
+
+def test_a_new_ensembling_method_is_on_every_page_of_methods(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "median", Method(lambda logits_mnk: np.median(logits_mnk, axis=0), "median of logits"))
+    run = make_run(tmp_path, ["no", "yes"], ["no", "yes"] * 20, ["no", "yes"] * 5)
+    pages = {name: Path(path).read_text() for name, path in write_pages(run, tmp_path).items()}
+    assert table(pages["overview"]).iloc[-1][""] == "median"
+    assert table(pages["combinations"])[""].tolist()[-1] == "median"
+    assert "median − vote" in table(pages["combinations"], 1)[""].tolist()
+    names = [f"test images, {name}" for name in ("average", "softmax", "median")]  # a vote gives no confidence
+    assert table(pages["calibration"])[""].tolist() == ["out of fold", *names]
 
 
 def test_agreement_is_counted(reported):

@@ -1,13 +1,16 @@
-"""Many models' logits to one: average of logits, average of softmax, majority vote.
+"""The ensembling methods, from many models' logits to one: average of logits, average of softmax, majority vote.
 
-Each method takes ``logits_mnk``: M members, N images, K classes, and gives scores (N, K) whose largest is the
+Each method takes ``logits_mnk``: M members, N images, K classes, and returns scores (N, K) whose largest is the
 prediction; on a tie the first class wins. No method depends on the order of its members or classes: values are
 sorted before they are added up.
+
+A new ensembling method is one function, one entry in ``METHODS`` and one word in ``Method`` of ``config.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -32,22 +35,34 @@ def vote(logits_mnk: np.ndarray) -> np.ndarray:
     return votes + rank / num_classes
 
 
-METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "average": average,
-    "softmax": log_mean_softmax,
-    "vote": vote,
+@dataclass(frozen=True)
+class Method:
+    """An ensembling method."""
+
+    build: Callable[[np.ndarray], np.ndarray]  # from the members' logits (M, N, K) to scores (N, K)
+    label: str
+    gives_probabilities: bool = True  # whether the softmax of its scores says how sure it is
+
+
+# By the names that config.yaml uses, in the order of metrics.json and of the report.
+METHODS = {
+    "average": Method(average, "average of logits"),
+    "softmax": Method(log_mean_softmax, "average of softmax"),
+    "vote": Method(vote, "majority vote", gives_probabilities=False),
 }
 
 
 def combine(members: Mapping[str, Logits], method: str) -> Logits:
-    """Combine members, named for messages, over the images and classes of the first; float64.
+    """Combine members by an ensembling method, over the images and classes of the first; float64.
+
+    The members' names appear in messages.
 
     Raises:
-        KfoldError: naming the member whose images or classes are others.
+        KfoldError: if a member's images or classes differ from the first one's; it names the member.
     """
     first = next(iter(members.values()))
     logits_mnk = np.stack([_aligned(name, member, first) for name, member in members.items()])
-    return Logits(first.image_id, METHODS[method](logits_mnk.astype(np.float64)), first.classes)
+    return Logits(first.image_id, METHODS[method].build(logits_mnk.astype(np.float64)), first.classes)
 
 
 def _aligned(name: str, member: Logits, first: Logits) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How good the folds and their combinations are, with the interval that goes with the number of images."""
+"""How good the folds and the ensembling methods are, with the interval that goes with the number of images."""
 
 from __future__ import annotations
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
+from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.report import figures, pages
 from kfold_ens.report.pages import Markup
 
 
 def write_ablation(comparison: pd.DataFrame, path: str) -> None:
     """The page of ``results/ablation.csv``."""
+    tested = {"one_fold": "one fold"} | {name: method.label for name, method in METHODS.items()}
     values = comparison.drop(columns=[name for name in comparison if name.endswith(("_low", "_high"))])
     pages.write_page(
         path,
@@ -18,9 +20,9 @@ def write_ablation(comparison: pd.DataFrame, path: str) -> None:
         _intervals(comparison, "out_of_fold", "Accuracy out of fold", "accuracy"),
         _intervals(comparison, "difference", "Difference to the first recipe, out of fold", "difference in accuracy"),
         *[
-            _intervals(comparison, method, f"Accuracy on the test images, {method.replace('_', ' ')}", "accuracy")
-            for method in ("one_fold", "average", "softmax", "vote")
-            if comparison[method].notna().any()
+            _intervals(comparison, name, f"Accuracy on the test images, {label}", "accuracy")
+            for name, label in tested.items()
+            if comparison[name].notna().any()
         ],
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from kfold_ens.data.pixels import PixelStore
+from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.exchange import Logits, concatenated
 from kfold_ens.report import figures, pages, tables
 from kfold_ens.report.pages import Markup
@@ -27,15 +28,18 @@ def write_ensemble(
     outputs: Mapping[str, str],
 ) -> None:
     """The pages ``combinations``, ``agreement`` and ``calibration``."""
-    pages.write_page(outputs["combinations"], "Folds and their combinations", *_combinations(metrics))
-    pages.write_page(outputs["agreement"], "Do the folds agree?", *_agreement(test, combined["average"], store))
+    probabilities = {name: combined[name] for name, method in METHODS.items() if method.gives_probabilities}
+    pages.write_page(outputs["combinations"], "Folds and ensembling methods", *_combinations(metrics))
+    pages.write_page(outputs["agreement"], "Do the folds agree?", *_agreement(test, probabilities, store))
     pages.write_page(
-        outputs["calibration"], "How sure, and how often right?", *_calibration(concatenated(oof), combined, label_of)
+        outputs["calibration"],
+        "How sure, and how often right?",
+        *_calibration(concatenated(oof), probabilities, label_of),
     )
 
 
 def scores(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """Accuracy on the test images of each fold and combination: ``name, value, low, high, images``."""
+    """Accuracy on the test images of each fold and ensembling method: ``name, value, low, high, images``."""
     entries = {f"fold {fold}": entry["test"] for fold, entry in metrics["folds"].items()}
     entries |= {method: entry["test"] for method, entry in metrics["methods"].items()}
     return _rows(entries)
@@ -63,7 +67,7 @@ def _rows(entries: Mapping[str, Mapping[str, Any] | None]) -> pd.DataFrame:
 
 
 def gains(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """The differences between combinations, and to one fold, on the same test images: ``name, value, low, high``."""
+    """Differences between ensembling methods, and to one fold, on the same test images: ``name, value, low, high``."""
     rows = [
         {"name": f"{each['of']} − {each['to']}", "value": each["difference"], "low": each["low"], "high": each["high"]}
         for each in metrics["differences"]
@@ -83,14 +87,14 @@ def _combinations(metrics: Mapping[str, Any]) -> list[Markup]:
         blocks += [
             pages.figure(
                 figures.intervals(tested, "Accuracy on the test images", "accuracy"),
-                "Accuracy on the test images of each fold and combination",
+                "Accuracy on the test images of each fold and ensembling method",
             ),
             pages.table(_named(tested), "accuracy on the test images, with Wilson's 95% interval"),
             pages.figure(
                 figures.intervals(
-                    difference, "What combining gains on the test images", "difference in accuracy", zero=True
+                    difference, "What ensembling gains on the test images", "difference in accuracy", zero=True
                 ),
-                "Differences in accuracy between combinations and one fold",
+                "Differences in accuracy between ensembling methods and one fold",
             ),
             pages.table(
                 _named(difference),
@@ -113,12 +117,13 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.rename(columns={"name": "", "value": "accuracy", "low": "95% from", "high": "to"})
 
 
-def _agreement(test: Sequence[Logits], average: Logits, store: PixelStore) -> list[Markup]:
+def _agreement(test: Sequence[Logits], combined: Mapping[str, Logits], store: PixelStore) -> list[Markup]:
+    method, logits = next(iter(combined.items()))
     votes = tables.votes(test)
     sizes = tables.majority_sizes(votes)
-    disputed = tables.disputed(votes, pd.Series(tables.confidence_of(average), index=average.image_id))
+    disputed = tables.disputed(votes, pd.Series(tables.confidence_of(logits), index=logits.image_id))
     pictures = [
-        of_store(store, row.image_id, row.votes, f"average {row.confidence:.0%} sure", row.image_id)
+        of_store(store, row.image_id, row.votes, f"{method} {row.confidence:.0%} sure", row.image_id)
         for row in disputed[:DISPUTED].itertuples()
     ]
     return [
@@ -134,7 +139,7 @@ def _agreement(test: Sequence[Logits], average: Logits, store: PixelStore) -> li
 
 
 def _calibration(oof: Logits, combined: Mapping[str, Logits], label_of: Mapping[str, str]) -> list[Markup]:
-    sets = {"out of fold": oof} | {f"test images, {name}": combined[name] for name in ("average", "softmax")}
+    sets = {"out of fold": oof} | {f"test images, {name}": logits for name, logits in combined.items()}
     known = {name: tables.labelled(logits, label_of) for name, logits in sets.items()}
     bins = {
         name: tables.calibration(tables.confidence_of(logits), logits.predictions() == truth)
@@ -145,7 +150,8 @@ def _calibration(oof: Logits, combined: Mapping[str, Logits], label_of: Mapping[
     return [
         pages.paragraph(
             "Dots on the diagonal: of the images predicted with 80% confidence, 80% are right. The expected "
-            "calibration error is that of Guo et al. 2017, in 15 bins. A vote gives no confidence."
+            "calibration error is that of Guo et al. 2017, in 15 bins. "
+            f"{_without_confidence()}"
         ),
         pages.table(pd.DataFrame(errors)),
         pages.grid(
@@ -155,6 +161,11 @@ def _calibration(oof: Logits, combined: Mapping[str, Logits], label_of: Mapping[
             ]
         ),
     ]
+
+
+def _without_confidence() -> str:
+    names = [name for name, method in METHODS.items() if not method.gives_probabilities]
+    return f"Not shown, as they give no confidence: {', '.join(names)}." if names else ""
 
 
 def _class_counts(predicted: pd.Series, train_labels: pd.Series, classes: Sequence[str]) -> pd.DataFrame:

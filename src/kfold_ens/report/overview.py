@@ -59,7 +59,7 @@ def write_overview(
 
 
 def headline(name: str, metrics: Mapping[str, Any], run: Config) -> Markup:
-    """The one number: the chosen combination's on the test images, or out of fold where their labels are unknown."""
+    """The one number: the chosen ensembling method's on the test images, or out of fold if their labels are unknown."""
     method = metrics["methods"].get(run.ensemble, {}).get("test")
     entry, what = (method, f"on the test images, {run.ensemble}") if method else (metrics["out_of_fold"], "out of fold")
     accuracy, low, high = (f"{entry[key]:.4f}" for key in ("accuracy", "low", "high"))
@@ -70,7 +70,7 @@ def headline(name: str, metrics: Mapping[str, Any], run: Config) -> Markup:
 
 
 def score_table(metrics: Mapping[str, Any], run: Config) -> Markup:
-    """Each fold and each combination, out of fold and on the test images."""
+    """Each fold and each ensembling method, out of fold and on the test images."""
     rows = [
         {"": f"fold {fold}", "out of fold": _cell(entry["out_of_fold"]), "test": _cell(entry["test"])}
         for fold, entry in metrics["folds"].items()
