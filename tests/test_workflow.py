@@ -319,7 +319,7 @@ def test_reading_the_workflow_imports_no_torch(project):
     done = subprocess.run(command, cwd=project.folder, text=True, capture_output=True, check=True)
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "kfold_ens.config" in imported
-    assert imported.isdisjoint({"torch", "torchvision", "sklearn", "matplotlib"})
+    assert imported.isdisjoint({"torch", "torchvision", "sklearn", "matplotlib", "altair"})
 
 
 @pytest.mark.slow

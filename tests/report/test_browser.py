@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +18,15 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+from kfold_ens.report.contents import PAGES
+
 pytestmark = pytest.mark.browser
 
 CLASSES = ["<img src=x onerror=alert(1)>", "\"quoted\" & 'single'", "x" * 200, "plain"]
 SCREENS = {"wide": (1280, 900), "narrow": (390, 844)}
-CHAPTERS = {
-    "1. Overview": 1,
-    "2. Images": 3,
-    "3. Training": 3,
-    "4. Errors": 5,
-    "5. Ensemble": 3,
-    "6. Submission": 1,
-    "7. Provenance": 1,
-}
+FOLDS = 2
+CHAPTERS = Counter(page.chapter for page in PAGES.values() if page.of != "ablation")
+CHAPTERS[PAGES["fold"].chapter] += FOLDS - 1
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +47,7 @@ def project(tmp_path_factory) -> Project:
         folder / "labels.csv", index=False
     )
     data = {"source": "imagefolder", "train": "train", "test": "test", "test_labels": "labels.csv"}
-    made = new_project(folder, RECIPE | {"epochs": 2}, data=data)
+    made = new_project(folder, RECIPE | {"epochs": 2}, data=data, num_folds=FOLDS)
     done = made.run("submission", "report")
     assert done.returncode == 0, done.stdout
     return made
@@ -106,8 +103,9 @@ def open_page(browser, row) -> None:
     WebDriverWait(browser, 20).until(lambda _: browser.execute_script(charts))
 
 
-def page_of(browser, chapter: str, page: str) -> None:
-    row = next(row for row in open_chapter(browser, chapter) if row.text.startswith(page))
+def page_of(browser, name: str) -> None:
+    page = PAGES[name]
+    row = next(row for row in open_chapter(browser, page.chapter) if row.text.startswith(page.label))
     open_page(browser, row)
 
 
@@ -153,7 +151,7 @@ def test_every_page_of_every_chapter_opens_and_shows_what_it_holds(browser, proj
 
 def test_a_click_on_a_column_sorts_by_it(browser, project):
     opened(browser, project, "wide")
-    page_of(browser, "4. Errors", "recall and precision")
+    page_of(browser, "classes")
     for head, number in {"images": float, "class": str}.items():
         cells = {}
         for _ in ("down", "up"):
@@ -171,7 +169,7 @@ def test_a_click_on_a_column_sorts_by_it(browser, project):
 
 def test_hovering_over_a_cell_of_the_confusion_matrix_shows_its_numbers(browser, project):
     opened(browser, project, "wide")
-    page_of(browser, "4. Errors", "confusion matrix")
+    page_of(browser, "confusion")
     cell = browser.find_element(By.CSS_SELECTOR, "g.mark-rect path")
     webdriver.ActionChains(browser).move_to_element(cell).perform()
     tip = WebDriverWait(browser, 10).until(lambda _: browser.find_element(By.CSS_SELECTOR, ".vg-tooltip.visible"))
@@ -180,11 +178,11 @@ def test_hovering_over_a_cell_of_the_confusion_matrix_shows_its_numbers(browser,
 
 def test_names_are_shown_as_the_text_they_are(browser, project):
     opened(browser, project, "wide")
-    for chapter, page in {"2. Images": "examples of every class", "4. Errors": "recall and precision"}.items():
-        page_of(browser, chapter, page)
+    for page in ("examples", "classes"):
+        page_of(browser, page)
         text = browser.find_element(By.TAG_NAME, "body").text
         assert [label for label in CLASSES if label not in text] == []
-    page_of(browser, "6. Submission", "the submission")
+    page_of(browser, "submission")
     assert f"<b>00<b>&{'y' * 180}" in browser.find_element(By.TAG_NAME, "body").text
 
 

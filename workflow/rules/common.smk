@@ -23,6 +23,7 @@ try:
     from kfold_ens.errors import ConfigError
     from kfold_ens.files import canonical, fingerprint, read_json
     from kfold_ens.machine import THREADS_PER_GPU, fold_memory, plan_folds, this_machine
+    from kfold_ens.report.contents import PAGES, menu_entry, page_file, page_files
 except ModuleNotFoundError as error:
     refuse(f"{error}. Install the project first: pip install -e {workflow.basedir}")
 
@@ -284,21 +285,35 @@ def reported_recipes():
     return [recipe for recipe in RECIPES if recipe == RECIPE or FINISHED[recipe]]
 
 
+def page(name, **fixed):
+    """A page of the report as an output; ``fixed`` replaces wildcards in its path and its menu entry."""
+    return report(
+        page_file(name, **fixed),
+        caption=f"../report/{name}.rst",
+        category=PAGES[name].chapter,
+        labels=menu_entry(name, **fixed),
+    )
+
+
+def pages(*names):
+    """Pages as outputs, by name."""
+    return {name: page(name) for name in names}
+
+
 def reported():
-    """Every page of the report; the ablation's where all that it compares is finished."""
-    compared = [FINISHED[recipe] == list(FOLDS) for recipe in ABLATION]
-    pages = [page for recipe in reported_recipes() for page in pages_of(recipe)]
-    return pages + ["results/ablation.html"] * (any(compared) and all(compared))
+    """Every page of the report; the ablation's too if all that it compares is finished."""
+    files = [file for recipe in reported_recipes() for file in pages_of(recipe)]
+    is_compared = ABLATION and all(FINISHED[recipe] == list(FOLDS) for recipe in ABLATION)
+    return [*files, page_file("ablation")] if is_compared else files
 
 
 def pages_of(recipe):
-    """The pages of a recipe in the report."""
+    """The files of a recipe's pages."""
     folds = finished_folds(recipe)
-    pages = ["overview", "provenance", "data", "examples", "views", "curves", *[f"fold{fold}" for fold in folds]]
-    pages += ["confusion", "classes", "pairs", "mistakes", "labels"]
+    shown = {"recipe", "fold"}
     if folds == list(FOLDS):
-        pages += ["combinations", "agreement", "calibration", *["submission"] * (recipe == RECIPE)]
-    return [f"results/{recipe}/report/{page}.html" for page in pages]
+        shown |= {"ensemble", "submission"} if recipe == RECIPE else {"ensemble"}
+    return page_files(shown, recipe, folds)
 
 
 def plan_this_machine():

@@ -7,18 +7,7 @@ rule data_pages:
         folds=SPLIT,
         classes=CLASSES,
     output:
-        data=report(
-            "results/{recipe}/report/data.html",
-            caption="../report/data.rst",
-            category="2. Images",
-            labels={"page": "the images", "recipe": "{recipe}"},
-        ),
-        examples=report(
-            "results/{recipe}/report/examples.html",
-            caption="../report/examples.rst",
-            category="2. Images",
-            labels={"page": "examples of every class", "recipe": "{recipe}"},
-        ),
+        **pages("data", "examples"),
     log:
         "logs/{recipe}/report/data.log",
     conda:
@@ -36,12 +25,7 @@ rule views_page:
         folds=SPLIT,
         classes=CLASSES,
     output:
-        views=report(
-            "results/{recipe}/report/views.html",
-            caption="../report/views.rst",
-            category="2. Images",
-            labels={"page": "as the network sees them", "recipe": "{recipe}"},
-        ),
+        **pages("views"),
     log:
         "logs/{recipe}/report/views.log",
     conda:
@@ -60,12 +44,7 @@ rule fold_page:
     input:
         history="results/{recipe}/fold{fold}/history.csv",
     output:
-        fold=report(
-            "results/{recipe}/report/fold{fold}.html",
-            caption="../report/fold.rst",
-            category="3. Training",
-            labels={"page": "one fold", "recipe": "{recipe}", "fold": "{fold}"},
-        ),
+        **pages("fold"),
     log:
         "logs/{recipe}/report/fold{fold}.log",
     conda:
@@ -85,42 +64,7 @@ rule training_and_error_pages:
         history=of_finished_folds("history.csv"),
         oof=of_finished_folds("oof_logits.npz"),
     output:
-        curves=report(
-            "results/{recipe}/report/curves.html",
-            caption="../report/curves.rst",
-            category="3. Training",
-            labels={"page": "all folds", "recipe": "{recipe}"},
-        ),
-        confusion=report(
-            "results/{recipe}/report/confusion.html",
-            caption="../report/confusion.rst",
-            category="4. Errors",
-            labels={"page": "confusion matrix", "recipe": "{recipe}"},
-        ),
-        classes=report(
-            "results/{recipe}/report/classes.html",
-            caption="../report/classes.rst",
-            category="4. Errors",
-            labels={"page": "recall and precision", "recipe": "{recipe}"},
-        ),
-        pairs=report(
-            "results/{recipe}/report/pairs.html",
-            caption="../report/pairs.rst",
-            category="4. Errors",
-            labels={"page": "confused pairs", "recipe": "{recipe}"},
-        ),
-        mistakes=report(
-            "results/{recipe}/report/mistakes.html",
-            caption="../report/mistakes.rst",
-            category="4. Errors",
-            labels={"page": "confident mistakes", "recipe": "{recipe}"},
-        ),
-        labels=report(
-            "results/{recipe}/report/labels.html",
-            caption="../report/labels.rst",
-            category="4. Errors",
-            labels={"page": "likely label errors", "recipe": "{recipe}"},
-        ),
+        **pages("curves", "confusion", "classes", "pairs", "mistakes", "labels"),
     log:
         "logs/{recipe}/report/errors.log",
     conda:
@@ -134,7 +78,7 @@ rule training_and_error_pages:
         "../scripts/training_and_error_pages.py"
 
 
-# What combining gained, and where the folds differ.
+# What ensembling gained, and where the folds differ.
 rule ensemble_pages:
     input:
         unpack(pixels_of_recipe("test")),
@@ -145,24 +89,7 @@ rule ensemble_pages:
         methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
         manifests=[TRAIN, TEST],
     output:
-        combinations=report(
-            "results/{recipe}/report/combinations.html",
-            caption="../report/combinations.rst",
-            category="5. Ensemble",
-            labels={"page": "folds and combinations", "recipe": "{recipe}"},
-        ),
-        agreement=report(
-            "results/{recipe}/report/agreement.html",
-            caption="../report/agreement.rst",
-            category="5. Ensemble",
-            labels={"page": "agreement", "recipe": "{recipe}"},
-        ),
-        calibration=report(
-            "results/{recipe}/report/calibration.html",
-            caption="../report/calibration.rst",
-            category="5. Ensemble",
-            labels={"page": "calibration", "recipe": "{recipe}"},
-        ),
+        **pages("combinations", "agreement", "calibration"),
     log:
         "logs/{recipe}/report/ensemble.log",
     conda:
@@ -175,19 +102,14 @@ rule ensemble_pages:
         "../scripts/ensemble_pages.py"
 
 
-# What is handed in.
+# The submission.
 rule submission_page:
     input:
         submission="results/submission.csv",
         manifests=[TRAIN, TEST],
         classes=CLASSES,
     output:
-        submission=report(
-            f"results/{RECIPE}/report/submission.html",
-            caption="../report/submission.rst",
-            category="6. Submission",
-            labels={"page": "the submission", "recipe": RECIPE, "method": RUN.ensemble},
-        ),
+        submission=page("submission", recipe=RECIPE, method=RUN.ensemble),
     log:
         f"logs/{RECIPE}/report/submission.log",
     conda:
@@ -200,7 +122,7 @@ rule submission_page:
         "../scripts/submission_page.py"
 
 
-# The score, and what it came from.
+# The score, and what was trained.
 rule overview:
     input:
         **optional(test_labels=RUN.data.test_labels),
@@ -210,12 +132,7 @@ rule overview:
         test=of_finished_folds("test_logits.npz"),
         methods=methods_if_finished,
     output:
-        overview=report(
-            "results/{recipe}/report/overview.html",
-            caption="../report/overview.rst",
-            category="1. Overview",
-            labels={"page": "overview", "recipe": "{recipe}"},
-        ),
+        **pages("overview"),
         score="results/{recipe}/report/score.html",
     log:
         "logs/{recipe}/report/overview.log",
@@ -230,19 +147,14 @@ rule overview:
         "../scripts/overview.py"
 
 
-# All that the results follow from, and how to make them again.
+# What the results depend on, and how to make them again.
 rule provenance:
     input:
         data=[TRAIN, TEST, CLASSES, SPLIT],
         model=ancient(of_finished_folds("model.safetensors")),
         history=of_finished_folds("history.csv"),
     output:
-        report(
-            "results/{recipe}/report/provenance.html",
-            caption="../report/provenance.rst",
-            category="7. Provenance",
-            labels={"page": "provenance", "recipe": "{recipe}"},
-        ),
+        page("provenance"),
     log:
         "logs/{recipe}/report/provenance.log",
     conda:
@@ -262,12 +174,7 @@ rule ablation_page:
     input:
         "results/ablation.csv",
     output:
-        report(
-            "results/ablation.html",
-            caption="../report/ablation.rst",
-            category="8. Ablation",
-            labels={"page": "recipes side by side"},
-        ),
+        page("ablation"),
     log:
         "logs/report/ablation.log",
     conda:
@@ -278,7 +185,7 @@ rule ablation_page:
         "../scripts/ablation_page.py"
 
 
-# What happened, in one HTML file.
+# The report: one HTML file.
 rule report:
     input:
         "results/report.html",
