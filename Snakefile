@@ -9,7 +9,13 @@ configfile: "config.yaml"
 report: "workflow/report/workflow.rst"
 
 
+# The configuration, and functions.
 include: "workflow/rules/common.smk"
+include: "workflow/rules/storage.smk"
+include: "workflow/rules/sources.smk"
+include: "workflow/rules/machine.smk"
+include: "workflow/rules/pages.smk"
+# The rules.
 include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/ensemble.smk"

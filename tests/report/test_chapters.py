@@ -23,8 +23,8 @@ from kfold_ens.config import Recipe, load_config, load_recipe
 from kfold_ens.ensemble.combine import METHODS, Method
 from kfold_ens.ensemble.metrics import score
 from kfold_ens.exchange import Logits
-from kfold_ens.report.overview import write_provenance
 from kfold_ens.report.contents import PAGES
+from kfold_ens.report.overview import write_provenance
 
 HUNDRED = [f"class {number}" for number in range(100)]
 HOSTILE = ["<img src=x onerror=alert(1)>", "\"quoted\" & 'single'", "x" * 200, "$a_1", "{{ 7 * 7 }}", "a, b\nc"]

@@ -1,0 +1,71 @@
+# The machine: how many folds train at once, and what the jobs are told.
+GIVEN_GPUS = workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else None
+# Snakemake knows its executor only after it has read this file; a cluster always has a number of jobs (--jobs).
+ON_CLUSTER = workflow.resource_settings.nodes is not None
+
+
+def plan_this_machine():
+    """How many folds train at once on this machine, and the threads of each; --resources gpu=N overrides it."""
+    memory = max(fold_memory(slots, Path("results", recipe)) for recipe, slots in RECIPES.items())
+    machine = this_machine(RUN.device, workflow.resource_settings.cores or 1)
+    return plan_folds(machine, RUN.num_folds, memory, RUN.gpus_per_fold, RUN.gpu_slots, GIVEN_GPUS)
+
+
+# Only the main process plans. A cluster's jobs read this file too, on other machines.
+PLAN = plan_this_machine() if workflow.is_main_process and not ON_CLUSTER else None
+THREADS = PLAN.threads if PLAN else THREADS_PER_GPU * RUN.gpus_per_fold
+THREADS_TO_PREDICT = max(1, THREADS // RUN.gpus_per_fold)
+
+
+def threads_to_train(wildcards):
+    """A fold's threads. Snakemake asks only if it trains one, so this also logs the plan."""
+    say_plan()
+    return THREADS
+
+
+@cache
+def say_plan():
+    """Log the plan once."""
+    if PLAN:
+        logger.info(PLAN.sentence)
+
+
+def cap_gpus():
+    """Limit the folds that train at once, as Snakemake has no limit by itself; tell jobs how many share the memory."""
+    if RUN.gpu_slots > 1 and ON_CLUSTER:
+        refuse("gpu_slots: a cluster gives every job a GPU of its own; write 1 into config.yaml")
+    gpu = PLAN.gpu if PLAN else max(GIVEN_GPUS or 1, RUN.gpus_per_fold)
+    workflow.register_resource("gpu", gpu)
+    os.environ.update(KFOLD_PROCESSES_AT_ONCE=str(gpu if PLAN else 1))
+
+
+def asked_for():
+    """The training rules that the user asked to rerun (-R, --force, --forceall); not those that rerun as a result."""
+    settings = workflow.dag_settings
+    named = {os.path.normpath(each) for each in settings.forcerun}
+    named |= {os.path.normpath(each) for each in settings.targets if settings.forcetargets}
+    return [
+        rule_name("train", recipe, fold)
+        for recipe in RECIPES
+        for fold in FOLDS
+        if settings.forceall or not named.isdisjoint({rule_name("train", recipe, fold), *outputs_of(recipe, fold)})
+    ]
+
+
+def tell_jobs_what_was_asked_for(wildcards):
+    """An input without files: Snakemake calls it after it knows what was asked for, and before it has an executor."""
+    if workflow.is_main_process and "KFOLD_ASKED_FOR" not in workflow.envvars:
+        os.environ.update(KFOLD_ASKED_FOR=" ".join(asked_for()))
+        workflow.register_envvars("KFOLD_ASKED_FOR")
+    return {}
+
+
+def end_with_the_terminal():
+    """Treat a closed terminal as SIGTERM: Snakemake then waits until its jobs have saved, and unlocks the folder."""
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
+if workflow.is_main_process:
+    cap_gpus()
+    end_with_the_terminal()

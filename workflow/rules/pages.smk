@@ -1,0 +1,121 @@
+# What only the report needs: its pages, and the folds that they show.
+
+
+def page(name, **fixed):
+    """A page of the report as an output; ``fixed`` replaces wildcards in its path and its menu entry."""
+    return report(
+        page_file(name, **fixed),
+        caption=f"../report/{name}.rst",
+        category=PAGES[name].chapter,
+        labels=menu_entry(name, **fixed),
+    )
+
+
+def pages(*names):
+    """Pages as outputs, by name."""
+    return {name: page(name) for name in names}
+
+
+def is_finished(recipe, fold):
+    """Whether a fold is trained and has predicted."""
+    return all(map(exists, [*outputs_of(recipe, fold), *logits_of(recipe, fold)]))
+
+
+FINISHED = {recipe: [fold for fold in FOLDS if is_finished(recipe, fold)] for recipe in RECIPES}
+
+
+def finished_folds(recipe):
+    """The folds that a report shows: those that are finished. If none is, all of them, which are trained first."""
+    return FINISHED[recipe] or list(FOLDS)
+
+
+def folds_param(wildcards):
+    """The folds that a report shows."""
+    return finished_folds(wildcards.recipe)
+
+
+def first_finished_fold(wildcards):
+    """The first fold that a report shows."""
+    return finished_folds(wildcards.recipe)[0]
+
+
+def of_finished_folds(file):
+    """This file of each fold that a report shows."""
+
+    def files(wildcards):
+        return [f"results/{wildcards.recipe}/fold{fold}/{file}" for fold in finished_folds(wildcards.recipe)]
+
+    return files
+
+
+def methods_if_finished(wildcards):
+    """The combined logits of each ensembling method, if every fold is finished."""
+    methods = METHODS if finished_folds(wildcards.recipe) == list(FOLDS) else ()
+    return [f"results/{wildcards.recipe}/{method}/test_logits.npz" for method in methods]
+
+
+def pixels_of_recipe(half):
+    """The decoded images of a recipe's size."""
+
+    def pixels(wildcards):
+        return pixels_of(RECIPES[wildcards.recipe], half)
+
+    return pixels
+
+
+def pixels_of_both_halves(wildcards):
+    """The decoded training and test images, in lists."""
+    halves = [pixels_of(RECIPES[wildcards.recipe], half) for half in HALVES]
+    return {name: [pixels[name] for pixels in halves] for name in ("pixels", "index")}
+
+
+def recipe_param(wildcards):
+    """A recipe's slots."""
+    return as_param(RECIPES[wildcards.recipe])
+
+
+def recipe_path(wildcards):
+    """The path of a recipe, as the user would write it."""
+    file = FILES[wildcards.recipe]
+    folder = Path(workflow.basedir)
+    return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
+
+
+def git(*arguments):
+    """What git prints about this workflow's folder; empty if there is no git, or no repository."""
+    try:
+        command = ["git", "-C", workflow.basedir, *arguments]
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
+
+
+def commit(wildcards):
+    """The commit that is checked out, and whether files differ from it; None if that is unknown."""
+    head, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
+    return f"{head} and uncommitted changes" if head and changes else head or None
+
+
+def pages_of(recipe):
+    """The files of a recipe's pages."""
+    folds = finished_folds(recipe)
+    shown = {"recipe", "fold"}
+    if folds == list(FOLDS):
+        shown |= {"ensemble", "submission"} if recipe == RECIPE else {"ensemble"}
+    return page_files(shown, recipe, folds)
+
+
+def reported_recipes():
+    """The configured recipe, and those of the ablation that have a finished fold."""
+    return [recipe for recipe in RECIPES if recipe == RECIPE or FINISHED[recipe]]
+
+
+def reported():
+    """Every page of the report; the ablation's too if all that it compares is finished."""
+    files = [file for recipe in reported_recipes() for file in pages_of(recipe)]
+    is_compared = ABLATION and all(FINISHED[recipe] == list(FOLDS) for recipe in ABLATION)
+    return [*files, page_file("ablation")] if is_compared else files
+
+
+REPORTED = reported()
+MAKES_REPORT = any(each.split("=")[0] == "--report" for each in sys.argv)  # then `submission` means all of it

@@ -1,0 +1,47 @@
+# Where the images come from, and whether it is still there.
+
+
+def tables_of(half):
+    """The tables that list a half's images; a changed table is read again."""
+    return list(map(local, RUN.data.tables(half)))
+
+
+def source_param(half):
+    """Where a half's images come from."""
+    return canonical(RUN.data.of_half(half))
+
+
+def images_param(half):
+    """A hash of the names and sizes of a half's images: it changes if images are added, removed or replaced."""
+
+    def images(wildcards):
+        return images_fingerprint(RUN.data.folders(half))
+
+    return images
+
+
+def has_manifest(half):
+    """Whether a half's manifest is there, and was made from what config.yaml names."""
+    return is_source_of(Path(f"results/data/{half}.csv"), RUN.data, half, RUN.seed, data.VERSION)
+
+
+def sources_gone():
+    """The tables and folders that are gone, by half. A manifest that was made from them is then used as it is.
+
+    If there is no such manifest, the run ends here, before Snakemake deletes results.
+    """
+    if not workflow.is_main_process or "--unlock" in sys.argv:
+        return {half: [] for half in HALVES}
+    gone = {half: missing(RUN.data.tables(half), RUN.data.folders(half)) for half in HALVES}
+    needed = [f"data.{half}: {each}" for half in HALVES for each in gone[half] if not has_manifest(half)]
+    if needed:
+        refuse("\n".join([*dict.fromkeys(needed), f"Looked in {Path.cwd()}; change config.yaml, or mount the disk."]))
+    for half in HALVES:
+        for each in gone[half]:
+            logger.warning(
+                f"data.{half}: {each}; its source is not looked at, results/data/{half}.csv is taken as it is"
+            )
+    return gone
+
+
+GONE = sources_gone()
