@@ -1,4 +1,4 @@
-# Five models' logits to one, by one method.
+# The folds' logits combined by one ensembling method.
 rule combine:
     input:
         test=collect("results/{{recipe}}/fold{fold}/test_logits.npz", fold=FOLDS),
@@ -14,7 +14,7 @@ rule combine:
         "../scripts/combine.py"
 
 
-# The configured recipe's and method's predictions, in the user's columns and file names.
+# The predictions of the configured recipe and ensembling method, in the user's columns and file names.
 rule write_submission:
     input:
         **optional(sample=RUN.submission.sample),
@@ -34,7 +34,7 @@ rule write_submission:
         "../scripts/submission.py"
 
 
-# The same in a zip, under the name that whoever scores it wants.
+# The same in a zip, under the name that the competition asks for.
 rule zip_submission:
     input:
         "results/submission.csv",
@@ -51,7 +51,7 @@ rule zip_submission:
         "../scripts/zip_submission.py"
 
 
-# Out-of-fold accuracy, and test accuracy of each fold and method where labels are known.
+# Out-of-fold accuracy, and test accuracy of each fold and ensembling method if labels are known.
 rule metrics:
     input:
         **optional(test_labels=RUN.data.test_labels),
@@ -96,6 +96,6 @@ rule compare_recipes:
         "../../environment.yml"
     params:
         recipes=ABLATION,
-        version=ensemble.VERSION,
+        version=ensemble.VERSION,  # raise it for changes of report/comparison.py too
     script:
         "../scripts/ablation.py"

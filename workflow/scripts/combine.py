@@ -1,4 +1,4 @@
-"""All folds' test logits to one set, by one method."""
+"""All folds' test logits to one set, by one ensembling method."""
 
 from kfold_ens.ensemble.combine import combine
 from kfold_ens.exchange import read_logits, write_logits
