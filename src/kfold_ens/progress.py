@@ -57,16 +57,16 @@ def _row(folder: Path, recipe: str, fold: int) -> dict[str, str]:
 
 
 def _scores(history: pd.DataFrame, select: str | None) -> str:
-    """The last epoch's held-out score, and that of the epoch whose weights are kept, if the recipe keeps the best.
+    """The score that a recipe selects its epoch by: of the last epoch, and of the best one.
 
-    The score is the one that the recipe's ``select`` goes by; accuracy if it goes by none, or is unknown.
+    If ``select`` is unknown or names no score: the last epoch's accuracy.
     """
-    column = SELECTED_BY.get(select, "epoch")
-    is_score = HISTORY[column].better is not None
-    shown = column if is_score else "val_accuracy"
-    name = "" if shown == "val_accuracy" else f"{HISTORY[shown].label.removeprefix('held-out ')} "
-    best = selected_row(history.to_dict("records"), select)[shown] if is_score else None
-    return f"{name}{history.iloc[-1][shown]:.4f}" + ("" if best is None else f" (best {best:.4f})")
+    last, column = history.iloc[-1], SELECTED_BY.get(select)
+    if column not in history or not HISTORY[column].better:
+        return f"{last['val_accuracy']:.4f}"
+    best = selected_row(history.to_dict("records"), select)
+    name = "" if column == "val_accuracy" else f"{HISTORY[column].label.removeprefix('held-out ')} "
+    return f"{name}{last[column]:.4f} (best {best[column]:.4f})"
 
 
 def _recipe_of(folder: Path, place: str) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def _chosen(history: pd.DataFrame, recipe: TrainingRecipe) -> Row:
 def _ending(fold: int, history: pd.DataFrame, recipe: TrainingRecipe) -> Markup:
     """How a fold ended, in a sentence."""
     chosen = _chosen(history, recipe)
-    scores = [f"{column.label} {chosen[name]:.4f}" for name, column in COLUMNS.items() if column.better]
+    scored = {name: column.label for name, column in COLUMNS.items() if column.better and name in chosen}
+    scores = [f"{label} {chosen[name]:.4f}" for name, label in scored.items()]
     stopped = f", stopped early after epoch {len(history)}" if len(history) < recipe.epochs else ""
     return pages.paragraph(
         f"Fold {fold}: the weights of epoch {chosen['epoch']} of {recipe.epochs} were kept "
