@@ -76,7 +76,8 @@ def opened(browser, project: Project, screen: str):
     for kind in ("browser", "performance"):
         browser.get_log(kind)  # of the pages before
     browser.get((project.folder / "results/report.html").as_uri())
-    WebDriverWait(browser, 20).until(lambda _: browser.find_elements(By.XPATH, "//nav//span[text()='1. Overview']"))
+    first = f"//nav//span[text()='{PAGES['overview'].chapter}']"
+    WebDriverWait(browser, 20).until(lambda _: browser.find_elements(By.XPATH, first))
     return browser
 
 

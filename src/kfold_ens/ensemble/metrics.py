@@ -18,7 +18,7 @@ from kfold_ens.naming import submission_names
 
 
 def score(logits: Logits, label_of: Mapping[str, str]) -> dict[str, Any] | None:
-    """Accuracy over the images whose label is known, with Wilson's 95% interval; None where there are none."""
+    """Accuracy over the images whose label is known, with Wilson's 95% interval; None if no label is known."""
     outcomes = correctness(logits, label_of)
     if outcomes.empty:
         return None
@@ -60,7 +60,7 @@ def paired_difference(some: pd.Series, others: pd.Series) -> dict[str, float]:
 def summarize(
     oof: Mapping[int, Logits], test: Mapping[int, Logits], combined: Mapping[str, Logits], label_of: Mapping[str, str]
 ) -> dict[str, Any]:
-    """``metrics.json``: out-of-fold accuracy, and test accuracy of every fold and method where labels are known."""
+    """``metrics.json``: accuracy out of fold, and on test images with labels, of each fold and ensembling method."""
     return {
         "out_of_fold": score(concatenated(list(oof.values())), label_of),
         "folds": {
@@ -86,8 +86,8 @@ def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Su
     """Labels by image id: the manifest's, and those of a table in the submission's format for test images.
 
     Raises:
-        DataError: where the table lacks a column, names an image twice or one that is no test image, or a label that no
-            training image has.
+        DataError: if the table lacks a column, repeats an image, or has an image that is not in the test set or a label
+            that no training image has.
     """
     labels = dict(zip(manifest["image_id"], manifest["label"], strict=True))
     if test_labels is None:

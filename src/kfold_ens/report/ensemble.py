@@ -46,7 +46,7 @@ def scores(metrics: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def out_of_fold(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """Accuracy out of fold, of each fold and of all of them, as ``scores`` has it."""
+    """Accuracy out of fold, of each fold and of all of them, with the columns of ``scores``."""
     entries = {f"fold {fold}": entry["out_of_fold"] for fold, entry in metrics["folds"].items()}
     return _rows(entries | {"all folds": metrics["out_of_fold"]})
 
@@ -177,7 +177,7 @@ def _class_counts(predicted: pd.Series, train_labels: pd.Series, classes: Sequen
 def write_submission_page(
     submission: pd.DataFrame, train_labels: pd.Series, classes: Sequence[str], checks: Sequence[str], path: str
 ) -> None:
-    """What is handed in: the checks it passed, its first rows, and its classes beside those of training."""
+    """Write the page of the submission: checks passed, its first rows, and its classes beside those of training."""
     predicted = submission.iloc[:, 1]
     missing = [label for label in classes if label not in set(predicted)]
     absent = (

@@ -46,7 +46,7 @@ def _curves(
 
 
 def _legend(figure: Figure, axis: Axes, folds: int) -> None:
-    """Inside where there is room for so many folds, otherwise below."""
+    """Inside the axes if there are few folds, otherwise below."""
     if folds <= len(style.COLOURS):
         axis.legend(loc="lower right", fontsize=8)
     else:
@@ -54,7 +54,7 @@ def _legend(figure: Figure, axis: Axes, folds: int) -> None:
 
 
 def _look(fold: int) -> dict:
-    """Colour and line of a fold; past the last colour they begin anew with another line."""
+    """Colour and line style of a fold; after the last colour, colours repeat in another line style."""
     turn, place = divmod(fold, len(style.COLOURS))
     return {"color": style.COLOURS[place], "linestyle": ("-", "-.", ":")[turn % 3]}
 
@@ -108,7 +108,7 @@ def _width(classes: Sequence[str]) -> float:
 
 
 def _class_bars(figure: Figure, axis: Axes, classes: Sequence[str], title: str, unit: str) -> Figure:
-    """What stands around bars of classes."""
+    """Title, axes and legend of bars per class."""
     axis.set_title(title)
     axis.set_ylabel(unit)
     axis.grid(axis="x", visible=False)
@@ -118,14 +118,14 @@ def _class_bars(figure: Figure, axis: Axes, classes: Sequence[str], title: str, 
 
 
 def _name_classes(axis: Axes, classes: Sequence[str]) -> None:
-    """Class names below an axis, or only some of them where there are too many to read."""
+    """Class names below an axis, or only some of them if there are too many to read."""
     step = -(-len(classes) // READABLE)
     names = [short(name) for name in classes[::step]]
     axis.set_xticks(range(0, len(classes), step), names, rotation=90 if max(map(len, names)) > 2 else 0)
 
 
 def short(name: str, most: int = 24) -> str:
-    """A class name cut to what fits beside an axis, with nothing in it that matplotlib would take for mathematics."""
+    """A class name cut to fit beside an axis, and escaped so that matplotlib reads no mathematics."""
     return cut(name, most).replace("$", r"\$")
 
 
@@ -199,7 +199,7 @@ def reliability(bins: pd.DataFrame, title: str) -> Figure:
 
 def intervals(rows: pd.DataFrame, title: str, unit: str, zero: bool = False) -> Figure:
     """A dot and its 95% interval for each row of ``name, value, low, high``, the first on top; rows without a value
-    are left out."""
+    are skipped."""
     rows = rows.dropna(subset=["value"])
     figure, axis = plt.subplots(figsize=(5.8, 1 + 0.34 * len(rows)))
     places = np.arange(len(rows))[::-1]

@@ -29,7 +29,7 @@ def write_overview(
     histories: Mapping[int, pd.DataFrame],
     outputs: Mapping[str, str],
 ) -> None:
-    """The page ``overview``, and ``score``, which the report's own first page takes in."""
+    """Write the page ``overview``, and ``score``, which the report's start page includes."""
     first = [*pages.unfinished(len(histories), run.num_folds), headline(name, metrics, run), score_table(metrics, run)]
     everything = pd.concat(histories.values())
     speed = everything["images_per_second"].median()
@@ -95,7 +95,7 @@ def write_provenance(
     models: Sequence[str],
     path: str,
 ) -> None:
-    """The page of all that the results follow from, and of the commands that make them again."""
+    """Write the page of everything that the results depend on, with the commands that reproduce them."""
     headers = {file: header_of(file) for file in models}
     pages.write_page(
         path,
