@@ -41,9 +41,9 @@ def sizes(how: argparse.Namespace, **changes: Any) -> argparse.Namespace:
     return scaled(how, **({} if how.tiny else changes))
 
 
-def ours(how: argparse.Namespace, scale: argparse.Namespace, tiny: str = "resnet18", **slots: Any) -> Ours:
+def ours(how: argparse.Namespace, scale: argparse.Namespace, tiny: str = "resnet18", **sections: Any) -> Ours:
     with noise(scale, train=64_000) as fold:
-        return Ours(kfold_mix(how, tiny, **slots), scale, fold)
+        return Ours(kfold_mix(how, tiny, **sections), scale, fold)
 
 
 # --- steps -----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import torch
 from equivalence import distances, losses
 from sklearn.datasets import load_digits
 from throughput import Ours, end_to_end, prediction, rates, wait_for, workers_memory, write_decoded
-from workload import DIGITS, kfold_mix, noise, recipe, scaled, training_slots
+from workload import DIGITS, kfold_mix, noise, recipe, scaled, training_sections
 
 from kfold_ens.compute.compute import Compute, configure_torch, leased_compute
 from kfold_ens.config import load_config
@@ -117,7 +117,7 @@ def two_folds(how: argparse.Namespace) -> dict[str, float]:
 def small_fold(how: argparse.Namespace, number: int) -> tuple[float, float]:
     """When training a fold of the digits started and ended; number 0 is a short one."""
     values = {"data": {"source": "digits"}, "gpu_slots": 2, "device": "auto" if torch.cuda.is_available() else "cpu"}
-    chosen = training_slots(recipe(how, DIGITS)).model_copy(update={"epochs": 5 if number and not how.tiny else 1})
+    chosen = training_sections(recipe(how, DIGITS)).model_copy(update={"epochs": 5 if number and not how.tiny else 1})
     with tempfile.TemporaryDirectory() as folder, leased_compute(load_config(values), CORES // 2) as compute:
         fold, files = digits(Path(folder), 0, 60 if how.tiny else 1), Path(folder)
         started = time.time()

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from throughput import write_decoded
-from workload import FASHION, recipe, scaled, training_slots
+from workload import FASHION, recipe, scaled, training_sections
 
 from kfold_ens.compute.compute import Compute, configure_torch
 from kfold_ens.config import METHODS, TrainingRecipe
@@ -25,8 +25,8 @@ from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.combine import combine
 from kfold_ens.ensemble.metrics import correctness, paired_difference, score, summarize
 from kfold_ens.errors import KfoldError
-from kfold_ens.exchange import Logits, concatenated, read_logits, write_logits
 from kfold_ens.jobs import usable_threads
+from kfold_ens.logits import Logits, concatenated, read_logits, write_logits
 from kfold_ens.network.classifier import load_model
 from kfold_ens.prediction.predict import on_device, predict
 from kfold_ens.training.fold import TrainingOutputs
@@ -98,7 +98,7 @@ def logits_file(how: argparse.Namespace, mixing: str, number: int, split: str) -
 def train(how: argparse.Namespace, mixing: str, number: int) -> dict[str, Any]:
     """Train a fold, or resume it, and keep its logits beside the records."""
     began, labels = time.perf_counter(), read_labels(how.data)
-    chosen = training_slots(recipe(how, FASHION, mixing=MIXING[mixing]))
+    chosen = training_sections(recipe(how, FASHION, mixing=MIXING[mixing]))
     fold = fold_of(number, labels, pixels(how, chosen.image.size))
     compute = compute_of(how)
     folder = how.state / f"{mixing}_fold{number}"

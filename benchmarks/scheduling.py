@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from kfold_ens.exchange import Logits, write_logits
+from kfold_ens.logits import Logits, write_logits
 
 REPOSITORY = Path(__file__).parents[1]
 RECIPES, FOLDS = 10, 20

@@ -93,22 +93,22 @@ def scaled(how: argparse.Namespace, **changes: Any) -> argparse.Namespace:
     return argparse.Namespace(device=device, dtype=autocast_dtype(device, "auto"), compile=False, **scale)
 
 
-def recipe(how: argparse.Namespace, values: Mapping[str, Any], tiny: str = "resnet18", **slots: Any) -> Recipe:
+def recipe(how: argparse.Namespace, values: Mapping[str, Any], tiny: str = "resnet18", **sections: Any) -> Recipe:
     """A recipe, or the same of a small network and tiny images."""
-    values = {**values, **slots}
+    values = {**values, **sections}
     if how.tiny:
         image = values["image"] | {"size": 16, "short_side": 16}
         values |= {"image": image, "backbone": values["backbone"] | {"name": tiny}, "batch_size": 8, "epochs": 1}
     return Recipe.model_validate(values)
 
 
-def training_slots(chosen: Recipe) -> TrainingRecipe:
+def training_sections(chosen: Recipe) -> TrainingRecipe:
     """What a trained model's file keeps of a recipe."""
     return TrainingRecipe.model_validate(chosen.model_dump(exclude={"tta"}))
 
 
-def kfold_mix(how: argparse.Namespace, tiny: str = "resnet18", **slots: Any) -> Recipe:
-    return recipe(how, KFOLD_MIX, tiny, **slots)
+def kfold_mix(how: argparse.Namespace, tiny: str = "resnet18", **sections: Any) -> Recipe:
+    return recipe(how, KFOLD_MIX, tiny, **sections)
 
 
 @contextmanager

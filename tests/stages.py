@@ -100,9 +100,9 @@ def newer_config() -> ModuleType:
     return newer
 
 
-def training_recipe(**slots: object) -> TrainingRecipe:
-    """The tiny recipe with other slots."""
-    return TrainingRecipe.model_validate({name: TINY_RECIPE[name] for name in TrainingRecipe.model_fields} | slots)
+def training_recipe(**sections: object) -> TrainingRecipe:
+    """The tiny recipe with other sections."""
+    return TrainingRecipe.model_validate({name: TINY_RECIPE[name] for name in TrainingRecipe.model_fields} | sections)
 
 
 def smallest_sibling(recipe: Recipe, size: int = 32) -> dict:

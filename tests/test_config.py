@@ -502,7 +502,7 @@ BLUR = {"kind": "gaussian_blur", "kernel_size": 33, "sigma": [0.1, 1]}
 
 
 @pytest.mark.parametrize(
-    ("slots", "finding"),
+    ("sections", "finding"),
     [
         ({"augmentation": [BLUR, {"kind": "resize"}]}, "gaussian_blur comes after the resize or crop"),
         ({"augmentation": [{"kind": "resize"}, BLUR]}, "a kernel_size of 33 is too large for images of 16 pixels"),
@@ -512,6 +512,6 @@ BLUR = {"kind": "gaussian_blur", "kernel_size": 33, "sigma": [0.1, 1]}
         ),
     ],
 )
-def test_a_kernel_that_may_not_fit_is_refused(slots, finding, tmp_path):
+def test_a_kernel_that_may_not_fit_is_refused(sections, finding, tmp_path):
     with pytest.raises(ConfigError, match=finding):
-        load_recipe(write_yaml(tmp_path / "mine.yaml", TINY_RECIPE | slots), tmp_path)
+        load_recipe(write_yaml(tmp_path / "mine.yaml", TINY_RECIPE | sections), tmp_path)

@@ -24,13 +24,14 @@ MAY_IMPORT = {
     "compute": {"loading", "network"},
     "training": {"data", "network", "loading", "compute"},
     "prediction": {"data", "network", "loading", "compute"},
-    "report": {"data"},
+    "report": {"data", "ensemble"},
 }
 WITHOUT_TORCH = [
     "config",
     "files",
     "history",
-    "exchange",
+    "logits",
+    "model_header",
     "errors",
     "naming",
     "randomness",

@@ -48,14 +48,14 @@ def test_a_main_recipe_is_complete_and_flat(path: Path):
 def test_an_arm_of_an_ablation_is_complete_or_holds_only_what_differs_from_its_base(path: Path):
     written, own = yaml.safe_load(path.read_text(encoding="utf-8")), load_recipe(path, FOLDER).model_dump()
     base = recipe_of(written.pop("base")).model_dump() if "base" in written else {}
-    assert set(written) == {slot for slot in own if slot not in base or own[slot] != base[slot]}
+    assert set(written) == {section for section in own if section not in base or own[section] != base[section]}
 
 
 def test_the_overlay_in_the_documentation_is_right(tmp_path):
     (example,) = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "docs/recipes.md").read_text(), re.DOTALL)
     (tmp_path / "my_overlay.yaml").write_text(example)
     own, base = load_recipe(tmp_path / "my_overlay.yaml", FOLDER).model_dump(), recipe_of("kfold_mix").model_dump()
-    assert {slot for slot in own if own[slot] != base[slot]} == {"optimizer", "epochs"}
+    assert {section for section in own if own[section] != base[section]} == {"optimizer", "epochs"}
 
 
 def test_no_recipes_name_appears_in_the_library():
@@ -213,12 +213,12 @@ def test_every_arm_of_an_ablation_is_known():
 def test_an_arm_differs_from_its_recipe_in_one_thing(arm):
     parent, differing = ARMS[arm]
     own, others = slots_of(arm), slots_of(parent)
-    assert {slot for slot in own if own[slot] != others[slot]} == differing
+    assert {section for section in own if own[section] != others[section]} == differing
 
 
 def test_kfold_mix_70_differs_in_its_epochs():
     own, others = slots_of("kfold_mix_70"), slots_of("kfold_mix")
-    assert {slot: own[slot] for slot in own if own[slot] != others[slot]} == {"epochs": 70}
+    assert {section: own[section] for section in own if own[section] != others[section]} == {"epochs": 70}
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "ablations").glob("*.yaml")), ids=lambda path: path.stem)

@@ -298,9 +298,9 @@ def test_a_new_option_at_its_default_runs_nothing(project, monkeypatch):
     source = Path(shutil.copytree(REPOSITORY / "src", project.folder / "src"))
     config = source / "kfold_ens/config.py"
     text = config.read_text()
-    slot = 'model_config = ConfigDict(extra="forbid", frozen=True)\n'
-    assert slot in text
-    config.write_text(text.replace(slot, f"{slot}\n    brand_new_option: int = 3\n"))
+    section = 'model_config = ConfigDict(extra="forbid", frozen=True)\n'
+    assert section in text
+    config.write_text(text.replace(section, f"{section}\n    brand_new_option: int = 3\n"))
     monkeypatch.setenv("PYTHONPATH", str(source))
     assert project.planned("submission") == set()
     assert "trained before" in run_without_training(project, "-R", "folds", "--", "train_fold0", "train_fold1")

@@ -20,7 +20,7 @@ from projects import RECIPE, Project, new_project, write_colour
 from stages import smallest_sibling
 
 from kfold_ens.config import load_recipe
-from kfold_ens.exchange import read_logits
+from kfold_ens.logits import read_logits
 
 LABELS = [str(number) for number in [*range(18), 100, 101]]  # as text they sort 0, 1, 10, 100, ...
 IMAGES_PER_CLASS = 8

@@ -74,7 +74,7 @@ Shares = Annotated[tuple[Share, Share], AfterValidator(_rising)]
 Name = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 
 
-class Slot(BaseModel):
+class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,7 +87,7 @@ Half = Literal["train", "test"]
 HALVES: tuple[Half, ...] = get_args(Half)
 
 
-class Source(Slot):
+class Source(Section):
     """What every data source has in common. A source that reads the user's own files says which, for each half."""
 
     limit_per_class: Count | None = None
@@ -169,7 +169,7 @@ Method = Literal["average", "softmax", "vote"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
-class Submission(Slot):
+class Submission(Section):
     """The submission's header, and how it names the images.
 
     ``sample`` is a table that the submission must equal in columns and ids, and whose order it takes; ``zip_member`` is
@@ -189,7 +189,7 @@ class Submission(Slot):
         return self
 
 
-class Config(Slot):
+class Config(Section):
     """``config.yaml``. From ``device`` on, the keys say how, never what, to compute."""
 
     data: Data
@@ -221,10 +221,10 @@ class Config(Slot):
         return self.submission.names or ("path" if self.data.source == "csv" else "stem")
 
 
-# --- recipe slots ----------------------------------------------------------------------------------------
+# --- recipe sections ----------------------------------------------------------------------------------------
 
 
-class Image(Slot):
+class Image(Section):
     """Size of the network's input, in pixels. ``short_side`` is what images are stored at, once, for all epochs."""
 
     size: Count
@@ -264,14 +264,14 @@ class CenterCrop(Image):
 Interpolation = Literal["nearest", "bilinear"]
 
 
-class Resize(Slot):
+class Resize(Section):
     """Squash to (size, size), which is ``image.size`` unless it is given."""
 
     kind: Literal["resize"]
     size: Count | None = None
 
 
-class RandomResizedCrop(Slot):
+class RandomResizedCrop(Section):
     """A random part, enlarged or shrunk to (size, size), which is ``image.size`` unless it is given: training on
     smaller images than it is evaluated on is faster, and may be better (Touvron et al. 2019,
     https://arxiv.org/abs/1906.06423)."""
@@ -282,17 +282,17 @@ class RandomResizedCrop(Slot):
     ratio: Range = (3 / 4, 4 / 3)
 
 
-class HorizontalFlip(Slot):
+class HorizontalFlip(Section):
     kind: Literal["horizontal_flip"]
     probability: Fraction = 0.5
 
 
-class VerticalFlip(Slot):
+class VerticalFlip(Section):
     kind: Literal["vertical_flip"]
     probability: Fraction = 0.5
 
 
-class Rotation(Slot):
+class Rotation(Section):
     """Uniform in (-degrees, degrees)."""
 
     kind: Literal["rotation"]
@@ -300,7 +300,7 @@ class Rotation(Slot):
     interpolation: Interpolation = "nearest"
 
 
-class Affine(Slot):
+class Affine(Section):
     """Rotation in degrees, translation as a fraction of the side, scale as a range of factors."""
 
     kind: Literal["affine"]
@@ -310,7 +310,7 @@ class Affine(Slot):
     interpolation: Interpolation = "nearest"
 
 
-class ColorJitter(Slot):
+class ColorJitter(Section):
     """Factors uniform in (1 - x, 1 + x); the hue's shift is uniform in (-x, x), in turns of the colour circle."""
 
     kind: Literal["color_jitter"]
@@ -320,12 +320,12 @@ class ColorJitter(Slot):
     hue: Annotated[Real, Field(ge=0, le=0.5)] = 0
 
 
-class Grayscale(Slot):
+class Grayscale(Section):
     kind: Literal["grayscale"]
     probability: Fraction = 0.1
 
 
-class GaussianBlur(Slot):
+class GaussianBlur(Section):
     """Kernel and sigma in pixels."""
 
     kind: Literal["gaussian_blur"]
@@ -334,7 +334,7 @@ class GaussianBlur(Slot):
     probability: Fraction = 1
 
 
-class RandomErasing(Slot):
+class RandomErasing(Section):
     """Zhong et al. 2020, https://arxiv.org/abs/1708.04896. ``fill`` is black, or ImageNet's mean colour: what a zero
     is after normalisation."""
 
@@ -345,13 +345,13 @@ class RandomErasing(Slot):
     fill: Literal["black", "mean"] = "black"
 
 
-class AutoAugment(Slot):
+class AutoAugment(Section):
     """ImageNet's policy. Cubuk et al. 2019, https://arxiv.org/abs/1805.09501."""
 
     kind: Literal["auto_augment"]
 
 
-class RandAugment(Slot):
+class RandAugment(Section):
     """Cubuk et al. 2020, https://arxiv.org/abs/1909.13719."""
 
     kind: Literal["rand_augment"]
@@ -359,7 +359,7 @@ class RandAugment(Slot):
     magnitude: Annotated[int, Field(strict=True, ge=0, le=30)] = 9
 
 
-class TrivialAugment(Slot):
+class TrivialAugment(Section):
     """TrivialAugmentWide. Mueller and Hutter 2021, https://arxiv.org/abs/2103.10158."""
 
     kind: Literal["trivial_augment"]
@@ -386,11 +386,11 @@ Augmentation = Annotated[
 SIZING = ("resize", "random_resized_crop")  # the steps that give images the network's size
 
 
-class NoMixing(Slot):
+class NoMixing(Section):
     kind: Literal["none"]
 
 
-class MixUp(Slot):
+class MixUp(Section):
     """Zhang et al. 2018, https://arxiv.org/abs/1710.09412; ``probability`` is a batch's."""
 
     kind: Literal["mixup"]
@@ -398,7 +398,7 @@ class MixUp(Slot):
     probability: Fraction = 1
 
 
-class CutMix(Slot):
+class CutMix(Section):
     """Yun et al. 2019, https://arxiv.org/abs/1905.04899."""
 
     kind: Literal["cutmix"]
@@ -406,7 +406,7 @@ class CutMix(Slot):
     probability: Fraction = 1
 
 
-class MixUpOrCutMix(Slot):
+class MixUpOrCutMix(Section):
     """Either of the two, at even odds, for each mixed batch."""
 
     kind: Literal["mixup_or_cutmix"]
@@ -421,7 +421,7 @@ Layer = Literal["layer1", "layer2", "layer3", "layer4"]
 Stage = Literal["conv1", "bn1", Layer]
 
 
-class StageDropout(Slot):
+class StageDropout(Section):
     """Dropout of single features between two stages."""
 
     kind: Literal["dropout"]
@@ -429,7 +429,7 @@ class StageDropout(Slot):
     probability: Annotated[Fraction, Field(lt=1)]
 
 
-class Cbam(Slot):
+class Cbam(Section):
     """Channel and spatial attention after a stage. Woo et al. 2018, https://arxiv.org/abs/1807.06521."""
 
     kind: Literal["cbam"]
@@ -438,7 +438,7 @@ class Cbam(Slot):
     kernel_size: Odd = 7
 
 
-class TorchvisionBackbone(Slot):
+class TorchvisionBackbone(Section):
     """A torchvision network of the ResNet family.
 
     ``weights`` is one of torchvision's names (IMAGENET1K_V1), a file, or ``none`` for random weights. ``frozen``
@@ -471,7 +471,7 @@ class TorchvisionBackbone(Slot):
         return self
 
 
-class TimmBackbone(Slot):
+class TimmBackbone(Section):
     """Any of timm's image models, by its name; wants the extra: pip install 'kfold_ens[timm]'.
 
     ``weights`` is ``pretrained``, a file, or ``none``; ``frozen`` names modules of the network.
@@ -486,14 +486,14 @@ class TimmBackbone(Slot):
 Backbone = Annotated[TorchvisionBackbone | TimmBackbone, Field(discriminator="kind")]
 
 
-class LinearHead(Slot):
+class LinearHead(Section):
     """``dropout`` is that of the features before the layer."""
 
     kind: Literal["linear"]
     dropout: Annotated[Fraction, Field(lt=1)] = 0
 
 
-class MlpHead(Slot):
+class MlpHead(Section):
     """Hidden layers, each with batch normalisation, ReLU and a dropout of its own, and a linear layer."""
 
     kind: Literal["mlp"]
@@ -510,12 +510,12 @@ class MlpHead(Slot):
 Head = Annotated[LinearHead | MlpHead, Field(discriminator="kind")]
 
 
-class CrossEntropy(Slot):
+class CrossEntropy(Section):
     kind: Literal["cross_entropy"]
     label_smoothing: Annotated[Fraction, Field(lt=1)] = 0
 
 
-class Focal(Slot):
+class Focal(Section):
     """Lin et al. 2017, https://arxiv.org/abs/1708.02002, a sample at a time.
 
     ``balanced`` weights each class by N / (K * its images), as scikit-learn does.
@@ -526,19 +526,19 @@ class Focal(Slot):
     balanced: bool = False
 
 
-class WeightedLoss(Slot):
+class WeightedLoss(Section):
     """One term of a sum."""
 
     weight: Positive
     loss: Annotated[CrossEntropy | Focal, Field(discriminator="kind")]
 
 
-class SumLoss(Slot):
+class SumLoss(Section):
     kind: Literal["sum"]
     terms: Annotated[list[WeightedLoss], Field(min_length=1)]
 
 
-class SwitchedLoss(Slot):
+class SwitchedLoss(Section):
     """``before``, then ``after``; from epoch ``blend_from`` (counted from 0) until ``switch_at`` a blend of the two
     that moves on by equal parts an epoch."""
 
@@ -558,14 +558,14 @@ class SwitchedLoss(Slot):
 Loss = Annotated[CrossEntropy | Focal | SumLoss | SwitchedLoss, Field(discriminator="kind")]
 
 
-class OptimizerSlot(Slot):
+class OptimizerSection(Section):
     """``stage_lr`` gives stages of the backbone rates of their own; all else learns at ``lr``."""
 
     lr: Positive
     stage_lr: dict[str, Positive] = {}
 
 
-class AdamW(OptimizerSlot):
+class AdamW(OptimizerSection):
     """Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101."""
 
     kind: Literal["adamw"]
@@ -573,7 +573,7 @@ class AdamW(OptimizerSlot):
     betas: tuple[Annotated[Fraction, Field(lt=1)], Annotated[Fraction, Field(lt=1)]] = (0.9, 0.999)
 
 
-class Sgd(OptimizerSlot):
+class Sgd(OptimizerSection):
     kind: Literal["sgd"]
     momentum: Annotated[Fraction, Field(lt=1)] = 0.9
     weight_decay: NonNegative = 0
@@ -589,13 +589,13 @@ class Sgd(OptimizerSlot):
 Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
 
 
-class Constant(Slot):
+class Constant(Section):
     """The optimizer's rate throughout."""
 
     kind: Literal["constant"]
 
 
-class Cosine(Slot):
+class Cosine(Section):
     """Cosine annealing over ``t_max`` epochs, stepped once an epoch; past them the rate climbs back."""
 
     kind: Literal["cosine"]
@@ -603,7 +603,7 @@ class Cosine(Slot):
     eta_min: NonNegative = 0
 
 
-class CosineWarmRestarts(Slot):
+class CosineWarmRestarts(Section):
     """SGDR, stepped once an epoch; cycles of t_0, t_0 * t_mult, ... epochs. https://arxiv.org/abs/1608.03983."""
 
     kind: Literal["cosine_warm_restarts"]
@@ -612,7 +612,7 @@ class CosineWarmRestarts(Slot):
     eta_min: NonNegative = 0
 
 
-class OneCycle(Slot):
+class OneCycle(Section):
     """One cycle over the run, stepped per batch; the optimizer's rate is its peak. https://arxiv.org/abs/1708.07120."""
 
     kind: Literal["one_cycle"]
@@ -622,7 +622,7 @@ class OneCycle(Slot):
     cycle_momentum: bool = True  # AdamW's first beta runs from 0.95 to 0.85 and back
 
 
-class Plateau(Slot):
+class Plateau(Section):
     """The rate times ``factor`` after ``patience`` epochs without a better validation loss or accuracy."""
 
     kind: Literal["plateau"]
@@ -635,11 +635,11 @@ class Plateau(Slot):
 Schedule = Annotated[Constant | Cosine | CosineWarmRestarts | OneCycle | Plateau, Field(discriminator="kind")]
 
 
-class NoEma(Slot):
+class NoEma(Section):
     kind: Literal["none"]
 
 
-class EmaOfWeights(Slot):
+class EmaOfWeights(Section):
     """From epoch ``start_epoch`` (counted from 0) on, an exponential moving average of weights and batch statistics,
     moved at every step; it is what is then evaluated and kept."""
 
@@ -651,13 +651,13 @@ class EmaOfWeights(Slot):
 Ema = Annotated[NoEma | EmaOfWeights, Field(discriminator="kind")]
 
 
-class Shuffle(Slot):
+class Shuffle(Section):
     """Every image once an epoch, in an order drawn anew."""
 
     kind: Literal["shuffle"]
 
 
-class Balanced(Slot):
+class Balanced(Section):
     """As many draws as images, with replacement, at odds that give every class the same share."""
 
     kind: Literal["balanced"]
@@ -666,11 +666,11 @@ class Balanced(Slot):
 Sampler = Annotated[Shuffle | Balanced, Field(discriminator="kind")]
 
 
-class NoEarlyStopping(Slot):
+class NoEarlyStopping(Section):
     kind: Literal["none"]
 
 
-class Patience(Slot):
+class Patience(Section):
     """Stop after ``patience`` epochs without a better validation loss or accuracy."""
 
     kind: Literal["patience"]
@@ -681,20 +681,20 @@ class Patience(Slot):
 EarlyStopping = Annotated[NoEarlyStopping | Patience, Field(discriminator="kind")]
 
 
-class NoTta(Slot):
+class NoTta(Section):
     """One view of each image: the evaluation view."""
 
     kind: Literal["none"]
 
 
-class View(Slot):
+class View(Section):
     """The evaluation view with steps of augmentation after it; what is random in them follows from name and image."""
 
     name: Name
     steps: list[Augmentation]
 
 
-class Views(Slot):
+class Views(Section):
     """Several views of each image, averaged in logits or in softmax."""
 
     kind: Literal["views"]
@@ -712,7 +712,7 @@ class Views(Slot):
 Tta = Annotated[NoTta | Views, Field(discriminator="kind")]
 
 
-class TrainingRecipe(Slot):
+class TrainingRecipe(Section):
     """All that a fold's weights follow from."""
 
     image: Annotated[Squash | CenterCrop, Field(discriminator="kind")]
@@ -769,7 +769,7 @@ def _refuse_large_kernels(steps: list[Any], size: int) -> None:
 
 
 class Recipe(TrainingRecipe):
-    """One complete way to train and predict: every slot is written out, here or in the base of an overlay."""
+    """One complete way to train and predict: every section is written out, here or in the base of an overlay."""
 
     tta: Tta
 
@@ -872,7 +872,7 @@ def _wrong_alone(own: dict, path: Path) -> list[str]:
     return []
 
 
-def _validated(model: type[Slot], values: Any, where: str) -> Any:
+def _validated(model: type[Section], values: Any, where: str) -> Any:
     if not isinstance(values, dict):
         raise ConfigError(f"{where} should hold keys and values, not {type(values).__name__}")
     try:

@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 
 from kfold_ens.errors import DataError
-from kfold_ens.exchange import header_of
 from kfold_ens.files import read_json
 from kfold_ens.history import COLUMNS as HISTORY
 from kfold_ens.history import SELECTED_BY, selected_row
+from kfold_ens.model_header import header_of
 
 STALE = 60  # seconds: a fold in training writes its progress every five, except while it evaluates
 DAY = 24 * 3600

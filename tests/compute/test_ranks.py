@@ -21,7 +21,7 @@ from kfold_ens.config import NoMixing
 from kfold_ens.jobs import job
 from kfold_ens.loading.loader import training_batches, training_views
 from kfold_ens.training.loop import fit
-from kfold_ens.training.progress import NoRecord
+from kfold_ens.training.record import NoRecord
 from kfold_ens.training.trainer import Trainer
 
 CPU = torch.device("cpu")

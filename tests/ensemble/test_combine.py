@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from kfold_ens.ensemble.combine import METHODS, combine
 from kfold_ens.errors import KfoldError
-from kfold_ens.exchange import Logits
+from kfold_ens.logits import Logits
 
 SHAPES_MNK = array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=7)
 SEEDS = st.integers(0, 2**32 - 1)

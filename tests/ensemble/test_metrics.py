@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kfold_ens.config import Submission
 from kfold_ens.ensemble.metrics import as_text, differences, known_labels, paired_difference, score, summarize
 from kfold_ens.errors import DataError
-from kfold_ens.exchange import Logits
+from kfold_ens.logits import Logits
 
 Z = 1.959963984540054  # the normal distribution's 97.5% point
 COLUMNS = Submission()

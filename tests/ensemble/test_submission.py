@@ -15,8 +15,8 @@ from kfold_ens.ensemble.submission import (
     write_zip,
 )
 from kfold_ens.errors import DataError, KfoldError
-from kfold_ens.exchange import Logits
 from kfold_ens.files import read_table, write_table
+from kfold_ens.logits import Logits
 
 AWKWARD = (
     "1",

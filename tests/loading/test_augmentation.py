@@ -19,14 +19,14 @@ def steps(*kinds):
     )
 
 
-def image_slot(kind="squash", normalize=False, **values):
+def image_of(kind="squash", normalize=False, **values):
     return TypeAdapter(config.TrainingRecipe.model_fields["image"].annotation).validate_python(
         {"kind": kind, "size": 16, "short_side": 20, "normalize": normalize} | values,
     )
 
 
-def view_of(image, slot):
-    return build_evaluation_view(slot)(image)
+def view_of(image, section):
+    return build_evaluation_view(section)(image)
 
 
 @pytest.mark.parametrize(
@@ -137,21 +137,24 @@ def test_affine_moves_no_further_than_asked():
     assert torch.stack(places).abs().max() == 4
 
 
-@pytest.mark.parametrize("slot", [image_slot(), image_slot("center_crop", resize=20)], ids=lambda slot: slot.kind)
+@pytest.mark.parametrize("section", [image_of(), image_of("center_crop", resize=20)], ids=lambda section: section.kind)
 @given(height=SIDES, width=SIDES)
 @settings(deadline=None)
-def test_an_evaluation_view_has_the_networks_size_and_no_chance_in_it(slot, height, width):
+def test_an_evaluation_view_has_the_networks_size_and_no_chance_in_it(section, height, width):
     image = torch.randint(256, (3, height, width), dtype=torch.uint8)
-    view = view_of(image, slot)
+    view = view_of(image, section)
     assert (view.shape, view.dtype) == ((3, 16, 16), torch.uint8)
-    assert torch.equal(view, view_of(image, slot))
+    assert torch.equal(view, view_of(image, section))
 
 
 def test_squash_keeps_all_of_an_image_and_center_crop_its_middle():
     image = torch.zeros(3, 20, 40, dtype=torch.uint8)
     image[:, :, :10] = 250  # the left quarter
     image[:, :, 15:25] = 50  # the middle
-    squashed, cropped = view_of(image, image_slot()), view_of(image, image_slot("center_crop", size=10, resize=20))
+    squashed, cropped = (
+        view_of(image, image_of()),
+        view_of(image, image_of("center_crop", size=10, resize=20)),
+    )
     assert squashed[0, 8].unique().numel() > 2
     assert squashed[0, 8, 0] == 250
     assert torch.equal(cropped, image[:, 5:15, 15:25])
@@ -160,7 +163,7 @@ def test_squash_keeps_all_of_an_image_and_center_crop_its_middle():
 @pytest.mark.parametrize("normalize", [False, True])
 def test_the_networks_input_is_between_0_and_1_or_normalised(normalize):
     views = torch.randint(256, (4, 3, 16, 16), dtype=torch.uint8)
-    inputs = to_input(views, image_slot(normalize=normalize), CPU, torch.channels_last)
+    inputs = to_input(views, image_of(normalize=normalize), CPU, torch.channels_last)
     expected = views.double() / 255
     if normalize:
         mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).double()[:, None, :, None, None]
@@ -172,7 +175,7 @@ def test_the_networks_input_is_between_0_and_1_or_normalised(normalize):
 def test_of_a_very_long_image_only_the_middle_is_enlarged():
     image = torch.zeros(3, 2, 5000, dtype=torch.uint8)
     image[:, :, 2490:2510] = 200
-    view = build_evaluation_view(image_slot("center_crop", size=10, resize=20))
+    view = build_evaluation_view(image_of("center_crop", size=10, resize=20))
     enlarged = []
     view.transforms[1].register_forward_pre_hook(lambda _, arguments: enlarged.append(tuple(arguments[0].shape)))
     shown = view(image)

@@ -4,7 +4,7 @@ from stages import training_recipe
 from torch import nn
 from torchvision import models
 
-from kfold_ens.config import Cbam as CbamSlot
+from kfold_ens.config import Cbam as CbamSection
 from kfold_ens.config import MlpHead, TimmBackbone, TorchvisionBackbone
 from kfold_ens.errors import KfoldError
 from kfold_ens.network.attention import Cbam
@@ -57,7 +57,7 @@ def test_cbam_equals_its_papers_equations():
     windows = planes.unfold(2, 7, 1).unfold(3, 7, 1)
     place = torch.sigmoid(torch.einsum("nchwij,cij->nhw", windows, cbam.conv.weight[0]))
     torch.testing.assert_close(cbam(features), place[:, None] * attended)
-    assert CbamSlot(kind="cbam", after="layer4").ratio == 16
+    assert CbamSection(kind="cbam", after="layer4").ratio == 16
 
 
 def test_frozen_stages_keep_weights_and_batch_statistics_in_training():
@@ -83,10 +83,10 @@ def test_an_mlp_head_has_its_layers_in_order():
 
 
 def test_timms_networks_are_backbones_too():
-    slot = {"kind": "timm", "name": "resnest14d", "weights": "none"}
-    backbone, features = build_backbone(TimmBackbone.model_validate(slot | {"frozen": ["conv1", "layer1"]}))
+    section = {"kind": "timm", "name": "resnest14d", "weights": "none"}
+    backbone, features = build_backbone(TimmBackbone.model_validate(section | {"frozen": ["conv1", "layer1"]}))
     assert backbone.eval()(torch.rand(2, 3, 32, 32)).shape == (2, features)
     with pytest.raises(KfoldError, match="layer9"):
-        build_backbone(TimmBackbone.model_validate(slot | {"frozen": ["layer9"]}))
+        build_backbone(TimmBackbone.model_validate(section | {"frozen": ["layer9"]}))
     with pytest.raises(KfoldError, match="resnestling"):
-        build_backbone(TimmBackbone.model_validate(slot | {"name": "resnestling"}))
+        build_backbone(TimmBackbone.model_validate(section | {"name": "resnestling"}))

@@ -18,7 +18,7 @@ from kfold_ens.network import weights
 from kfold_ens.network.weights import WeightsError, load_backbone, prepare_weights, read_weights, weights_url
 
 
-def slot(name):
+def section(name):
     return TorchvisionBackbone(kind="torchvision", name="resnet18", weights=str(name))
 
 
@@ -31,7 +31,7 @@ def equal(some, others):
 
 
 STATE = network().state_dict()
-PUBLISHED = slot("IMAGENET1K_V1")
+PUBLISHED = section("IMAGENET1K_V1")
 
 
 # --- files of one's own ----------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ PUBLISHED = slot("IMAGENET1K_V1")
 )
 def test_a_file_becomes_safetensors(name, save, tmp_path):
     save(STATE, tmp_path / name)
-    prepare_weights(slot(tmp_path / name), tmp_path / "resources" / "weights.safetensors")
+    prepare_weights(section(tmp_path / name), tmp_path / "resources" / "weights.safetensors")
     assert equal(load_file(tmp_path / "resources" / "weights.safetensors"), STATE)
 
 
@@ -78,7 +78,7 @@ class Payload:
 def test_a_pickle_with_a_payload_is_refused_and_the_payload_not_run(save, tmp_path):
     save(Payload(tmp_path / "run"), tmp_path / "evil.pth")
     with pytest.raises(WeightsError, match=f"{tmp_path}/evil.pth is damaged, or holds more than tensors"):
-        prepare_weights(slot(tmp_path / "evil.pth"), tmp_path / "weights.safetensors")
+        prepare_weights(section(tmp_path / "evil.pth"), tmp_path / "weights.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["evil.pth"]
 
 
@@ -168,7 +168,7 @@ def publish(tmp_path, monkeypatch):
             file = folder / name.format(hash=sha256_of(folder / "new")[:8])
             (folder / "new").rename(file)
             monkeypatch.setattr(
-                weights, "weights_url", lambda slot: f"http://127.0.0.1:{server.server_port}/{file.name}"
+                weights, "weights_url", lambda section: f"http://127.0.0.1:{server.server_port}/{file.name}"
             )
             return file
 
@@ -212,7 +212,7 @@ def test_without_a_network_the_message_says_what_to_put_where(monkeypatch, tmp_p
     monkeypatch.setenv("no_proxy", "*")
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/models/tiny-0badc0de.pth"
-    monkeypatch.setattr(weights, "weights_url", lambda slot: url)
+    monkeypatch.setattr(weights, "weights_url", lambda section: url)
     with pytest.raises(WeightsError) as refused:
         prepare_weights(PUBLISHED, tmp_path / "weights.safetensors")
     assert f"Download {url}\n" in str(refused.value)
@@ -222,4 +222,4 @@ def test_without_a_network_the_message_says_what_to_put_where(monkeypatch, tmp_p
 def test_torchvisions_names_lead_to_its_files():
     assert weights_url(PUBLISHED) == "https://download.pytorch.org/models/resnet18-f37072fd.pth"
     with pytest.raises(WeightsError, match="resnet18 has no weights 'IMAGENET1K_V9'; there are IMAGENET1K_V1, a .pth"):
-        weights_url(slot("IMAGENET1K_V9"))
+        weights_url(section("IMAGENET1K_V9"))

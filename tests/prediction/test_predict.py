@@ -7,8 +7,8 @@ from stages import make_stage, renamed_stage, training_recipe
 from kfold_ens.compute.compute import Compute
 from kfold_ens.config import NoTta, Views
 from kfold_ens.data.folds import listed_images
-from kfold_ens.exchange import read_logits
 from kfold_ens.files import read_table
+from kfold_ens.logits import read_logits
 from kfold_ens.network.classifier import Classifier, TrainedModel, save_model
 from kfold_ens.prediction.predict import on_device, predict, predict_images
 

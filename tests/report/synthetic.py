@@ -15,8 +15,8 @@ from kfold_ens.config import Config, Recipe, load_config
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.combine import METHODS, combine
 from kfold_ens.ensemble.metrics import summarize
-from kfold_ens.exchange import Logits
 from kfold_ens.history import FIGURES
+from kfold_ens.logits import Logits
 from kfold_ens.report.data import write_data, write_views
 from kfold_ens.report.ensemble import write_ensemble, write_submission_page
 from kfold_ens.report.mistakes import write_errors

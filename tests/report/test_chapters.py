@@ -22,7 +22,7 @@ from synthetic import make_run, write_pages
 from kfold_ens.config import Recipe, load_config, load_recipe
 from kfold_ens.ensemble.combine import METHODS, Method
 from kfold_ens.ensemble.metrics import score
-from kfold_ens.exchange import Logits
+from kfold_ens.logits import Logits
 from kfold_ens.report.contents import PAGES
 from kfold_ens.report.overview import write_provenance
 

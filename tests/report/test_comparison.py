@@ -9,7 +9,7 @@ from synthetic import make_run
 
 from kfold_ens.ensemble.combine import METHODS, Method
 from kfold_ens.errors import KfoldError
-from kfold_ens.exchange import concatenated
+from kfold_ens.logits import concatenated
 from kfold_ens.report.ablation import write_ablation
 from kfold_ens.report.comparison import RecipeResults, as_text, compare, read_recipes
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
-from kfold_ens.exchange import Logits
+from kfold_ens.logits import Logits
 from kfold_ens.report import tables
 
 CLASSES = ("2", "10", "007")

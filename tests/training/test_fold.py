@@ -379,8 +379,8 @@ def test_a_loss_that_is_not_finite_stops_the_fold_and_is_not_saved(stage, tmp_pa
     assert os.listdir(tmp_path) == ["state"]
 
 
-def a_training(stage, **slots):
-    return Trainer(training_recipe(**slots), stage.fold(), None, Compute(torch.device("cpu"), None, 0))
+def a_training(stage, **sections):
+    return Trainer(training_recipe(**sections), stage.fold(), None, Compute(torch.device("cpu"), None, 0))
 
 
 def a_batch(images=8):

@@ -49,8 +49,8 @@ def print_of(recipe=RECIPE, weights=None, version=1, **fold):
     return fold_fingerprint(recipe, fold_of(**fold), weights, version)
 
 
-def changed(**slots):
-    return {"recipe": training_recipe(**slots)}
+def changed(**sections):
+    return {"recipe": training_recipe(**sections)}
 
 
 OTHERS = {

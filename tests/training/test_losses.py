@@ -16,8 +16,8 @@ FOCAL = {"kind": "focal", "gamma": 1.5, "balanced": True}
 COUNTS = np.array([10, 20, 30, 40])
 
 
-def loss(slot, logits, targets, epoch=0):
-    return build_loss(TypeAdapter(Loss).validate_python(slot), COUNTS)(logits, targets, epoch)
+def loss(section, logits, targets, epoch=0):
+    return build_loss(TypeAdapter(Loss).validate_python(section), COUNTS)(logits, targets, epoch)
 
 
 @pytest.fixture
@@ -52,11 +52,11 @@ def test_focal_without_focus_is_cross_entropy(batch):
 
 @settings(deadline=None)
 @given(st.floats(0, 1), st.sampled_from([CROSS_ENTROPY, FOCAL, {"kind": "focal", "gamma": 2}]))
-def test_a_mixed_batch_has_the_mixture_of_its_labels_losses(share, slot):
+def test_a_mixed_batch_has_the_mixture_of_its_labels_losses(share, section):
     logits, one, other = torch.randn(8, 4), torch.randint(4, (8,)), torch.randint(4, (8,))
     mixed = share * F.one_hot(one, 4) + (1 - share) * F.one_hot(other, 4)
-    expected = share * loss(slot, logits, one) + (1 - share) * loss(slot, logits, other)
-    assert loss(slot, logits, mixed.float()).item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
+    expected = share * loss(section, logits, one) + (1 - share) * loss(section, logits, other)
+    assert loss(section, logits, mixed.float()).item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
 
 
 def test_focal_and_its_gradient_are_finite_for_certain_predictions():
@@ -75,19 +75,19 @@ def test_balanced_weights_are_scikit_learns():
 
 
 def test_a_sum_is_the_weighted_sum_of_its_terms(batch):
-    slot = {"kind": "sum", "terms": [{"weight": 0.8, "loss": FOCAL}, {"weight": 0.2, "loss": CROSS_ENTROPY}]}
+    section = {"kind": "sum", "terms": [{"weight": 0.8, "loss": FOCAL}, {"weight": 0.2, "loss": CROSS_ENTROPY}]}
     expected = 0.8 * loss(FOCAL, *batch) + 0.2 * loss(CROSS_ENTROPY, *batch)
-    assert loss(slot, *batch).item() == pytest.approx(expected.item())
+    assert loss(section, *batch).item() == pytest.approx(expected.item())
 
 
 @pytest.mark.parametrize(("epoch", "share"), [(0, 0), (13, 0), (14, 0), (15, 1 / 3), (16, 2 / 3), (17, 1), (99, 1)])
 def test_a_switched_loss_blends_by_epoch(batch, epoch, share):
-    slot = {"kind": "switched", "before": CROSS_ENTROPY, "after": FOCAL, "blend_from": 14, "switch_at": 17}
+    section = {"kind": "switched", "before": CROSS_ENTROPY, "after": FOCAL, "blend_from": 14, "switch_at": 17}
     expected = (1 - share) * loss(CROSS_ENTROPY, *batch) + share * loss(FOCAL, *batch)
-    assert loss(slot, *batch, epoch=epoch).item() == pytest.approx(expected.item())
+    assert loss(section, *batch, epoch=epoch).item() == pytest.approx(expected.item())
 
 
 def test_a_switch_without_a_blend(batch):
-    slot = {"kind": "switched", "before": CROSS_ENTROPY, "after": FOCAL, "blend_from": 3, "switch_at": 3}
-    assert loss(slot, *batch, epoch=2) == loss(CROSS_ENTROPY, *batch)
-    assert loss(slot, *batch, epoch=3) == loss(FOCAL, *batch)
+    section = {"kind": "switched", "before": CROSS_ENTROPY, "after": FOCAL, "blend_from": 3, "switch_at": 3}
+    assert loss(section, *batch, epoch=2) == loss(CROSS_ENTROPY, *batch)
+    assert loss(section, *batch, epoch=3) == loss(FOCAL, *batch)

@@ -14,10 +14,10 @@ from kfold_ens.training.schedules import build_schedule
 PEAK = 1e-3
 
 
-def rates(slot, epochs, steps_per_epoch):
+def rates(section, epochs, steps_per_epoch):
     """The optimizer's rate and first beta at every step of a run."""
     optimizer = build_optimizer(AdamW(kind="adamw", lr=PEAK, weight_decay=0), nn.Linear(1, 1))
-    schedule = build_schedule(slot, optimizer, epochs * steps_per_epoch)
+    schedule = build_schedule(section, optimizer, epochs * steps_per_epoch)
     for parameter in optimizer.param_groups[0]["params"]:
         parameter.grad = torch.zeros_like(parameter)
     seen = []
@@ -43,9 +43,9 @@ def restarted(epoch, t_0, t_mult, eta_min):
 
 @pytest.mark.parametrize(("t_0", "t_mult", "eta_min"), [(10, 2, 0), (10, 2, 1e-5), (3, 1, 0), (1, 3, 1e-6)])
 def test_warm_restarts_follow_their_formula_epoch_by_epoch(t_0, t_mult, eta_min):
-    slot = CosineWarmRestarts(kind="cosine_warm_restarts", t_0=t_0, t_mult=t_mult, eta_min=eta_min)
+    section = CosineWarmRestarts(kind="cosine_warm_restarts", t_0=t_0, t_mult=t_mult, eta_min=eta_min)
     expected = [restarted(epoch, t_0, t_mult, eta_min) for epoch in range(80) for _ in range(3)]
-    assert [rate for rate, _ in rates(slot, 80, 3)] == pytest.approx(expected, rel=1e-9)
+    assert [rate for rate, _ in rates(section, 80, 3)] == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_main_recipe_restarts_after_10_30_and_70_epochs():

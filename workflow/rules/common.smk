@@ -103,9 +103,9 @@ def to_predict():
 # --- the files of a recipe and of a fold -----------------------------------------------------------------
 
 
-def pixels_of(slots, half):
+def pixels_of(sections, half):
     """The decoded images of a recipe's size. Their index stands for them, as it is small enough for a checksum."""
-    file = f"results/data/pixels-{slots.image.short_side}/{half}"
+    file = f"results/data/pixels-{sections.image.short_side}/{half}"
     return {"pixels": ancient(f"{file}.u8"), "index": f"{file}.npz"}
 
 
@@ -143,9 +143,9 @@ def rule_name(stage, recipe, fold):
     return f"{stage}_fold{fold}" if recipe == RECIPE else f"{stage}_{recipe}_fold{fold}"
 
 
-def training_param(slots):
-    """A recipe's slots that weights depend on."""
-    return as_param(slots, exclude={"tta"})
+def training_param(sections):
+    """A recipe's sections that weights depend on."""
+    return as_param(sections, exclude={"tta"})
 
 
 def trained_first(recipe, fold):
@@ -154,16 +154,16 @@ def trained_first(recipe, fold):
     return {"same": outputs_of(twins[0], fold)[1]} if twins[0] != recipe else {}
 
 
-def training_files(slots):
+def training_files(sections):
     """The files that all folds of a recipe are trained from."""
-    return {"folds": SPLIT, "classes": CLASSES, **weights_of(slots), **pixels_of(slots, "train")}
+    return {"folds": SPLIT, "classes": CLASSES, **weights_of(sections), **pixels_of(sections, "train")}
 
 
 def files_to_train(recipe, fold):
     """Everything that the weights of a fold depend on."""
-    slots = RECIPES[recipe]
-    values = {"recipe": training_param(slots), "number": fold, "seed": RUN.seed, "version": TRAINING_VERSION}
-    return values | {"weights": None} | {name: str(file) for name, file in training_files(slots).items()}
+    sections = RECIPES[recipe]
+    values = {"recipe": training_param(sections), "number": fold, "seed": RUN.seed, "version": TRAINING_VERSION}
+    return values | {"weights": None} | {name: str(file) for name, file in training_files(sections).items()}
 
 
 # --- pretrained weights ----------------------------------------------------------------------------------
@@ -177,9 +177,9 @@ def weights_name(backbone):
     return f"{backbone.name}.{fingerprint(backbone.weights)[:8] if is_file else backbone.weights}"
 
 
-def weights_of(slots):
+def weights_of(sections):
     """The file of the weights that a recipe starts from; none for random ones."""
-    name = weights_name(slots.backbone)
+    name = weights_name(sections.backbone)
     return {"weights": f"resources/weights/{name}.safetensors"} if name else {}
 
 
@@ -194,7 +194,7 @@ def weights_param(wildcards):
     return as_param(WEIGHTS[wildcards.weights], include={"kind", "name", "weights"})
 
 
-WEIGHTS = {weights_name(slots.backbone): slots.backbone for slots in RECIPES.values()}
+WEIGHTS = {weights_name(sections.backbone): sections.backbone for sections in RECIPES.values()}
 
 
 # --- the end of a run ------------------------------------------------------------------------------------

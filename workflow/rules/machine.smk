@@ -6,7 +6,7 @@ ON_CLUSTER = workflow.resource_settings.nodes is not None
 
 def plan_this_machine():
     """How many folds train at once on this machine, and the threads of each; --resources gpu=N overrides it."""
-    memory = max(fold_memory(slots, Path("results", recipe)) for recipe, slots in RECIPES.items())
+    memory = max(fold_memory(sections, Path("results", recipe)) for recipe, sections in RECIPES.items())
     machine = this_machine(RUN.device, workflow.resource_settings.cores or 1)
     return plan_folds(machine, RUN.num_folds, memory, RUN.gpus_per_fold, RUN.gpu_slots, GIVEN_GPUS)
 

@@ -70,7 +70,7 @@ def pixels_of_both_halves(wildcards):
 
 
 def recipe_param(wildcards):
-    """A recipe's slots."""
+    """A recipe's sections."""
     return as_param(RECIPES[wildcards.recipe])
 
 

@@ -16,7 +16,7 @@ rule weights:
 
 
 # A rule of its own for each fold, so that one can be asked for, or run again, by its name.
-for recipe, slots in RECIPES.items():
+for recipe, sections in RECIPES.items():
     for fold in FOLDS:
 
         # Fine-tune a fold, unless it was trained before; resumes after an interruption.
@@ -25,7 +25,7 @@ for recipe, slots in RECIPES.items():
                 rule_name("train", recipe, fold)
             input:
                 unpack(tell_jobs_what_was_asked_for),
-                **training_files(slots),
+                **training_files(sections),
                 **trained_first(recipe, fold),
             output:
                 model=f"results/{recipe}/fold{fold}/model.safetensors",
@@ -42,7 +42,7 @@ for recipe, slots in RECIPES.items():
                 mem_mb=more_each_attempt(16000 * RUN.gpus_per_fold),
                 runtime=more_each_attempt(1440),
             params:
-                recipe=training_param(slots),
+                recipe=training_param(sections),
                 fold=fold,
                 seed=RUN.seed,
                 version=TRAINING_VERSION,
@@ -57,7 +57,7 @@ for recipe, slots in RECIPES.items():
             name:
                 rule_name("predict_oof", recipe, fold)
             input:
-                **pixels_of(slots, "train"),
+                **pixels_of(sections, "train"),
                 **model_of(recipe, fold),
                 images=SPLIT,
             output:
@@ -70,7 +70,7 @@ for recipe, slots in RECIPES.items():
             resources:
                 **to_predict(),
             params:
-                tta=as_param(slots.tta),
+                tta=as_param(sections.tta),
                 fold=fold,
                 version=prediction.VERSION,
             script:
@@ -81,7 +81,7 @@ for recipe, slots in RECIPES.items():
             name:
                 rule_name("predict_test", recipe, fold)
             input:
-                **pixels_of(slots, "test"),
+                **pixels_of(sections, "test"),
                 **model_of(recipe, fold),
                 images=TEST,
             output:
@@ -94,7 +94,7 @@ for recipe, slots in RECIPES.items():
             resources:
                 **to_predict(),
             params:
-                tta=as_param(slots.tta),
+                tta=as_param(sections.tta),
                 version=prediction.VERSION,
             script:
                 "../scripts/predict.py"

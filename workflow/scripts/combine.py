@@ -1,8 +1,8 @@
 """All folds' test logits to one set, by one ensembling method."""
 
 from kfold_ens.ensemble.combine import combine
-from kfold_ens.exchange import read_logits, write_logits
 from kfold_ens.jobs import job
+from kfold_ens.logits import read_logits, write_logits
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):

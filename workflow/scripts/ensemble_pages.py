@@ -4,9 +4,9 @@ from kfold_ens.config import METHODS, Submission
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.metrics import known_labels
-from kfold_ens.exchange import read_logits
 from kfold_ens.files import read_json
 from kfold_ens.jobs import job
+from kfold_ens.logits import read_logits
 from kfold_ens.report.ensemble import write_ensemble
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 from kfold_ens.config import Submission
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.ensemble.submission import build_submission, check_submission
-from kfold_ens.exchange import read_logits
 from kfold_ens.files import write_table
 from kfold_ens.jobs import job
+from kfold_ens.logits import read_logits
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):

@@ -5,8 +5,8 @@ import pandas as pd
 from kfold_ens.config import Recipe
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.data.pixels import PixelStore
-from kfold_ens.exchange import read_logits
 from kfold_ens.jobs import job
+from kfold_ens.logits import read_logits
 from kfold_ens.report.mistakes import write_errors
 from kfold_ens.report.training import write_curves
 

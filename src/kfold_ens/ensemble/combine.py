@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from kfold_ens.errors import KfoldError, listing
-from kfold_ens.exchange import Logits, log_mean_softmax
+from kfold_ens.logits import Logits, log_mean_softmax
 
 
 def average(logits_mnk: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from scipy.stats import binomtest, norm
 
 from kfold_ens.config import Submission
 from kfold_ens.errors import DataError, listing
-from kfold_ens.exchange import Logits, concatenated
 from kfold_ens.files import read_table
+from kfold_ens.logits import Logits, concatenated
 from kfold_ens.naming import submission_names
 
 

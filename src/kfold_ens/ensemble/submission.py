@@ -12,8 +12,8 @@ import pandas as pd
 from kfold_ens.config import Config, Submission
 from kfold_ens.ensemble.metrics import known_labels
 from kfold_ens.errors import DataError, KfoldError, listing
-from kfold_ens.exchange import Logits
 from kfold_ens.files import atomic, read_table
+from kfold_ens.logits import Logits
 from kfold_ens.naming import submission_names
 
 

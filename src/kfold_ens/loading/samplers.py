@@ -14,11 +14,11 @@ from kfold_ens.randomness import derive_seed
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 
-def _shuffled(slot: config.Shuffle, target: np.ndarray) -> Draw:
+def _shuffled(section: config.Shuffle, target: np.ndarray) -> Draw:
     return np.random.Generator.permutation
 
 
-def _balanced(slot: config.Balanced, target: np.ndarray) -> Draw:
+def _balanced(section: config.Balanced, target: np.ndarray) -> Draw:
     odds = 1 / np.bincount(target)[target]
     return lambda generator, num_images: generator.choice(num_images, num_images, p=odds / odds.sum())
 
@@ -26,9 +26,9 @@ def _balanced(slot: config.Balanced, target: np.ndarray) -> Draw:
 SAMPLERS: dict[str, Callable[..., Draw]] = {"shuffle": _shuffled, "balanced": _balanced}
 
 
-def build_sampler(slot: config.Sampler, target: np.ndarray) -> Draw:
+def build_sampler(section: config.Sampler, target: np.ndarray) -> Draw:
     """A function that draws the N positions of an epoch, from a generator and N; ``target`` (N,) are class indices."""
-    return SAMPLERS[slot.kind](slot, target)
+    return SAMPLERS[section.kind](section, target)
 
 
 @dataclass(frozen=True)

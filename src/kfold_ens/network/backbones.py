@@ -17,14 +17,14 @@ from kfold_ens.network.timm_models import create_timm_model
 from kfold_ens.network.weights import load_backbone
 
 
-def torchvision_backbone(slot: config.TorchvisionBackbone, weights: Path | None) -> tuple[nn.Module, int]:
-    network = models.get_model(slot.name, weights=None, zero_init_residual=slot.zero_init_residual)
+def torchvision_backbone(section: config.TorchvisionBackbone, weights: Path | None) -> tuple[nn.Module, int]:
+    network = models.get_model(section.name, weights=None, zero_init_residual=section.zero_init_residual)
     features, network.fc = network.fc.in_features, nn.Flatten()
     if weights:
         load_backbone(network, weights)
     stages = OrderedDict(network.named_children())  # a ResNet is its children, one after the other
     stages["flatten"] = stages.pop("fc")
-    for part in slot.inserted:
+    for part in section.inserted:
         stages = _inserted(stages, part)
     return nn.Sequential(stages), features
 
@@ -49,8 +49,8 @@ def _cbam(part: config.Cbam, channels: int) -> nn.Module:
 INSERTS: dict[str, Callable[..., nn.Module]] = {"dropout": _dropout, "cbam": _cbam}
 
 
-def timm_backbone(slot: config.TimmBackbone, weights: Path | None) -> tuple[nn.Module, int]:
-    network = create_timm_model(slot.name)
+def timm_backbone(section: config.TimmBackbone, weights: Path | None) -> tuple[nn.Module, int]:
+    network = create_timm_model(section.name)
     if weights:
         load_backbone(network, weights, classifier=f"{network.default_cfg['classifier']}.")
     return network, network.head_hidden_size
@@ -62,15 +62,15 @@ BACKBONES: dict[str, Callable[..., tuple[nn.Module, int]]] = {
 }
 
 
-def build_backbone(slot: config.Backbone, weights: Path | None = None) -> tuple[nn.Module, int]:
+def build_backbone(section: config.Backbone, weights: Path | None = None) -> tuple[nn.Module, int]:
     """A backbone with random or pretrained weights, and the number of features it gives an image.
 
     Raises:
         KfoldError: where the pretrained weights do not fit, or there is no module of a frozen name.
     """
-    backbone, features = BACKBONES[slot.kind](slot, weights)
-    unknown = sorted(set(slot.frozen) - set(dict(backbone.named_modules())))
+    backbone, features = BACKBONES[section.kind](section, weights)
+    unknown = sorted(set(section.frozen) - set(dict(backbone.named_modules())))
     if unknown:
-        raise KfoldError(f"backbone.frozen: {slot.name} has no modules {unknown}")
+        raise KfoldError(f"backbone.frozen: {section.name} has no modules {unknown}")
     multiply_matrices(backbone)
     return backbone, features

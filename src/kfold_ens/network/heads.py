@@ -9,14 +9,14 @@ from torch import nn
 from kfold_ens import config
 
 
-def linear(slot: config.LinearHead, features: int, num_classes: int) -> nn.Module:
+def linear(section: config.LinearHead, features: int, num_classes: int) -> nn.Module:
     layer = nn.Linear(features, num_classes)
-    return nn.Sequential(nn.Dropout(slot.dropout), layer) if slot.dropout else layer
+    return nn.Sequential(nn.Dropout(section.dropout), layer) if section.dropout else layer
 
 
-def mlp(slot: config.MlpHead, features: int, num_classes: int) -> nn.Module:
+def mlp(section: config.MlpHead, features: int, num_classes: int) -> nn.Module:
     layers: list[nn.Module] = []
-    for width, dropout in zip(slot.hidden, slot.dropout, strict=True):
+    for width, dropout in zip(section.hidden, section.dropout, strict=True):
         layers += [nn.Linear(features, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout)]
         features = width
     return nn.Sequential(*layers, nn.Linear(features, num_classes))
@@ -25,6 +25,6 @@ def mlp(slot: config.MlpHead, features: int, num_classes: int) -> nn.Module:
 HEADS: dict[str, Callable[..., nn.Module]] = {"linear": linear, "mlp": mlp}
 
 
-def build_head(slot: config.Head, features: int, num_classes: int) -> nn.Module:
+def build_head(section: config.Head, features: int, num_classes: int) -> nn.Module:
     """A head with random weights: (N, features) to (N, num_classes)."""
-    return HEADS[slot.kind](slot, features, num_classes)
+    return HEADS[section.kind](section, features, num_classes)

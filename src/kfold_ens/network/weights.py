@@ -26,35 +26,35 @@ class WeightsError(KfoldError):
     """Pretrained weights are missing or not what they should be."""
 
 
-def prepare_weights(slot: config.Backbone, path: Path) -> None:
+def prepare_weights(section: config.Backbone, path: Path) -> None:
     """Put a backbone's pretrained weights at ``path`` as safetensors.
 
-    ``slot.weights`` is a file, or the name of published weights; torchvision's are downloaded, unless the file lies in
-    ``path``'s folder already, timm's are fetched by timm.
+    ``section.weights`` is a file, or the name of published weights. torchvision's are downloaded, unless the file is in
+    the folder of ``path`` already; timm's are fetched by timm.
 
     Raises:
         WeightsError: saying what to download from where, and where to put it.
     """
-    local = Path(slot.weights)
-    weights = read_weights(local) if local.suffix else PUBLISHED[slot.kind](slot, path.parent)
+    local = Path(section.weights)
+    weights = read_weights(local) if local.suffix else PUBLISHED[section.kind](section, path.parent)
     with atomic(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
 
 
-def _torchvision_weights(slot: config.TorchvisionBackbone, folder: Path) -> dict[str, Tensor]:
-    return read_weights(_fetched(weights_url(slot), folder))
+def _torchvision_weights(section: config.TorchvisionBackbone, folder: Path) -> dict[str, Tensor]:
+    return read_weights(_fetched(weights_url(section), folder))
 
 
-def _timm_weights(slot: config.TimmBackbone, folder: Path) -> dict[str, Tensor]:
-    if slot.weights != "pretrained":
+def _timm_weights(section: config.TimmBackbone, folder: Path) -> dict[str, Tensor]:
+    if section.weights != "pretrained":
         raise WeightsError(
-            f"backbone.weights: timm's are called pretrained, not {slot.weights!r}; or name a file, or none"
+            f"backbone.weights: timm's are called pretrained, not {section.weights!r}; or name a file, or none"
         )
     try:
-        return create_timm_model(slot.name, pretrained=True).state_dict()
+        return create_timm_model(section.name, pretrained=True).state_dict()
     except (OSError, RuntimeError) as error:
         raise WeightsError(
-            f"The pretrained weights of timm's {slot.name} could not be fetched ({error}).\n"
+            f"The pretrained weights of timm's {section.name} could not be fetched ({error}).\n"
             f"  Fetch them on a machine that can, and name the file at backbone.weights in the recipe."
         ) from None
 
@@ -62,19 +62,19 @@ def _timm_weights(slot: config.TimmBackbone, folder: Path) -> dict[str, Tensor]:
 PUBLISHED: dict[str, Callable[..., dict[str, Tensor]]] = {"torchvision": _torchvision_weights, "timm": _timm_weights}
 
 
-def weights_url(slot: config.TorchvisionBackbone) -> str:
+def weights_url(section: config.TorchvisionBackbone) -> str:
     """Where torchvision publishes the weights of a name.
 
     Raises:
         WeightsError: listing the names there are.
     """
-    published = {weights.name: weights.url for weights in get_model_weights(slot.name)}
-    if slot.weights not in published:
+    published = {weights.name: weights.url for weights in get_model_weights(section.name)}
+    if section.weights not in published:
         raise WeightsError(
-            f"backbone.weights: {slot.name} has no weights {slot.weights!r}; "
+            f"backbone.weights: {section.name} has no weights {section.weights!r}; "
             f"there are {', '.join(published)}, a .pth or .safetensors file, or none"
         )
-    return published[slot.weights]
+    return published[section.weights]
 
 
 def _fetched(url: str, folder: Path) -> Path:

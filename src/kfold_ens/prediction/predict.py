@@ -11,8 +11,8 @@ from kfold_ens.compute.compute import Compute
 from kfold_ens.compute.inference import predict_logits
 from kfold_ens.config import Tta
 from kfold_ens.data.pixels import PixelStore
-from kfold_ens.exchange import Logits, write_logits
 from kfold_ens.loading.loader import EvaluationViews, evaluation_batches
+from kfold_ens.logits import Logits, write_logits
 from kfold_ens.network.classifier import TrainedModel, load_model, memory_format
 from kfold_ens.network.folding import fold_batch_norms
 from kfold_ens.prediction.tta import average_views, build_views

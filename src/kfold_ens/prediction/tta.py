@@ -8,28 +8,28 @@ import numpy as np
 from torchvision.transforms import v2
 
 from kfold_ens import config
-from kfold_ens.exchange import log_mean_softmax
 from kfold_ens.loading.augmentation import build_augmentation, build_evaluation_view
+from kfold_ens.logits import log_mean_softmax
 
 
-def _one_view(slot: config.NoTta, image: config.Image) -> dict[str, v2.Transform]:
+def _one_view(section: config.NoTta, image: config.Image) -> dict[str, v2.Transform]:
     return {"evaluation": build_evaluation_view(image)}
 
 
-def _named_views(slot: config.Views, image: config.Image) -> dict[str, v2.Transform]:
+def _named_views(section: config.Views, image: config.Image) -> dict[str, v2.Transform]:
     evaluation = build_evaluation_view(image)
     return {
         view.name: v2.Compose([evaluation, build_augmentation(view.steps, image.size)]) if view.steps else evaluation
-        for view in slot.views
+        for view in section.views
     }
 
 
 VIEWS: dict[str, Callable[..., dict[str, v2.Transform]]] = {"none": _one_view, "views": _named_views}
 
 
-def build_views(slot: config.Tta, image: config.Image) -> dict[str, v2.Transform]:
+def build_views(section: config.Tta, image: config.Image) -> dict[str, v2.Transform]:
     """The views of a recipe by their names, each from a stored image to (3, size, size) uint8."""
-    return VIEWS[slot.kind](slot, image)
+    return VIEWS[section.kind](section, image)
 
 
 def _mean(logits_vnk: np.ndarray) -> np.ndarray:
@@ -39,8 +39,8 @@ def _mean(logits_vnk: np.ndarray) -> np.ndarray:
 AVERAGES = {"logits": _mean, "softmax": log_mean_softmax}
 
 
-def average_views(slot: config.Tta, logits_vnk: np.ndarray) -> np.ndarray:
+def average_views(section: config.Tta, logits_vnk: np.ndarray) -> np.ndarray:
     """The views' logits (V, N, K) to one set (N, K) float32; of softmax, the logarithm of the mean."""
     if len(logits_vnk) == 1:
         return logits_vnk[0]
-    return AVERAGES[slot.average](logits_vnk.astype(np.float64)).astype(np.float32)
+    return AVERAGES[section.average](logits_vnk.astype(np.float64)).astype(np.float32)

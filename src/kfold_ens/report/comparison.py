@@ -12,8 +12,8 @@ from safetensors import safe_open
 
 from kfold_ens.ensemble.metrics import correctness, paired_difference
 from kfold_ens.errors import KfoldError
-from kfold_ens.exchange import Logits, concatenated, read_logits
 from kfold_ens.files import read_json
+from kfold_ens.logits import Logits, concatenated, read_logits
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of a state dictionary, but no parameters
 

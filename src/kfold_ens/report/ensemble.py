@@ -9,7 +9,7 @@ import pandas as pd
 
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.combine import METHODS
-from kfold_ens.exchange import Logits, concatenated
+from kfold_ens.logits import Logits, concatenated
 from kfold_ens.report import figures, pages, tables
 from kfold_ens.report.pages import Markup
 from kfold_ens.report.pictures import of_store

@@ -11,9 +11,9 @@ import pandas as pd
 import yaml
 
 from kfold_ens.config import Config, Recipe
-from kfold_ens.exchange import header_of
 from kfold_ens.files import sha256_of
 from kfold_ens.history import COLUMNS
+from kfold_ens.model_header import header_of
 from kfold_ens.report import data, pages
 from kfold_ens.report.pages import Markup
 from kfold_ens.versions import versions

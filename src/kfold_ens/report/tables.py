@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import softmax
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from kfold_ens.exchange import Logits
+from kfold_ens.logits import Logits
 
 # --- out of fold -----------------------------------------------------------------------------------------
 

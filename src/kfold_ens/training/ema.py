@@ -13,9 +13,9 @@ from kfold_ens import config
 class Ema:
     """Follows a network from epoch ``start_epoch`` on: w <- decay w + (1 - decay) network's w, at every step."""
 
-    def __init__(self, slot: config.EmaOfWeights, network: nn.Module) -> None:
-        self._start = slot.start_epoch
-        average = get_ema_multi_avg_fn(slot.decay)
+    def __init__(self, section: config.EmaOfWeights, network: nn.Module) -> None:
+        self._start = section.start_epoch
+        average = get_ema_multi_avg_fn(section.decay)
         self.averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
     def after_step(self, network: nn.Module, epoch: int) -> None:
@@ -39,9 +39,9 @@ class NoEma:
         return network
 
 
-EMAS: dict[str, Callable[..., Ema | NoEma]] = {"none": lambda slot, network: NoEma(), "ema": Ema}
+EMAS: dict[str, Callable[..., Ema | NoEma]] = {"none": lambda section, network: NoEma(), "ema": Ema}
 
 
-def build_ema(slot: config.Ema, network: nn.Module) -> Ema | NoEma:
+def build_ema(section: config.Ema, network: nn.Module) -> Ema | NoEma:
     """The average of a recipe, of a network that is on its device."""
-    return EMAS[slot.kind](slot, network)
+    return EMAS[section.kind](section, network)

@@ -16,8 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kfold_ens.exchange import header_of
 from kfold_ens.files import link, read_json, sha256_of, sync, umask, write_json
+from kfold_ens.model_header import header_of
 from kfold_ens.training.fold import FoldFiles, TrainingOutputs
 
 log = logging.getLogger(__name__)

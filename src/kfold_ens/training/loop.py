@@ -29,7 +29,7 @@ from kfold_ens.network.classifier import TrainedModel, save_model
 from kfold_ens.training.fold import FoldFiles, TrainingOutputs, fold_fingerprint
 from kfold_ens.training.kept import KeptFolds
 from kfold_ens.training.optimizers import state_size
-from kfold_ens.training.progress import NoRecord, Progress, Record
+from kfold_ens.training.record import NoRecord, Progress, Record
 from kfold_ens.training.state import Checkpoints, StateFile
 from kfold_ens.training.trainer import Trainer
 

@@ -14,14 +14,14 @@ from kfold_ens import config
 Criterion = Callable[[Tensor, Tensor, int], Tensor]
 
 
-def _cross_entropy(slot: config.CrossEntropy, class_counts: np.ndarray) -> Criterion:
-    loss = nn.CrossEntropyLoss(label_smoothing=slot.label_smoothing)
+def _cross_entropy(section: config.CrossEntropy, class_counts: np.ndarray) -> Criterion:
+    loss = nn.CrossEntropyLoss(label_smoothing=section.label_smoothing)
     return lambda logits, targets, epoch: loss(logits, targets)
 
 
-def _focal(slot: config.Focal, class_counts: np.ndarray) -> Criterion:
-    weights = balanced_weights(class_counts) if slot.balanced else torch.ones(len(class_counts))
-    return lambda logits, targets, epoch: focal_loss(logits, targets, slot.gamma, weights.to(logits.device))
+def _focal(section: config.Focal, class_counts: np.ndarray) -> Criterion:
+    weights = balanced_weights(class_counts) if section.balanced else torch.ones(len(class_counts))
+    return lambda logits, targets, epoch: focal_loss(logits, targets, section.gamma, weights.to(logits.device))
 
 
 def focal_loss(logits: Tensor, targets: Tensor, gamma: float, class_weights: Tensor) -> Tensor:
@@ -42,16 +42,16 @@ def balanced_weights(class_counts: np.ndarray) -> Tensor:
     return torch.tensor(class_counts.sum() / (len(class_counts) * class_counts), dtype=torch.float32)
 
 
-def _sum(slot: config.SumLoss, class_counts: np.ndarray) -> Criterion:
-    terms = [(term.weight, build_loss(term.loss, class_counts)) for term in slot.terms]
+def _sum(section: config.SumLoss, class_counts: np.ndarray) -> Criterion:
+    terms = [(term.weight, build_loss(term.loss, class_counts)) for term in section.terms]
     return lambda logits, targets, epoch: sum(weight * loss(logits, targets, epoch) for weight, loss in terms)
 
 
-def _switched(slot: config.SwitchedLoss, class_counts: np.ndarray) -> Criterion:
-    before, after = build_loss(slot.before, class_counts), build_loss(slot.after, class_counts)
+def _switched(section: config.SwitchedLoss, class_counts: np.ndarray) -> Criterion:
+    before, after = build_loss(section.before, class_counts), build_loss(section.after, class_counts)
 
     def loss(logits: Tensor, targets: Tensor, epoch: int) -> Tensor:
-        share = share_after_switch(slot, epoch)
+        share = share_after_switch(section, epoch)
         if share in (0, 1):
             return (after if share else before)(logits, targets, epoch)
         return (1 - share) * before(logits, targets, epoch) + share * after(logits, targets, epoch)
@@ -59,11 +59,11 @@ def _switched(slot: config.SwitchedLoss, class_counts: np.ndarray) -> Criterion:
     return loss
 
 
-def share_after_switch(slot: config.SwitchedLoss, epoch: int) -> float:
+def share_after_switch(section: config.SwitchedLoss, epoch: int) -> float:
     """The weight of ``after`` in an epoch counted from 0: 0 before the blend, 1 from ``switch_at`` on."""
-    if epoch >= slot.switch_at:
+    if epoch >= section.switch_at:
         return 1
-    return max(0, epoch - slot.blend_from) / max(1, slot.switch_at - slot.blend_from)
+    return max(0, epoch - section.blend_from) / max(1, section.switch_at - section.blend_from)
 
 
 LOSSES: dict[str, Callable[..., Criterion]] = {
@@ -74,6 +74,6 @@ LOSSES: dict[str, Callable[..., Criterion]] = {
 }
 
 
-def build_loss(slot: config.Loss, class_counts: np.ndarray) -> Criterion:
+def build_loss(section: config.Loss, class_counts: np.ndarray) -> Criterion:
     """The criterion of a recipe, for classes of ``class_counts`` (K,) training images."""
-    return LOSSES[slot.kind](slot, class_counts)
+    return LOSSES[section.kind](section, class_counts)

@@ -15,21 +15,21 @@ from kfold_ens.randomness import derive_seed
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def _none(slot: config.NoMixing, num_classes: int) -> Mix:
+def _none(section: config.NoMixing, num_classes: int) -> Mix:
     return lambda images, labels: (images, labels)
 
 
-def _mixup(slot: config.MixUp, num_classes: int) -> Mix:
-    return v2.RandomApply([v2.MixUp(alpha=slot.alpha, num_classes=num_classes)], slot.probability)
+def _mixup(section: config.MixUp, num_classes: int) -> Mix:
+    return v2.RandomApply([v2.MixUp(alpha=section.alpha, num_classes=num_classes)], section.probability)
 
 
-def _cutmix(slot: config.CutMix, num_classes: int) -> Mix:
-    return v2.RandomApply([v2.CutMix(alpha=slot.alpha, num_classes=num_classes)], slot.probability)
+def _cutmix(section: config.CutMix, num_classes: int) -> Mix:
+    return v2.RandomApply([v2.CutMix(alpha=section.alpha, num_classes=num_classes)], section.probability)
 
 
-def _mixup_or_cutmix(slot: config.MixUpOrCutMix, num_classes: int) -> Mix:
-    mixes = [kind(alpha=slot.alpha, num_classes=num_classes) for kind in (v2.MixUp, v2.CutMix)]
-    return v2.RandomApply([v2.RandomChoice(mixes)], slot.probability)
+def _mixup_or_cutmix(section: config.MixUpOrCutMix, num_classes: int) -> Mix:
+    mixes = [kind(alpha=section.alpha, num_classes=num_classes) for kind in (v2.MixUp, v2.CutMix)]
+    return v2.RandomApply([v2.RandomChoice(mixes)], section.probability)
 
 
 MIXES: dict[str, Callable[..., Mix]] = {
@@ -40,9 +40,9 @@ MIXES: dict[str, Callable[..., Mix]] = {
 }
 
 
-def build_mixing(slot: config.Mixing, num_classes: int) -> Mix:
+def build_mixing(section: config.Mixing, num_classes: int) -> Mix:
     """A function of images (N, C, H, W) and labels (N,); an unmixed batch keeps its labels, a mixed one gets (N, K)."""
-    return MIXES[slot.kind](slot, num_classes)
+    return MIXES[section.kind](section, num_classes)
 
 
 def seed_step(fold: Fold, epoch: int, step: int) -> None:

@@ -15,24 +15,26 @@ from kfold_ens.network.classifier import Classifier
 Groups = list[dict[str, Any]]
 
 
-def _adamw(slot: config.AdamW, groups: Groups) -> optim.Optimizer:
-    return optim.AdamW(groups, lr=slot.lr, betas=slot.betas, weight_decay=slot.weight_decay, fused=True)
+def _adamw(section: config.AdamW, groups: Groups) -> optim.Optimizer:
+    return optim.AdamW(groups, lr=section.lr, betas=section.betas, weight_decay=section.weight_decay, fused=True)
 
 
-def _sgd(slot: config.Sgd, groups: Groups) -> optim.Optimizer:
-    return optim.SGD(groups, slot.lr, slot.momentum, weight_decay=slot.weight_decay, nesterov=slot.nesterov, fused=True)
+def _sgd(section: config.Sgd, groups: Groups) -> optim.Optimizer:
+    return optim.SGD(
+        groups, section.lr, section.momentum, weight_decay=section.weight_decay, nesterov=section.nesterov, fused=True
+    )
 
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"adamw": _adamw, "sgd": _sgd}
 
 
-def build_optimizer(slot: config.Optimizer, network: Classifier) -> optim.Optimizer:
+def build_optimizer(section: config.Optimizer, network: Classifier) -> optim.Optimizer:
     """The optimizer of a recipe over all parameters of a network that are not frozen.
 
     Raises:
         KfoldError: where a stage with a rate of its own has no parameters to train.
     """
-    return OPTIMIZERS[slot.kind](slot, parameter_groups(slot, network))
+    return OPTIMIZERS[section.kind](section, parameter_groups(section, network))
 
 
 def step_if(finite: Tensor, optimizer: optim.Optimizer) -> None:
@@ -47,25 +49,25 @@ def step_if(finite: Tensor, optimizer: optim.Optimizer) -> None:
         optimizer.step()
 
 
-def state_size(slot: config.Optimizer) -> float:
+def state_size(section: config.Optimizer) -> float:
     """What an optimizer saves per element of a parameter, in elements: it takes a step, and is asked."""
     parameter = nn.Parameter(torch.zeros(64, 64))
-    optimizer = OPTIMIZERS[slot.kind](slot, [{"params": [parameter], "lr": slot.lr}])
+    optimizer = OPTIMIZERS[section.kind](section, [{"params": [parameter], "lr": section.lr}])
     parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     saved = optimizer.state[parameter].values()
     return sum(each.numel() for each in saved if torch.is_tensor(each) and each.ndim) / parameter.numel()
 
 
-def parameter_groups(slot: config.Optimizer, network: Classifier) -> Groups:
+def parameter_groups(section: config.Optimizer, network: Classifier) -> Groups:
     """A group for each stage with a rate of its own, and one for all the rest."""
-    parts = [(name, _stage(network, name), lr) for name, lr in slot.stage_lr.items()]
+    parts = [(name, _stage(network, name), lr) for name, lr in section.stage_lr.items()]
     groups, taken = [], set()
-    for name, part, lr in [*parts, ("rest", network, slot.lr)]:
+    for name, part, lr in [*parts, ("rest", network, section.lr)]:
         parameters = [each for each in part.parameters() if each.requires_grad and each not in taken]
         if parameters:
             groups.append({"params": parameters, "lr": lr, "name": name})
-        elif name in slot.stage_lr:
+        elif name in section.stage_lr:
             raise KfoldError(f"optimizer.stage_lr: stage {name!r} has nothing to train")
         taken.update(parameters)
     return groups

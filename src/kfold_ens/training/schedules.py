@@ -39,41 +39,41 @@ class Schedule:
             self.scheduler.step()
 
 
-def _constant(slot: config.Constant, optimizer: Optimizer, total_steps: int) -> Schedule:
+def _constant(section: config.Constant, optimizer: Optimizer, total_steps: int) -> Schedule:
     return Schedule(ConstantLR(optimizer, factor=1, total_iters=0))
 
 
-def _cosine(slot: config.Cosine, optimizer: Optimizer, total_steps: int) -> Schedule:
-    return Schedule(CosineAnnealingLR(optimizer, slot.t_max, slot.eta_min))
+def _cosine(section: config.Cosine, optimizer: Optimizer, total_steps: int) -> Schedule:
+    return Schedule(CosineAnnealingLR(optimizer, section.t_max, section.eta_min))
 
 
-def _cosine_warm_restarts(slot: config.CosineWarmRestarts, optimizer: Optimizer, total_steps: int) -> Schedule:
-    return Schedule(CosineAnnealingWarmRestarts(optimizer, slot.t_0, slot.t_mult, slot.eta_min))
+def _cosine_warm_restarts(section: config.CosineWarmRestarts, optimizer: Optimizer, total_steps: int) -> Schedule:
+    return Schedule(CosineAnnealingWarmRestarts(optimizer, section.t_0, section.t_mult, section.eta_min))
 
 
-def _one_cycle(slot: config.OneCycle, optimizer: Optimizer, total_steps: int) -> Schedule:
-    if slot.pct_start * total_steps == 1:  # torch would divide by zero
+def _one_cycle(section: config.OneCycle, optimizer: Optimizer, total_steps: int) -> Schedule:
+    if section.pct_start * total_steps == 1:  # torch would divide by zero
         raise KfoldError(
-            f"schedule.pct_start: {slot.pct_start:g} of this run's {total_steps} steps is a single step, "
+            f"schedule.pct_start: {section.pct_start:g} of this run's {total_steps} steps is a single step, "
             "too short to rise in; change it, epochs or batch_size a little"
         )
     scheduler = OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=total_steps,
-        pct_start=slot.pct_start,
-        div_factor=slot.div_factor,
-        final_div_factor=slot.final_div_factor,
-        cycle_momentum=slot.cycle_momentum,
+        pct_start=section.pct_start,
+        div_factor=section.div_factor,
+        final_div_factor=section.final_div_factor,
+        cycle_momentum=section.cycle_momentum,
     )
     return Schedule(scheduler, per_step=True)
 
 
-def _plateau(slot: config.Plateau, optimizer: Optimizer, total_steps: int) -> Schedule:
-    monitor = f"val_{slot.monitor}"
+def _plateau(section: config.Plateau, optimizer: Optimizer, total_steps: int) -> Schedule:
+    monitor = f"val_{section.monitor}"
     better = COLUMNS[monitor].better
     return Schedule(
-        ReduceLROnPlateau(optimizer, better, slot.factor, slot.patience, min_lr=slot.min_lr), monitor=monitor
+        ReduceLROnPlateau(optimizer, better, section.factor, section.patience, min_lr=section.min_lr), monitor=monitor
     )
 
 
@@ -86,6 +86,6 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 }
 
 
-def build_schedule(slot: config.Schedule, optimizer: Optimizer, total_steps: int) -> Schedule:
+def build_schedule(section: config.Schedule, optimizer: Optimizer, total_steps: int) -> Schedule:
     """The schedule of a recipe over a run of ``total_steps`` batches."""
-    return SCHEDULES[slot.kind](slot, optimizer, total_steps)
+    return SCHEDULES[section.kind](section, optimizer, total_steps)

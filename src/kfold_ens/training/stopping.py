@@ -10,18 +10,18 @@ from kfold_ens.history import Row, goodness
 History = Sequence[Row]
 
 
-def _never(slot: config.NoEarlyStopping, history: History) -> bool:
+def _never(section: config.NoEarlyStopping, history: History) -> bool:
     return False
 
 
-def _out_of_patience(slot: config.Patience, history: History) -> bool:
-    scores = [goodness(f"val_{slot.monitor}", row) for row in history]
-    return bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= slot.patience
+def _out_of_patience(section: config.Patience, history: History) -> bool:
+    scores = [goodness(f"val_{section.monitor}", row) for row in history]
+    return bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= section.patience
 
 
 STOPPING: dict[str, Callable[..., bool]] = {"none": _never, "patience": _out_of_patience}
 
 
-def stops(slot: config.EarlyStopping, history: History) -> bool:
+def stops(section: config.EarlyStopping, history: History) -> bool:
     """Whether a run with this history is over."""
-    return STOPPING[slot.kind](slot, history)
+    return STOPPING[section.kind](section, history)

@@ -13,7 +13,7 @@ from kfold_ens.compute.compute import Compute
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_json
 from kfold_ens.progress import fold_rows
-from kfold_ens.training import progress
+from kfold_ens.training import record
 from kfold_ens.training.fold import TrainingOutputs
 from kfold_ens.training.loop import train_fold
 
@@ -36,14 +36,14 @@ def train(stage, folder, **keywords):
 
 def test_it_can_be_followed_from_outside(stage, tmp_path, monkeypatch):
     seen = []
-    after_step = progress.Progress.after_step
+    after_step = record.Progress.after_step
 
     def watched(self):
         after_step(self)
         seen.append((read_json(tmp_path / "state/tiny/fold1/progress.json"), *fold_rows(tmp_path)))
 
-    monkeypatch.setattr(progress, "SECONDS", 0)
-    monkeypatch.setattr(progress.Progress, "after_step", watched)
+    monkeypatch.setattr(record, "SECONDS", 0)
+    monkeypatch.setattr(record.Progress, "after_step", watched)
     train(stage, tmp_path)
     assert [(told["epoch"], told["step"]) for told, _ in seen] == [
         (epoch, step) for epoch in (1, 2, 3) for step in (1, 2)

@@ -1,4 +1,4 @@
-"""The files that pass between rules: what models say about images, and what a trained model says of itself."""
+"""Logits of models for images, and the files in which they pass between rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from scipy.special import logsumexp
 
 from kfold_ens.errors import DataError
@@ -85,16 +84,3 @@ def read_logits(path: str | Path) -> Logits:
     if not np.isfinite(logits.values).all():
         raise DataError(f"{path} holds values that are not finite; train that fold again")
     return logits
-
-
-def header_of(model: str | Path) -> dict[str, str]:
-    """What a trained model's file says that it was trained from, and with. Imports no torch.
-
-    Raises:
-        DataError: naming the file, if it is not a trained model.
-    """
-    try:
-        with safe_open(model, framework="np") as file:
-            return file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{model} is not a trained model ({error}); remove it and run again") from None

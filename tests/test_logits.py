@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from kfold_ens.errors import DataError
-from kfold_ens.exchange import Logits, read_logits, write_logits
+from kfold_ens.logits import Logits, read_logits, write_logits
 
 IDS = ("train/1/a.png", "train/ü ☃/b, c.png", "train/10/two\nlines.png")
 CLASSES = ("007", "2", "NA", "naïve 猫")

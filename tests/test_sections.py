@@ -36,23 +36,23 @@ BUILDERS = {
     "early_stopping": STOPPING,
     "tta": VIEWS,
 }
-SLOTS = {name: field.annotation for name, field in config.Recipe.model_fields.items()}
+SECTIONS = {name: field.annotation for name, field in config.Recipe.model_fields.items()}
 
 
 def kinds(annotation: Any, key: str = "kind") -> set[str]:
-    """The kinds of every slot model within an annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, config.Slot):
+    """The kinds of every section model within an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, config.Section):
         return set(get_args(annotation.model_fields[key].annotation))
     return {kind for part in get_args(annotation) for kind in kinds(part, key)}
 
 
-@pytest.mark.parametrize("slot", BUILDERS)
-def test_every_kind_has_a_builder(slot):
-    assert kinds(SLOTS[slot]) == set(BUILDERS[slot])
+@pytest.mark.parametrize("section", BUILDERS)
+def test_every_kind_has_a_builder(section):
+    assert kinds(SECTIONS[section]) == set(BUILDERS[section])
 
 
 def test_every_slot_with_a_choice_has_builders():
-    assert {slot for slot, annotation in SLOTS.items() if len(kinds(annotation)) > 1} <= set(BUILDERS)
+    assert {section for section, annotation in SECTIONS.items() if len(kinds(annotation)) > 1} <= set(BUILDERS)
 
 
 def test_every_choice_of_a_run_is_known():
