@@ -1,4 +1,4 @@
-"""What tests of several rooms share: tiny images, a tiny recipe, and a stage of the pipeline made for real."""
+"""What tests of several packages share: tiny images, a tiny recipe, and a stage of the pipeline made for real."""
 
 from __future__ import annotations
 
