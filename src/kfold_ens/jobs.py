@@ -91,14 +91,14 @@ def usable_threads(threads: int) -> int:
 def processes_at_once() -> int:
     """How many processes of this run compute at once on this machine, at most: as many as Snakemake may give a GPU.
 
-    workflow/rules/common.smk says so to jobs on one machine. Of other runs, and of a cluster's other jobs, nothing is
+    workflow/rules/machine.smk says so to jobs on one machine. Of other runs, and of a cluster's other jobs, nothing is
     known.
     """
     return int(os.environ.get("KFOLD_PROCESSES_AT_ONCE", 1))
 
 
 def is_asked_for(rule: str) -> bool:
-    """Whether the user named this rule to be run again (-R, --force, --forceall): workflow/rules/common.smk says so."""
+    """Whether the user named this rule to be run again (-R, --force, --forceall): workflow/rules/machine.smk says so."""
     return rule in os.environ.get("KFOLD_ASKED_FOR", "").split()
 
 
