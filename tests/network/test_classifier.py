@@ -70,6 +70,16 @@ def test_a_model_comes_back_from_its_file(saved):
         assert json.loads(content.metadata()["classes"]) == list(CLASSES)
 
 
+def test_equal_models_are_equal_files(saved, tmp_path):
+    *_, file = saved
+    model, contents = load_model(file), {file.read_bytes()}
+    for number in range(5):
+        save_model(tmp_path / f"{number}.safetensors", model)
+        contents.add((tmp_path / f"{number}.safetensors").read_bytes())
+    assert len(contents) == 1
+    assert load_model(tmp_path / "0.safetensors").classes == model.classes
+
+
 OTHER_FILES = {
     "empty": lambda whole: b"",
     "cut in the header": lambda whole: whole[:100],

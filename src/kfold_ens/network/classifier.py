@@ -76,6 +76,22 @@ def save_model(path: str | Path, model: TrainedModel) -> None:
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.weights.items()}
     with atomic(path) as temporary:
         save_file(weights, temporary, metadata=header)
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the keys of a header's metadata, so that equal models are equal files: safetensors orders them at random.
+
+    https://huggingface.co/docs/safetensors/index#format: 8 bytes of the header's length, then the header as JSON.
+    """
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+        if len(content) == length:
+            file.seek(8)
+            file.write(content)
 
 
 def load_model(path: str | Path) -> TrainedModel:
