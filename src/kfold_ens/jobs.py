@@ -98,7 +98,7 @@ def processes_at_once() -> int:
 
 
 def is_asked_for(rule: str) -> bool:
-    """Whether the user named this rule to be run again (-R, --force, --forceall): workflow/rules/machine.smk says so."""
+    """Whether the user asked to rerun this rule (-R, --force, --forceall): workflow/rules/machine.smk says so."""
     return rule in os.environ.get("KFOLD_ASKED_FOR", "").split()
 
 
