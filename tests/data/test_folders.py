@@ -2,7 +2,8 @@ import pytest
 from conftest import write_classes, write_image
 
 from kfold_ens.config import load_config
-from kfold_ens.data.folders import files_below, images_fingerprint, is_source_of, missing, source_of
+from kfold_ens.data.folders import images_fingerprint, is_source_of, missing, source_of
+from kfold_ens.data.image_files import files_below
 from kfold_ens.files import write_json
 
 

@@ -15,7 +15,8 @@ import pytest
 from measured import peak_bytes, run_alone
 from PIL import Image
 
-from kfold_ens.data.images import FORMATS, ImageError, inspect, read_rgb
+from kfold_ens.data.image_files import FORMATS
+from kfold_ens.data.images import ImageError, inspect, read_rgb
 from kfold_ens.files import sha256_of
 
 MUTANTS = 10_000
@@ -57,6 +58,10 @@ def seeds() -> Iterator[bytes]:
         (rgb, "PPM", {}),
         (rgb.convert("L"), "PPM", {}),
         (rgb.convert("1"), "PPM", {}),
+        (rgb, "AVIF", {}),
+        (rgba, "AVIF", {"exif": exif}),
+        (rgb, "JPEG2000", {}),
+        (rgb.convert("L"), "JPEG2000", {"irreversible": True}),
     ]:
         file = io.BytesIO()
         image.save(file, kind, **options)

@@ -122,9 +122,12 @@ def test_what_is_no_image_is_ignored_and_counted(data, caplog):
     with caplog.at_level(logging.INFO):
         images = folders()
     assert labels_of(images) == {"cat": 3, "dog": 2}
-    assert "3 files below train/cat are ignored: hidden, or no images by their names" in caplog.text
-    assert "1 files below test are ignored: hidden, or no images by their names" in caplog.text
-    assert "3 files beside the class folders of train are ignored" in caplog.text
+    assert "train/cat: 6 files: 3 images; ignored: 1 hidden (as .hidden.png), 1 made by the system (as Thumbs.db)" in (
+        caplog.text
+    )
+    assert "1 text/plain (as notes.txt)" in caplog.text
+    assert "test: 3 files: 2 images; ignored: 1 text/csv (as labels.csv)" in caplog.text
+    assert "images beside the class folders of train are not read:\n  stray.png" in caplog.text
 
 
 def test_folders_below_a_class_or_the_test_folder_are_read(data):

@@ -1,34 +1,16 @@
-"""What lies below a folder. Snakemake reads this module with the Snakefile, so it imports next to nothing."""
+"""What a source's folders and tables hold, and whether they are there. Snakemake reads this with the Snakefile."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from kfold_ens.config import Half, Source
+from kfold_ens.data.image_files import could_be_image, files_below
 from kfold_ens.files import read_json, sha256_of
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-
-
-def files_below(root: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[Path]:
-    """All files below a folder; links are followed, loops and hidden folders are not."""
-    seen = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=onerror):
-        if os.path.realpath(folder) in seen:
-            subfolders.clear()
-            continue
-        seen.add(os.path.realpath(folder))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        yield from (Path(folder, name) for name in files)
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file is an image by its name, and not hidden."""
-    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
 
 
 def missing(tables: Iterable[str], folders: Iterable[str]) -> list[str]:
@@ -67,7 +49,7 @@ def is_source_of(manifest: Path, data: Source, half: Half, seed: int, version: i
 
 def images_fingerprint(roots: Iterable[str]) -> str:
     """A hash over the names and sizes of all images below some folders: it changes when images come, go or differ."""
-    images = (path for root in roots for path in files_below(Path(root)) if is_image_name(path.name))
+    images = (path for root in roots for path in files_below(Path(root)) if could_be_image(path))
     listing = sorted((os.fsencode(path), _size(path)) for path in images)
     return hashlib.sha256(repr(listing).encode()).hexdigest()
 

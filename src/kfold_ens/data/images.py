@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from kfold_ens.data.image_files import RAW, readable_formats
 from kfold_ens.data.look_alikes import SMALLEST, perceptual_hash
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_PIXELS = 100_000_000  # 300 MB as RGB; larger ones are refused before they are decoded
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
 
@@ -89,6 +89,8 @@ def _read(path: str | Path) -> bytes:
         raise ImageError("the file is empty")
     if content.startswith(b"version https://git-lfs"):
         raise ImageError("a Git LFS pointer, not the image; run 'git lfs pull'")
+    if str(path).lower().endswith(RAW):
+        raise ImageError("a camera's raw file; convert it to JPEG or PNG")
     return content
 
 
@@ -96,14 +98,14 @@ def _read(path: str | Path) -> bytes:
 def _opened(content: bytes) -> Iterator[Image.Image]:
     """An image of an allowed format and size; whatever goes wrong while it is used is an ImageError."""
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=readable_formats()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
             yield image
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"not an image of a known format ({', '.join(FORMATS)})") from None
+        raise ImageError(f"not an image of a known format ({', '.join(readable_formats())})") from None
     except Image.DecompressionBombError:
         raise ImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # Pillow's parsers raise whatever broken bytes lead them to

@@ -13,7 +13,15 @@ import pandas as pd
 
 from kfold_ens import config
 from kfold_ens.data.datasets import from_digits, from_torchvision
-from kfold_ens.data.folders import EXTENSIONS, files_below, is_image_name
+from kfold_ens.data.image_files import (
+    COMMON,
+    FORMATS,
+    could_be_image,
+    files_below,
+    is_ignored_folder,
+    summary,
+    why_ignored,
+)
 from kfold_ens.data.listings import COLUMNS, limited
 from kfold_ens.errors import DataError, listing
 from kfold_ens.files import read_table
@@ -29,7 +37,7 @@ def list_images(data: config.Data, half: config.Half, seed: int, export: Path) -
     """
     images = SOURCES[data.source](data, half, seed, export)
     if images.empty:
-        raise DataError(f"data: there are no {half} images. Readable are files named {', '.join(EXTENSIONS)}.")
+        raise DataError(f"data: there are no {half} images. Formats that are read: {', '.join(FORMATS)}.")
     return images.reset_index(drop=True)
 
 
@@ -61,24 +69,30 @@ def _class_folders(root: Path, prefix: str) -> pd.DataFrame:
     folders = _subfolders(root)
     if not folders:
         raise DataError(f"data.train: {root} holds no class folders; put images into {root}/<class>/")
-    stray = [entry for entry in os.scandir(root) if entry.is_file()]
-    if stray:
-        log.info("%d files beside the class folders of %s are ignored", len(stray), root)
+    _warn_of_stray_images(root)
     return pd.concat([_image_rows(root / name, f"{prefix}/{name}", "train", name) for name in folders])
+
+
+def _warn_of_stray_images(root: Path) -> None:
+    stray = sorted(_utf8(Path(entry.name)) for entry in os.scandir(root) if entry.is_file())
+    images = [name for name in stray if could_be_image(root / name)]
+    if images:
+        log.warning("data.train: images beside the class folders of %s are not read:\n%s", root, listing(images))
 
 
 def _subfolders(root: Path) -> list[str]:
     if not root.is_dir():
         raise DataError(f"data: there is no folder {root} (looked in {Path.cwd()})")
-    folders = (entry for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    folders = (entry for entry in os.scandir(root) if entry.is_dir() and not is_ignored_folder(entry.name))
     return sorted(_utf8(Path(entry.name)) for entry in folders)
 
 
 def _image_rows(root: Path, prefix: str, split: str, label: str | None) -> pd.DataFrame:
     files = sorted(_files_below(root))
-    names = [name for name in files if is_image_name(Path(name).name)]
+    reasons = {name: why_ignored(root / name) for name in files}
+    names = [name for name, reason in reasons.items() if reason is None]
     if len(names) < len(files):
-        log.info("%d files below %s are ignored: hidden, or no images by their names", len(files) - len(names), root)
+        log.info("%s: %s", root, summary(len(names), ((why, name) for name, why in reasons.items() if why)))
     return pd.DataFrame(
         {
             "image_id": [f"{prefix}/{name}" for name in names],
@@ -123,7 +137,7 @@ def _refuse_shared_files(data: config.ImageFolder) -> None:
 def _real_paths(root: Path) -> Iterator[str]:
     """The images below a folder, where they are when the links among their folders are followed."""
     real = cache(os.path.realpath)
-    images = (path for path in files_below(root) if is_image_name(path.name))
+    images = (path for path in files_below(root) if could_be_image(path))
     return (os.path.join(real(path.parent), path.name) for path in images)
 
 
@@ -170,7 +184,7 @@ def _find(folder: Path, name: str) -> str | None:
     """The file an id means: the id itself, or the id and an image's extension. Never one outside the folder."""
     if not name or Path(name).is_absolute() or ".." in Path(name).parts:
         return None
-    endings = ("", *EXTENSIONS, *map(str.upper, EXTENSIONS))
+    endings = ("", *COMMON, *map(str.upper, COMMON))
     candidates = (folder / f"{name}{ending}" for ending in endings)
     return next((str(path) for path in candidates if os.path.isfile(path)), None)
 

@@ -1,0 +1,127 @@
+"""Which files are images: by their names as Pillow knows them, or by their content. Every other file has a reason.
+
+Snakemake reads this module with the Snakefile, so Pillow is imported only for names that are not common.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "BMP",
+    "GIF",
+    "TIFF",
+    "PPM",
+    "AVIF",
+    "JPEG2000",
+)  # those that are read; Pillow's names
+COMMON = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+# Cameras' own files. Many are TIFF files whose first image is a thumbnail.
+RAW = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".kdc", ".mrw", ".nef", ".nrw", ".orf", ".pef"),
+    *(".raf", ".raw", ".rw2", ".sr2", ".srw", ".x3f"),
+)
+FOREIGN = (".dcm", ".exr", ".heic", ".heif", ".jxl", ".svg")  # images that Pillow does not know
+LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+SYSTEM_FOLDERS = {
+    *("__macosx", "__pycache__", "@eadir", "#recycle", "@recycle", "$recycle.bin"),
+    *("system volume information", "lost+found"),
+}
+HEIF = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # brands, in bytes 8 to 12 of the file
+
+
+def files_below(root: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """All files below a folder; links are followed, but not loops, hidden folders and those that systems make."""
+    seen = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=onerror):
+        if os.path.realpath(folder) in seen:
+            subfolders.clear()
+            continue
+        seen.add(os.path.realpath(folder))
+        subfolders[:] = sorted(name for name in subfolders if not is_ignored_folder(name))
+        yield from (Path(folder, name) for name in files)
+
+
+def is_ignored_folder(name: str) -> bool:
+    """Whether a folder is hidden, or one that operating systems, editors and sync programs make."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
+
+
+def could_be_image(path: Path) -> bool:
+    """Whether a file is to be read as an image; if it cannot be, it is refused by name."""
+    return why_ignored(path) is None
+
+
+def why_ignored(path: Path) -> str | None:
+    """Why a file is not read as an image; None if it could be one, by its name or its content."""
+    name = path.name.lower()
+    if name.startswith("."):
+        return "hidden"
+    if name in LITTER:
+        return "made by the system"
+    if name.endswith(COMMON) or _is_named_as_image(name) or _starts_as_image(path):
+        return None
+    return _mime_types().guess_type(name)[0] or "not images by name or content"
+
+
+def _is_named_as_image(name: str) -> bool:
+    kind, _ = _mime_types().guess_type(name)
+    if kind:
+        return kind.startswith("image/")
+    return os.path.splitext(name)[1] in {*RAW, *FOREIGN, *_pillow_names()}
+
+
+@cache
+def _mime_types() -> mimetypes.MimeTypes:
+    return mimetypes.MimeTypes()  # Python's own table; the module's functions add that of the machine
+
+
+@cache
+def _pillow_names() -> frozenset[str]:
+    """The endings of all formats that Pillow opens."""
+    from PIL import Image
+
+    return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN)
+
+
+def _starts_as_image(path: Path) -> bool:
+    """Whether a file's first bytes are those of an image; a file that cannot be opened could be one."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with open(path, "rb") as file:
+            start = file.read(12)
+        if start[4:8] == b"ftyp" and start[8:] in HEIF:
+            return True
+        with Image.open(path, formats=sorted({*readable_formats()} - {"PPM"})):  # whose start may be that of a text
+            return True
+    except UnidentifiedImageError:
+        return False
+    except Exception:  # Pillow's parsers raise whatever broken bytes lead them to
+        return True
+
+
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Those of the formats that this Pillow has."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def summary(images: int, ignored: Iterable[tuple[str, str]]) -> str:
+    """How many files were seen: images, and those ignored, by reason, from pairs of reason and name."""
+    ignored = list(ignored)
+    counts = Counter(reason for reason, _ in ignored)
+    examples = dict(reversed(ignored))
+    reasons = [f"{count} {reason} (as {examples[reason]})" for reason, count in counts.most_common()]
+    return f"{images + len(ignored)} files: {images} images" + (f"; ignored: {', '.join(reasons)}" if reasons else "")
