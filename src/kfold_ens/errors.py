@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class KfoldError(Exception):
@@ -15,6 +16,27 @@ class ConfigError(KfoldError):
 
 class DataError(KfoldError):
     """The images, labels or tables are wrong."""
+
+
+class Together:
+    """Errors of one kind, raised together once all that can be checked was checked."""
+
+    def __init__(self, kind: type[KfoldError]) -> None:
+        self._kind = kind
+        self._texts: list[str] = []
+
+    @contextmanager
+    def gather(self) -> Iterator[None]:
+        """Keep an error of the block for later."""
+        try:
+            yield
+        except self._kind as error:
+            self._texts.append(str(error))
+
+    def raise_all(self) -> None:
+        """Raise one error with all texts, if there are any."""
+        if self._texts:
+            raise self._kind("\n".join(dict.fromkeys(self._texts)))
 
 
 def listing(findings: Iterable[object], most: int = 20) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
@@ -15,11 +14,13 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from kfold_ens.config import HALVES, Config, Half
+from kfold_ens.data.classes import class_labels, describe, doubts
 from kfold_ens.data.folders import missing
 from kfold_ens.data.images import ImageError, Inspection, inspect
+from kfold_ens.data.listings import COLUMNS
 from kfold_ens.data.look_alikes import look_alikes
 from kfold_ens.data.sources import list_images
-from kfold_ens.errors import DataError, listing
+from kfold_ens.errors import DataError, Together, listing
 from kfold_ens.files import read_table, write_json, write_table
 from kfold_ens.naming import submission_names
 
@@ -42,16 +43,30 @@ def write_train_manifest(
     Raises:
         DataError: listing everything that cannot be trained on or predicted, or could not be named in the submission.
     """
+    together = Together(DataError)
     with TemporaryDirectory() as elsewhere:
-        images = _list_halves(run, {"train": export, "test": Path(elsewhere)})
-        manifest = build_manifest(images, threads)
-    submission_names(manifest[manifest["split"] == "test"], run.submission_names)
+        images = _list_halves(run, {"train": export, "test": Path(elsewhere)}, together)
+        train, test = (images[images["split"] == half] for half in HALVES)
+        with together.gather():
+            classes = class_labels(train["label"]) if len(train) else []
+        with together.gather():
+            submission_names(test, run.submission_names)
+        with together.gather():
+            manifest = build_manifest(images, threads)
+    together.raise_all()
     train = manifest[manifest["split"] == "train"].sort_values("image_id")
-    _report_copies(train)
-    classes = class_labels(train)
+    _tell(train, run)
     write_table(manifest_file, train)
     write_json(classes_file, classes)
     return manifest
+
+
+def _tell(train: pd.DataFrame, run: Config) -> None:
+    """Log what the training images are, and what about them is hardly meant."""
+    log.info(describe(dict(train["label"].value_counts())))
+    _report_copies(train)
+    for doubt in doubts(train, in_class_folders=run.data.source == "imagefolder"):
+        log.warning(doubt)
 
 
 def write_test_manifest(
@@ -77,21 +92,17 @@ def write_test_manifest(
     return both
 
 
-def _list_halves(run: Config, exports: Mapping[Half, Path]) -> pd.DataFrame:
-    """The images of both halves; what is wrong with either is raised together."""
+def _list_halves(run: Config, exports: Mapping[Half, Path], together: Together) -> pd.DataFrame:
+    """The images of both halves, as far as they can be listed."""
     absent = missing(run.data.tables("test"), run.data.folders("test"))
     if absent:
         log.warning("the test images are not looked at: %s", "; ".join(absent))
-    found, wrong = {}, []
+    found = [pd.DataFrame(columns=COLUMNS)]
     for half in HALVES[: 1 if absent else 2]:
         exports[half].mkdir(parents=True, exist_ok=True)
-        try:
-            found[half] = list_images(run.data, half, run.seed, exports[half])
-        except DataError as error:
-            wrong.append(str(error))
-    if wrong:
-        raise DataError("\n".join(dict.fromkeys(wrong)))
-    return pd.concat(found.values(), ignore_index=True)
+        with together.gather():
+            found.append(list_images(run.data, half, run.seed, exports[half]))
+    return pd.concat(found, ignore_index=True)
 
 
 def build_manifest(images: pd.DataFrame, threads: int) -> pd.DataFrame:
@@ -110,24 +121,6 @@ def read_manifest(*paths: str) -> pd.DataFrame:
     """Read one half's manifest, or both as one table, with sizes as numbers."""
     manifest = pd.concat(map(read_table, paths), ignore_index=True)
     return manifest.astype({"width": int, "height": int})
-
-
-def class_labels(train: pd.DataFrame) -> list[str]:
-    """The training labels in the order a person would list them: "2" before "10".
-
-    Raises:
-        DataError: where there are fewer than two.
-    """
-    classes = sorted(train["label"].unique(), key=natural_key)
-    if len(classes) < 2:
-        raise DataError(f"data.train: there is only the class {classes[0]!r}; a classifier wants two or more")
-    return classes
-
-
-def natural_key(label: str) -> tuple:
-    """Sort digits by their number and everything else as text; "07" and "7" differ by their text."""
-    parts = re.split(r"([0-9]+)", label)
-    return [(int(part), "") if part[0] in "0123456789" else (-1, part) for part in parts if part], label
 
 
 def for_each_image(
