@@ -24,6 +24,7 @@ include: "workflow/rules/report.smk"
 
 localrules:
     submission,
+    check,
     folds,
     weights,
     combine,
@@ -53,6 +54,10 @@ rule submission:
         made_on_the_way(RECIPE),
         ["results/submission.zip"] if RUN.submission.zip_member else [],
         REPORTED if MAKES_REPORT else [],
+
+
+onstart:
+    say_classes()
 
 
 onsuccess:

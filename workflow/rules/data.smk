@@ -5,6 +5,21 @@ LOOK_ALIKES = "results/data/look_alikes.csv"
 SPLIT = "results/data/folds.csv"
 
 
+# What the data are, what is doubtful or wrong about them, and what a run would do. Trains nothing.
+rule check:
+    log:
+        "logs/check.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: 4
+    params:
+        manifests=lambda wildcards: {half: f"results/data/{half}.csv" if has_manifest(half) else "" for half in HALVES},
+        plan=plan_in_words,
+    script:
+        "../scripts/check.py"
+
+
 if not GONE["train"]:
 
     # Every training image with its label, hash and size. Refuses what cannot be used, test images included.

@@ -23,6 +23,16 @@ def threads_to_train(wildcards):
     return THREADS
 
 
+def plan_in_words(wildcards):
+    """What is trained, and how, if a run starts now."""
+    lines = []
+    for recipe in RECIPES:
+        left = [fold for fold in FOLDS if not all(map(exists, outputs_of(recipe, fold)))]
+        done = f"to train are folds {', '.join(map(str, left))}, unless {KEPT}/ holds them" if left else "all trained"
+        lines.append(f"recipe {recipe}, {RUN.num_folds} folds: {done}")
+    return "\n".join(lines + ([PLAN.sentence] if PLAN else []))
+
+
 @cache
 def say_plan():
     """Log the plan once."""

@@ -44,4 +44,13 @@ def sources_gone():
     return gone
 
 
+def say_classes():
+    """Log the classes of a manifest that an earlier run made; a run that makes it logs them then."""
+    if has_manifest("train"):
+        from kfold_ens.data.classes import describe
+        from kfold_ens.data.manifest import read_manifest
+
+        logger.info(describe(dict(read_manifest(TRAIN)["label"].value_counts())))
+
+
 GONE = sources_gone()

@@ -83,7 +83,7 @@ def _cut(name: str) -> str:
 
 
 def doubts(train: pd.DataFrame, in_class_folders: bool) -> list[str]:
-    """What is hardly meant about the classes of a manifest's training images, each with what to do about it.
+    """What is hardly meant about the classes of training images, each with what to do about it.
 
     ``in_class_folders`` says that images' names are paths below the folder of their class.
     """
@@ -122,6 +122,8 @@ def _deeper(train: pd.DataFrame) -> list[str]:
 
 
 def _of_one_size(train: pd.DataFrame) -> list[str]:
+    if "width" not in train:
+        return []
     sizes = train["width"].astype(str) + " x " + train["height"].astype(str)
     counts, images = sizes.groupby(train["label"]).nunique(), train["label"].value_counts()
     single = [label for label in counts.index[counts == 1] if images[label] >= FEW]

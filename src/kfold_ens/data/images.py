@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -42,12 +43,24 @@ def inspect(path: str | Path) -> Inspection:
         ImageError: where the file is not a whole image of an allowed format and size.
     """
     content = _read(path)
-    with _opened(content) as image:
+    with _opened(io.BytesIO(content)) as image:
         width, height = image.size[::-1] if _on_its_side(image) else image.size
         image.draft(None, (SMALLEST, SMALLEST))  # JPEG: down to an eighth of its size still reads every byte
         image.load()
         looks = perceptual_hash(_rgb(ImageOps.exif_transpose(image)))
     return Inspection(hashlib.sha256(content).hexdigest(), width, height, looks)
+
+
+def size_of(path: str | Path) -> tuple[int, int]:
+    """The width and height of an image when the right way up, by its first bytes alone: the rest may be broken.
+
+    Raises:
+        ImageError: as ``inspect``, as far as these bytes tell.
+    """
+    with _reading(path) as file:
+        _refuse_by_start(file, path)
+        with _opened(file) as image:
+            return image.size[::-1] if _on_its_side(image) else image.size
 
 
 def read_rgb(path: str | Path, sha256: str, shape: tuple[int, int] | None = None) -> Image.Image:
@@ -62,7 +75,7 @@ def read_rgb(path: str | Path, sha256: str, shape: tuple[int, int] | None = None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ImageError("changed since the manifest was made")
     size = shape[::-1] if shape else None
-    with _opened(content) as image:
+    with _opened(io.BytesIO(content)) as image:
         whole = _decoded(image, size) if size else image
         whole.load()
         rgb = _rgb(ImageOps.exif_transpose(whole))
@@ -81,24 +94,36 @@ def _decoded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _read(path: str | Path) -> bytes:
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(error.strerror or str(error)) from None
-    if not content:
-        raise ImageError("the file is empty")
-    if content.startswith(b"version https://git-lfs"):
-        raise ImageError("a Git LFS pointer, not the image; run 'git lfs pull'")
-    if str(path).lower().endswith(RAW):
-        raise ImageError("a camera's raw file; convert it to JPEG or PNG")
-    return content
+    with _reading(path) as file:
+        _refuse_by_start(file, path)
+        return file.read()
 
 
 @contextmanager
-def _opened(content: bytes) -> Iterator[Image.Image]:
+def _reading(path: str | Path) -> Iterator[BinaryIO]:
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        raise ImageError(error.strerror or str(error)) from None
+
+
+def _refuse_by_start(file: BinaryIO, path: str | Path) -> None:
+    start = file.read(32)
+    file.seek(0)
+    if not start:
+        raise ImageError("the file is empty")
+    if start.startswith(b"version https://git-lfs"):
+        raise ImageError("a Git LFS pointer, not the image; run 'git lfs pull'")
+    if str(path).lower().endswith(RAW):
+        raise ImageError("a camera's raw file; convert it to JPEG or PNG")
+
+
+@contextmanager
+def _opened(file: BinaryIO) -> Iterator[Image.Image]:
     """An image of an allowed format and size; whatever goes wrong while it is used is an ImageError."""
     try:
-        with Image.open(io.BytesIO(content), formats=readable_formats()) as image:
+        with Image.open(file, formats=readable_formats()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
             yield image

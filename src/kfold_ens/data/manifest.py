@@ -55,16 +55,17 @@ def write_train_manifest(
             manifest = build_manifest(images, threads)
     together.raise_all()
     train = manifest[manifest["split"] == "train"].sort_values("image_id")
-    _tell(train, run)
+    tell_training_images(train, run)
     write_table(manifest_file, train)
     write_json(classes_file, classes)
     return manifest
 
 
-def _tell(train: pd.DataFrame, run: Config) -> None:
+def tell_training_images(train: pd.DataFrame, run: Config) -> None:
     """Log what the training images are, and what about them is hardly meant."""
     log.info(describe(dict(train["label"].value_counts())))
-    _report_copies(train)
+    copies = f" ({train['sha256'].duplicated().sum()} byte-identical to another)" if "sha256" in train else ""
+    log.info("%d training images%s", len(train), copies)
     for doubt in doubts(train, in_class_folders=run.data.source == "imagefolder"):
         log.warning(doubt)
 
@@ -159,11 +160,6 @@ def _refuse_contradictions(manifest: pd.DataFrame) -> None:
     if len(clashes):
         pairs = [" = ".join(f"{row.path} ({row.label})" for row in group.itertuples()) for _, group in clashes]
         raise DataError(f"byte-identical images with different labels; keep one label:\n{listing(pairs, most=100)}")
-
-
-def _report_copies(train: pd.DataFrame) -> None:
-    copies = train["sha256"].duplicated().sum()
-    log.info("%d training images (%d byte-identical to another)", len(train), copies)
 
 
 def _warn_of(alike: pd.DataFrame, file: str) -> None:

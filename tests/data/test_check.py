@@ -1,0 +1,93 @@
+"""A look at the data before a run finds all that is wrong at once."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from conftest import write_classes, write_image
+
+from kfold_ens.config import HALVES, load_config
+from kfold_ens.data.check import check_data
+from kfold_ens.data.manifest import write_test_manifest, write_train_manifest
+from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
+from kfold_ens.errors import DataError
+
+
+@pytest.fixture
+def data(in_folder):
+    write_classes(in_folder / "train", {"cat": 4, "dog": 3})
+    for index in range(3):
+        write_image(in_folder / "test" / f"{index}.png", 90, 700 + index)
+    return in_folder
+
+
+def run(**values):
+    return load_config({"data": {"source": "imagefolder", "train": "train", "test": "test"}} | values)
+
+
+def check(caplog, **values):
+    manifests = {half: Path(f"{half}.csv") for half in HALVES}
+    with caplog.at_level(logging.INFO):
+        check_data(run(**values), 2, manifests, refuse_what_cannot_be_submitted)
+    return caplog.text
+
+
+def write_manifests(folder):
+    write_train_manifest(run(), folder / "export", 1, "train.csv", "classes.json")
+    write_test_manifest(run(), folder / "export", 1, "train.csv", "test.csv", "look_alikes.csv")
+
+
+def test_it_tells_what_the_data_are_and_writes_nothing(data, caplog):
+    before = sorted(data.rglob("*"))
+    text = check(caplog)
+    assert "2 classes: cat, dog (from 3 to 4 images each)" in text
+    assert "7 training images" in text
+    assert "3 test images" in text
+    assert "WARNING" not in text
+    assert sorted(data.rglob("*")) == before
+
+
+def test_one_of_each_fault_is_listed_at_once(data, caplog):
+    write_classes(data / "train", {"cat ": 1, "Dog": 1, "val": 1, "@eaDir": 1}, seed=50)
+    (data / "train/empty").mkdir()
+    (data / "test/broken.jpg").write_bytes(b"no image")
+    (data / "test/phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    write_image(data / "test/again/0.png", 90, 900)
+    write_image(data / "train/stray.png")
+    (data / "sample.csv").write_text("id,label\n0,cat\n")
+    with pytest.raises(DataError) as refusal:
+        check(caplog, submission={"sample": "sample.csv"})
+    for words in ("class folders hold no image", "broken.jpg: not an image", "phone.heic: not an image"):
+        assert words in str(refusal.value), words
+    assert "stray.png" in caplog.text
+    (data / "train/empty").rmdir()
+    for name in ("broken.jpg", "phone.heic"):
+        (data / "test" / name).unlink()
+    caplog.clear()
+    with pytest.raises(DataError) as refusal:
+        check(caplog, submission={"sample": "sample.csv"})
+    for words in ("these labels look the same", "'cat ' (1 images)", "would share these names"):
+        assert words in str(refusal.value), str(refusal.value)
+    for words in ("differ only by case", "val stands among the classes"):
+        assert words in caplog.text, words
+
+
+@pytest.mark.parametrize("change", ["none", "new", "replaced", "gone"])
+def test_what_a_manifest_holds_is_not_read_again(data, caplog, change, monkeypatch):
+    write_manifests(data)
+    looked_at = []
+    monkeypatch.setattr("kfold_ens.data.check.size_of", lambda path: looked_at.append(path) or (20, 20))
+    image = data / "train/cat/0000.png"
+    if change == "new":
+        write_image(data / "train/cat/new.png", 3, 999)
+    if change == "replaced":
+        write_image(image, 3, 999)
+        os.utime(image, (2**32, 2**32))
+    if change == "gone":
+        image.unlink()
+    caplog.clear()
+    text = check(caplog)
+    wanted = {"new": ["train/cat/new.png"], "replaced": ["train/cat/0000.png"]}
+    assert looked_at == wanted.get(change, [])
+    assert f"{ {'new': 8, 'gone': 6}.get(change, 7) } training images" in text

@@ -1,0 +1,20 @@
+"""A look at the data and the plan before a run."""
+
+from pathlib import Path
+
+from kfold_ens.config import load_config
+from kfold_ens.data.check import check_data
+from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
+from kfold_ens.jobs import job, log, usable_threads
+
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        manifests = {half: Path(file) for half, file in snakemake.params.manifests.items()}
+        check_data(
+            run=load_config(snakemake.config),
+            threads=usable_threads(snakemake.threads),
+            manifests=manifests,
+            also=refuse_what_cannot_be_submitted,
+        )
+        log.info("%s", snakemake.params.plan)
+        log.info("No error found. To start: snakemake --cores 4 submission")
