@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import REPOSITORY, write_yaml
+from conftest import REPOSITORY, write_classes, write_image, write_yaml
 from projects import RECIPE, Project, new_project, write_colour
 from stages import smallest_sibling
 
@@ -346,6 +346,36 @@ def test_every_recipe_goes_from_images_to_a_submission(tmp_path):
     assert not re.search(r"^(train|predict)_\w+ +\d+$", done.stdout, re.MULTILINE)
     assert len(pd.read_csv(tmp_path / "results/submission.csv")) == 80
     assert "results/ablation.csv" in (tmp_path / "results/report.html").read_text(encoding="utf-8")
+
+
+def test_a_check_tells_the_classes_and_the_plan_and_trains_nothing(project):
+    before = sorted(path for path in (project.folder / "results").rglob("*"))
+    done = project.run("check")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d+ classes: .* images each\)", done.stdout)
+    assert "2 folds: all trained" in done.stdout
+    assert "No error found" in done.stdout
+    assert sorted(path for path in (project.folder / "results").rglob("*")) == before
+
+
+def test_a_check_lists_what_a_run_would_refuse(tmp_path):
+    data = {"source": "imagefolder", "train": "train", "test": "test"}
+    write_classes(tmp_path / "train", {"cat": 3, "cat ": 3})
+    write_image(tmp_path / "test" / "0.png", seed=99)
+    (tmp_path / "test" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    project = new_project(tmp_path, RECIPE, data=data)
+    for target in ("check", "submission"):
+        done = project.run(target)
+        assert done.returncode != 0
+        for words in ("these labels look the same", "'cat ' (3 images)", "phone.heic: not an image"):
+            assert words in done.stdout, done.stdout
+    assert not (tmp_path / "results/data/folds.csv").exists()
+
+
+def test_a_run_names_the_classes_of_an_earlier_manifest(project):
+    done = project.run("write_submission", "-R", "write_submission")
+    assert done.returncode == 0, done.stdout
+    assert len(re.findall(r"\d+ classes: .* images each\)", done.stdout)) == 1
 
 
 def test_an_ablation_of_nothing_says_what_to_do(project):
