@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,11 @@ import pandas as pd
 
 from kfold_ens.data.images import read_rgb
 from kfold_ens.data.manifest import for_each_image
+from kfold_ens.data.outliers import brightness, outliers
+from kfold_ens.errors import listing
 from kfold_ens.files import atomic, require_space
+
+log = logging.getLogger(__name__)
 
 
 class PixelStore:
@@ -23,6 +28,7 @@ class PixelStore:
             self.image_id = columns["image_id"]
             self._sha256 = columns["sha256"]
             self._offset, self._height, self._width = columns["offset"], columns["height"], columns["width"]
+            self._looks = {name: columns[name] for name in ("mean", "contrast") if name in columns}
         self._bytes = np.memmap(pixels, dtype=np.uint8, mode="r")
         self._row = {image_id: row for row, image_id in enumerate(self.image_id.tolist())}
 
@@ -36,6 +42,10 @@ class PixelStore:
     def sha256(self, image_ids: np.ndarray) -> np.ndarray:
         """The hashes of these images' files: (N,) hexadecimal text."""
         return self._sha256[self.rows(image_ids)]
+
+    def looks(self) -> pd.DataFrame:
+        """The images' ``mean`` and ``contrast``, by image id, in grey levels; empty if an old version decoded them."""
+        return pd.DataFrame(self._looks, index=self.image_id if self._looks else [], columns=["mean", "contrast"])
 
     def image(self, image_id: str) -> np.ndarray:
         """One image's pixels by its id: (height, width, 3) uint8, RGB, read-only."""
@@ -57,6 +67,10 @@ class PixelStores:
     def __init__(self, pixels: Sequence[str], indices: Sequence[str]) -> None:
         self._stores = [PixelStore(*files) for files in zip(pixels, indices, strict=True)]
 
+    def looks(self) -> pd.DataFrame:
+        """As of a single store."""
+        return pd.concat([store.looks() for store in self._stores])
+
     def image(self, image_id: str) -> np.ndarray:
         """One image's pixels by its id: (height, width, 3) uint8, RGB, read-only."""
         return next(store for store in self._stores if image_id in store).image(image_id)
@@ -76,13 +90,25 @@ def write_pixels(manifest: pd.DataFrame, short_side: int, pixels: Path, index: P
     require_space(pixels.parent, int(ends[-1]), f"decoding {len(manifest):,} images")
     with atomic(pixels) as temporary, open(temporary, "wb") as file:
 
-        def decode(path: str, sha256: str, offset: int, shape: tuple[int, int]) -> None:
-            _write_at(file.fileno(), read_rgb(path, sha256, shape).tobytes(), offset)
+        def decode(path: str, sha256: str, offset: int, shape: tuple[int, int]) -> tuple[float, float]:
+            decoded = np.asarray(read_rgb(path, sha256, shape))
+            _write_at(file.fileno(), decoded.tobytes(), offset)
+            return brightness(decoded)
 
-        for_each_image(decode, manifest["path"], threads, "Decoding", manifest["sha256"], offsets.tolist(), shapes)
+        more = manifest["sha256"], offsets.tolist(), shapes
+        measured = np.array(for_each_image(decode, manifest["path"], threads, "Decoding", *more))
     with atomic(index) as temporary, open(temporary, "wb") as file:
         identity = {name: manifest[name].to_numpy(dtype=np.str_) for name in ("image_id", "sha256")}
-        np.savez(file, **identity, offset=offsets, height=heights, width=widths)
+        looks = dict(zip(("mean", "contrast"), measured.T, strict=True))
+        np.savez(file, **identity, **looks, offset=offsets, height=heights, width=widths)
+    _warn_of_outliers(manifest.assign(**looks))
+
+
+def _warn_of_outliers(images: pd.DataFrame) -> None:
+    reasons = outliers(images.set_index("image_id"))
+    if len(reasons):
+        some = listing((f"{image_id}: {why}" for image_id, why in reasons.items()), most=10)
+        log.warning("images far outside the rest: %d; the report shows them\n%s", len(reasons), some)
 
 
 def _write_at(handle: int, block: bytes, offset: int) -> None:

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 
 from kfold_ens.data.look_alikes import SMALLEST
+from kfold_ens.data.outliers import outliers
 from kfold_ens.data.pixels import PixelStores
 from kfold_ens.report import figures, pages
 from kfold_ens.report.pages import Markup, Picture
 from kfold_ens.report.pictures import of_store, picture
 
 EXAMPLES = 400  # pictures on the sheet of examples, over all classes
+OUTLIERS = 60  # pictures
 GROUPS = 50  # of equal images, or of such that look alike, that are shown
 
 
@@ -35,6 +37,8 @@ def write_data(
             figures.class_counts(train, folds, classes), f"Training images of {len(classes)} classes, by fold"
         ),
         pages.figure(figures.image_sizes(manifest), "Widths and heights of the images"),
+        pages.heading("Images far outside the rest"),
+        *_outliers(manifest, store),
         pages.heading("Byte-identical images"),
         *_duplicates(manifest, store),
         pages.heading("Images that look alike"),
@@ -59,6 +63,21 @@ def facts(manifest: pd.DataFrame, classes: Sequence[str]) -> dict[str, str]:
 def _range(values: pd.Series) -> str:
     low, high = values.min(), values.max()
     return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _outliers(manifest: pd.DataFrame, store: PixelStores) -> Iterator[Markup]:
+    """Those of both halves, each compared with its own half."""
+    images = manifest.set_index("image_id").join(store.looks(), how="inner")
+    reasons = pd.concat([outliers(half) for _, half in images.groupby("split")] or [pd.Series(dtype=str)])
+    if reasons.empty:
+        yield pages.paragraph("There are none by brightness, contrast, shape or size.")
+        return
+    yield pages.paragraph(
+        f"{len(reasons):,} images are far from the median of their half in brightness, contrast, shape or size. Look "
+        "for files that were decoded otherwise than you mean, such as dark scans of 16 bits, and for images of "
+        "something else."
+    )
+    yield pages.gallery(of_store(store, name, why, name) for name, why in reasons[:OUTLIERS].items())
 
 
 def _duplicates(manifest: pd.DataFrame, store: PixelStores) -> Iterator[Markup]:
