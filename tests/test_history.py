@@ -2,7 +2,7 @@
 
 import pytest
 
-from kfold_ens.history import COLUMNS, FIGURES, selected_row
+from kfold_ens.history import COLUMNS, FIGURES, SCORES, selected_row
 
 NAN = float("nan")
 HISTORY = [
@@ -22,6 +22,10 @@ def test_the_first_of_the_best_epochs_is_kept(select, epoch):
 def test_nan_is_worse_than_any_number(select):
     broken = {"epoch": 0, "val_accuracy": NAN, "val_loss": NAN}
     assert selected_row([broken, *HISTORY[:1], broken], select)["epoch"] == 1
+
+
+def test_every_score_is_computed():
+    assert {name for name, column in COLUMNS.items() if column.better} == {"val_loss", *SCORES}
 
 
 def test_every_column_of_a_figure_is_in_it_once():

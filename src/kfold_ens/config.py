@@ -94,7 +94,7 @@ class Source(Section):
     test_labels: Name | None = None
 
     def tables(self, half: Half) -> list[str]:
-        """The tables that a half's images are listed in."""
+        """The files that list a half's images, or hold them; a change of their bytes is noticed."""
         return []
 
     def folders(self, half: Half) -> list[str]:
@@ -619,7 +619,7 @@ class OneCycle(Section):
     pct_start: Annotated[Fraction, Field(gt=0, lt=1)] = 0.3
     div_factor: Annotated[Real, Field(ge=1)] = 25
     final_div_factor: Annotated[Real, Field(ge=1)] = 1e4
-    cycle_momentum: bool = True  # AdamW's first beta runs from 0.95 to 0.85 and back
+    cycle_momentum: bool = True  # SGD's momentum (also one of 0) or AdamW's first beta: from 0.95 to 0.85 and back
 
 
 class Plateau(Section):

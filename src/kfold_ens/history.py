@@ -19,7 +19,7 @@ class Column:
     label: str
     figure: str | None = None  # the title of the figure that shows it
     figure_factor: float = 1  # from the column's unit to the figure's
-    better: Literal["min", "max"] | None = None  # of a score: which value is better
+    better: Literal["min", "max"] | None = None  # of a score, which `select` can name: which value is better
     is_timing: bool = False  # differs between runs of the same seed
     is_share: bool = False  # from 0 to 1
     cell: str | None = None  # the format of a cell in a table, if not that of other numbers

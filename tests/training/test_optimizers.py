@@ -7,6 +7,7 @@ from test_fold import NEEDED
 from torch import nn
 
 from kfold_ens.training.optimizers import OPTIMIZERS, state_size, step_if
+from kfold_ens.training.schedules import build_schedule
 
 
 def section(kind, **values):
@@ -19,15 +20,18 @@ def after_a_step(optimizer, parameter):
     return sum(each.nbytes for each in optimizer.state[parameter].values() if torch.is_tensor(each) and each.ndim)
 
 
+@pytest.mark.parametrize("schedule", [{"kind": "constant"}, {"kind": "one_cycle"}], ids=lambda each: each["kind"])
+@pytest.mark.parametrize("momentum", [{}, {"momentum": 0}])
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_the_disk_space_of_a_state_is_what_the_optimizer_keeps(kind):
+def test_the_disk_space_of_a_state_is_what_the_optimizer_keeps(kind, momentum, schedule):
+    """A cycle gives SGD a momentum, even if its own is 0."""
     parameter = nn.Parameter(torch.ones(30, 50))
-    optimizer = OPTIMIZERS[kind](section(kind), [{"params": [parameter], "lr": 0.1}])
-    assert after_a_step(optimizer, parameter) == state_size(section(kind)) * parameter.nbytes > 0
-
-
-def test_an_optimizer_without_momentum_keeps_nothing():
-    assert state_size(section("sgd", momentum=0)) == 0
+    chosen = section(kind, **momentum if kind == "sgd" else {})
+    optimizer = OPTIMIZERS[kind](chosen, [{"params": [parameter], "lr": 0.1}])
+    build_schedule(training_recipe(schedule=schedule).schedule, optimizer, 10)
+    expected = state_size(optimizer)
+    assert after_a_step(optimizer, parameter) == expected * parameter.nbytes
+    assert expected == {"adamw": 2, "sgd": 1 - (momentum == {"momentum": 0} and schedule["kind"] == "constant")}[kind]
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -127,7 +127,7 @@ def _opened(file: BinaryIO) -> Iterator[Image.Image]:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
             yield image
-    except ImageError:
+    except (ImageError, ImportError):  # a package that is missing is no fault of the image
         raise
     except UnidentifiedImageError:
         raise ImageError(f"not an image of a known format ({', '.join(readable_formats())})") from None

@@ -91,7 +91,7 @@ def _disk_space(trainer: Trainer) -> int:
     weights = sum(each.nbytes for each in trainer.network.state_dict().values())
     trained = sum(each.nbytes for each in trainer.network.parameters() if each.requires_grad)
     copies = 2 + (trainer.ema.averaged is not None)  # the network and the best so far; the average
-    state = copies * weights + state_size(trainer.recipe.optimizer) * trained
+    state = copies * weights + state_size(trainer.optimizer) * trained
     return int(3 * state + weights)
 
 

@@ -49,13 +49,13 @@ def step_if(finite: Tensor, optimizer: optim.Optimizer) -> None:
         optimizer.step()
 
 
-def state_size(section: config.Optimizer) -> float:
-    """What an optimizer saves per element of a parameter, in elements: it takes a step, and is asked."""
-    parameter = nn.Parameter(torch.zeros(64, 64))
-    optimizer = OPTIMIZERS[section.kind](section, [{"params": [parameter], "lr": section.lr}])
+def state_size(optimizer: optim.Optimizer) -> float:
+    """What an optimizer saves per element of a parameter, in elements: its like takes a step, and is asked."""
+    parameter, group = nn.Parameter(torch.zeros(64, 64)), optimizer.param_groups[0]
+    alike = type(optimizer)([{**group, "params": [parameter]}], lr=group["lr"])
     parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    saved = optimizer.state[parameter].values()
+    alike.step()
+    saved = alike.state[parameter].values()
     return sum(each.numel() for each in saved if torch.is_tensor(each) and each.ndim) / parameter.numel()
 
 
