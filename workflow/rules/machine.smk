@@ -1,5 +1,6 @@
 # The machine: how many folds train at once, and what the jobs are told.
-GIVEN_GPUS = workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else None
+GIVEN_GPUS = workflow.global_resources.get("gpu")
+GIVEN_GPUS = getattr(GIVEN_GPUS, "value", GIVEN_GPUS)  # a bare number before Snakemake 9.16
 # Snakemake knows its executor only after it has read this file; a cluster always has a number of jobs (--jobs).
 ON_CLUSTER = workflow.resource_settings.nodes is not None
 
