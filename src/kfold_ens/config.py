@@ -6,8 +6,6 @@ Snakemake reads this module each time it reads the Snakefile, so it never import
 from __future__ import annotations
 
 import os
-import reprlib
-from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -24,6 +22,7 @@ from pydantic import (
 )
 
 from kfold_ens.errors import ConfigError
+from kfold_ens.findings import SHORT, UNKNOWN, Written, refusal
 
 # --- numbers ---------------------------------------------------------------------------------------------
 
@@ -58,6 +57,17 @@ def _without_nul(value: str) -> str:
     return value
 
 
+def _expanded(path: str) -> str:
+    """A path with the home for ~ and with variables of the environment; what there is none of stays as it is.
+
+    workflow/rules/sources.smk refuses it by name if there is no such file.
+    """
+    path = os.path.expandvars(os.path.expanduser(path))
+    if not path:
+        raise ValueError("the variable is empty")
+    return path
+
+
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -72,6 +82,7 @@ Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 Share = Annotated[Real, Field(gt=0, le=1)]
 Shares = Annotated[tuple[Share, Share], AfterValidator(_rising)]
 Name = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
+Place = Annotated[Name, AfterValidator(_expanded)]  # a path of the user's
 
 
 class Section(BaseModel):
@@ -91,7 +102,7 @@ class Source(Section):
     """What every data source has in common. A source that reads the user's own files says which, for each half."""
 
     limit_per_class: Count | None = None
-    test_labels: Name | None = None
+    test_labels: Place | None = None
 
     def tables(self, half: Half) -> list[str]:
         """The files that list a half's images, or hold them; a change of their bytes is noticed."""
@@ -121,8 +132,8 @@ class ImageFolder(Source):
     """Training folders that hold one folder a class, merged, and a flat or nested folder of test images."""
 
     source: Literal["imagefolder"]
-    train: Annotated[list[Name], BeforeValidator(_listed), AfterValidator(sorted), Field(min_length=1)]
-    test: Name
+    train: Annotated[list[Place], BeforeValidator(_listed), AfterValidator(sorted), Field(min_length=1)]
+    test: Place
 
     def folders(self, half: Half) -> list[str]:
         return self.train if half == "train" else [self.test]
@@ -135,10 +146,10 @@ class Csv(Source):
     """Tables of image names, and labels for training; the names are paths below ``images``."""
 
     source: Literal["csv"]
-    train: Name
-    test: Name
-    images: Name
-    test_images: Name | None = None
+    train: Place
+    test: Place
+    images: Place
+    test_images: Place | None = None
     id_column: Name = "id"
     label_column: Name = "label"
 
@@ -160,7 +171,7 @@ class Torchvision(Source):
 
     source: Literal["torchvision"]
     name: Name
-    root: Name = "data"
+    root: Place = "data"
     download: bool = True
 
 
@@ -179,7 +190,7 @@ class Submission(Section):
     id_column: Name = "image_name"
     label_column: Name = "pred_label"
     names: Literal["stem", "file", "path"] | None = None
-    sample: Name | None = None
+    sample: Place | None = None
     zip_member: Name | None = None
 
     @model_validator(mode="after")
@@ -193,8 +204,8 @@ class Config(Section):
     """``config.yaml``. From ``device`` on, the keys say how, never what, to compute."""
 
     data: Data
-    recipe: Name = "digits"
-    ablation: list[Name] = []
+    recipe: Place = "digits"
+    ablation: list[Place] = []
     num_folds: Annotated[int, Field(strict=True, ge=2)] = 5
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
     ensemble: Method = "average"
@@ -458,7 +469,7 @@ class TorchvisionBackbone(Section):
         "resnext101_32x8d",
         "resnext101_64x4d",
     ]
-    weights: Name
+    weights: Place
     zero_init_residual: bool = False
     frozen: list[Stage] = []
     inserted: list[Annotated[StageDropout | Cbam, Field(discriminator="kind")]] = []
@@ -479,7 +490,7 @@ class TimmBackbone(Section):
 
     kind: Literal["timm"]
     name: Name
-    weights: Name
+    weights: Place
     frozen: list[Name] = []
 
 
@@ -783,13 +794,13 @@ class Recipe(TrainingRecipe):
 # --- reading ---------------------------------------------------------------------------------------------
 
 
-def load_config(values: dict) -> Config:
-    """Check ``config.yaml``, as Snakemake merged it.
+def load_config(values: dict, written: Written = UNKNOWN) -> Config:
+    """Check ``config.yaml``, as Snakemake merged it; ``written`` says from what.
 
     Raises:
         ConfigError: naming every wrong key at once.
     """
-    return _validated(Config, values, "config.yaml")
+    return _validated(Config, values, "config.yaml", written)
 
 
 def find_recipe(name: str, folder: Path, overlay: Path | None = None) -> Path:
@@ -822,7 +833,7 @@ def load_recipe(path: Path, folder: Path) -> Recipe:
     Raises:
         ConfigError: naming the file and every wrong key at once; for a wrong base, the file of the base.
     """
-    return _validated(Recipe, _sections(path, folder), str(path))
+    return _validated(Recipe, _sections(path, folder), str(path), Written((path,)))
 
 
 def _sections(path: Path, folder: Path, overlays: tuple[Path, ...] = ()) -> Any:
@@ -839,7 +850,7 @@ def _sections(path: Path, folder: Path, overlays: tuple[Path, ...] = ()) -> Any:
     try:
         base = _base(values["base"], folder, (*overlays, path))
         sections = _sections(base, folder, (*overlays, path))
-        _validated(Recipe, sections, str(base))
+        _validated(Recipe, sections, str(base), Written((base,)))
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *_wrong_alone(own, path)])) from None
     return sections | own
@@ -849,7 +860,7 @@ def _base(name: Any, folder: Path, overlays: tuple[Path, ...]) -> Path:
     """The file that the last of these overlays names as its base."""
     *_, overlay = overlays
     try:
-        name = TypeAdapter(Name).validate_python(name)
+        name = TypeAdapter(Place).validate_python(name)
     except ValidationError:
         wanted = "must be the name of a recipe or the path of a YAML file"
         raise ConfigError(f"{overlay}: base {wanted} (got {SHORT.repr(name)})") from None
@@ -868,47 +879,14 @@ def _wrong_alone(own: dict, path: Path) -> list[str]:
         Recipe.model_validate(own)
     except ValidationError as error:
         wrong = [item for item in error.errors() if item["type"] != "missing" or len(item["loc"]) > 1]
-        return [_refusal(wrong, own, str(path))] if wrong else []
+        return [refusal(wrong, Recipe, own, str(path), Written((path,)))] if wrong else []
     return []
 
 
-def _validated(model: type[Section], values: Any, where: str) -> Any:
+def _validated(model: type[Section], values: Any, where: str, written: Written) -> Any:
     if not isinstance(values, dict):
         raise ConfigError(f"{where} should hold keys and values, not {type(values).__name__}")
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_refusal(error.errors(), values, where)) from None
-
-
-def _refusal(items: list[Any], values: Any, where: str) -> str:
-    """The message about pydantic's findings, one a line."""
-    findings = [": ".join(filter(None, (_key(item, values), _finding(item)))) for item in items]
-    return "\n  ".join([f"{where} is not right:", *findings])
-
-
-def _key(item: dict, values: Any) -> str:
-    """The dotted key a user wrote, without the union tags that pydantic puts into a location; empty for the whole."""
-    key = []
-    for part in item["loc"]:
-        with suppress(LookupError, TypeError):  # a union's tag is no key
-            values = values[part]
-            key.append(part)
-    if item["type"] == "missing":
-        key.append(item["loc"][-1])
-    return ".".join(map(str, key))
-
-
-SHORT = reprlib.Repr()  # of a wrong value, in a message
-SHORT.maxstring = SHORT.maxother = 200
-
-
-def _finding(item: dict) -> str:
-    if item["type"] == "extra_forbidden":
-        return "no such key"
-    if item["type"] == "missing":
-        return "is missing"
-    if item["type"] == "union_tag_not_found":
-        return f"{item['ctx']['discriminator']} is missing"
-    message = item["msg"].removeprefix("Value error, ")
-    return message if item["type"] == "value_error" else f"{message} (got {SHORT.repr(item['input'])})"
+        raise ConfigError(refusal(error.errors(), model, values, where, written)) from None

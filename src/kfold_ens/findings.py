@@ -1,0 +1,204 @@
+"""What is wrong with a configuration, in words: the key, the file that holds it, and what to write instead."""
+
+from __future__ import annotations
+
+import datetime
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+SHORT = reprlib.Repr()  # of a wrong value, in a message
+SHORT.maxstring = SHORT.maxother = 200
+# What YAML makes of words that people mean as text.
+MADE = {bool: "{value}", int: "a number", float: "a number", datetime.date: "a date", datetime.datetime: "a date"}
+
+
+# --- where it is written ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a configuration was merged from: files, later ones over earlier ones, and over them values of --config."""
+
+    files: tuple[Path, ...] = ()
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    def title(self, name: str) -> str:
+        """What the whole is called: by its first file, and by what was merged into that."""
+        first, *others = [*map(str, self.files), *(["--config"] if self.given else [])] or [name]
+        return f"{first} with {' and '.join(others)} merged into it" if others else first
+
+    def place_of(self, key: Sequence) -> str | None:
+        """Which of several sources a key's value comes from; None if there is one source, or none has the key."""
+        if not key or len(self.files) + bool(self.given) < 2:
+            return None
+        if _holds(self.given, key):
+            return "--config"
+        return next((str(file) for file, _, _ in self._values(key)), None)
+
+    def text_of(self, key: Sequence) -> str | None:
+        """A short value as it stands in its file; None if it stands in none."""
+        if _holds(self.given, key):
+            return None
+        for _, text, node in self._values(key):
+            raw = text[node.start_mark.index : node.end_mark.index]
+            return raw if "\n" not in raw else None
+        return None
+
+    def _values(self, key: Sequence) -> Iterator[tuple[Path, str, Any]]:
+        """The files that have a key, the one that counts first, each with its text and the value's YAML node."""
+        for file in reversed(self.files):
+            text, node = _parsed(file)
+            if (value := _inside(node, key)) is not None:
+                yield file, text, value
+
+
+UNKNOWN = Written()
+
+
+def _holds(values: Any, key: Sequence) -> bool:
+    try:
+        for part in key:
+            values = values[part]
+    except (LookupError, TypeError):
+        return False
+    return bool(key)
+
+
+def _parsed(file: Path) -> tuple[str, Any]:
+    """A file's text and its YAML node."""
+    import yaml  # here: benchmarks/gpu.py runs without PyYAML
+
+    with suppress(OSError, ValueError, yaml.YAMLError):  # it was read before; a place is no reason to fail
+        text = file.read_text(encoding="utf-8")
+        return text, yaml.compose(text, yaml.SafeLoader)
+    return "", None
+
+
+def _inside(node: Any, key: Sequence) -> Any:
+    """The node at a key below a node; None if there is none."""
+    for part in key:
+        value = getattr(node, "value", None)
+        if not isinstance(value, list):
+            return None
+        if isinstance(part, int) and node.id == "sequence":
+            node = value[part] if part < len(value) else None
+        else:
+            found = [each[1] for each in value if node.id == "mapping" and each[0].value == str(part)]
+            node = found[-1] if found else None
+    return node
+
+
+# --- what is wrong ---------------------------------------------------------------------------------------
+
+
+def refusal(items: list[Any], model: type[BaseModel], values: Any, where: str, written: Written) -> str:
+    """The message about pydantic's findings, one a line."""
+    return "\n  ".join(
+        [f"{written.title(where)} is not right:", *(_line(item, model, values, written) for item in items)]
+    )
+
+
+def _line(item: dict, model: type[BaseModel], values: Any, written: Written) -> str:
+    key = _key(item, values)
+    place = written.place_of(key)
+    finding = ": ".join(filter(None, (".".join(map(str, key)), _finding(item, key, model, written))))
+    return f"{finding} (in {place})" if place else finding
+
+
+def _key(item: dict, values: Any) -> list[Any]:
+    """The key a user wrote, without the union tags that pydantic puts into a location; empty for the whole."""
+    key = []
+    for part in item["loc"]:
+        with suppress(LookupError, TypeError):  # a union's tag is no key
+            values = values[part]
+            key.append(part)
+    if item["type"] == "missing":
+        key.append(item["loc"][-1])
+    return key
+
+
+def _finding(item: dict, key: list[Any], model: type[BaseModel], written: Written) -> str:
+    if item["type"] == "extra_forbidden":
+        return f"no such key{_nearest(str(key[-1]), _fields(model, item['loc'][:-1]))}"
+    if item["type"] == "missing":
+        return "is missing"
+    if item["type"] == "union_tag_not_found":
+        return f"{item['ctx']['discriminator']} is missing"
+    if item["type"] in ("string_type", "list_type") and (advice := _quotes(item["input"], key, written)):
+        return advice
+    if item["type"] == "int_type" and (whole := _whole(item["input"])):
+        return f"a whole number is wanted, and YAML reads {item['input']} as text; write {whole}"
+    message = item["msg"].removeprefix("Value error, ")
+    return message if item["type"] == "value_error" else f"{message} (got {SHORT.repr(item['input'])})"
+
+
+def _whole(text: Any) -> str | None:
+    """The whole number that a text such as 1e3 means; None if it means none."""
+    with suppress(ValueError, OverflowError):
+        number = float(text) if isinstance(text, str) else 0.5
+        return str(int(number)) if number.is_integer() else None
+    return None
+
+
+def _quotes(value: Any, key: list[Any], written: Written) -> str | None:
+    """What to write if YAML made something else of a text; None if that is not what happened."""
+    text = written.text_of(key)
+    if value is None:
+        if not text:
+            return "has no value; write one, or leave the line out"
+        made = "no value"
+    elif isinstance(value, dict):
+        if not text or not text.startswith("{"):
+            return None
+        made = "keys and values"
+    elif type(value) in MADE:
+        made = MADE[type(value)].format(value=str(value).lower())
+    else:
+        return None
+    text = text or (str(value).lower() if isinstance(value, bool) else str(value))
+    name = next((f"{part}: " for part in reversed(key) if isinstance(part, str)), "") if _is_named(key) else "- "
+    quoted = text.replace("'", "''")
+    return f"a text is wanted, and YAML reads {text} as {made}; write quotes: {name}'{quoted}'"
+
+
+def _is_named(key: list[Any]) -> bool:
+    """Whether a value stands beside its key, not in a list."""
+    return bool(key) and isinstance(key[-1], str)
+
+
+def _nearest(key: str, fields: set[str]) -> str:
+    near = get_close_matches(key.lower().replace("-", "_"), sorted(fields), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _fields(model: type[BaseModel], location: Sequence) -> set[str]:
+    """The keys that there may be at a place of a model; ``location`` is pydantic's, with the tags of its unions."""
+    models = [model]
+    for part in location:
+        inside = [each.model_fields[part].annotation for each in models if part in each.model_fields]
+        if inside:
+            models = [each for annotation in inside for each in _models(annotation)]
+        elif isinstance(part, str):  # a union's tag
+            models = [each for each in models if part in _tags(each)]
+    return {name for each in models for name in each.model_fields}
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models inside a type."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
+def _tags(model: type[BaseModel]) -> set[Any]:
+    """What tells a model from the others of its union."""
+    tagged = [model.model_fields[name].annotation for name in ("kind", "source") if name in model.model_fields]
+    return {tag for annotation in tagged for tag in get_args(annotation)}
