@@ -1,8 +1,17 @@
+import os
+
 import pytest
 from conftest import write_classes, write_image
 
 from kfold_ens.config import load_config
-from kfold_ens.data.folders import images_fingerprint, is_source_of, missing, source_of
+from kfold_ens.data.folders import (
+    file_fault,
+    folder_fault,
+    images_fingerprint,
+    is_source_of,
+    missing,
+    source_of,
+)
 from kfold_ens.data.image_files import files_below
 from kfold_ens.files import write_json
 
@@ -51,11 +60,30 @@ def test_tables_and_folders_that_are_gone_are_named(root, tmp_path):
     assert missing([str(tmp_path / "table.csv")], [there]) == []
     assert missing([gone, there], [there, gone, empty, str(tmp_path / "table.csv")]) == [
         f"there is no table {gone}",
-        f"there is no table {there}",
+        f"{there} is a folder, not a table",
         f"there is no folder {gone}",
         f"the folder {empty} is empty",  # as a mount point without its disk
-        f"there is no folder {tmp_path / 'table.csv'}",
+        f"{tmp_path / 'table.csv'} is a file, not a folder",
     ]
+
+
+def test_why_a_path_is_not_there_is_said(tmp_path, monkeypatch):
+    monkeypatch.delenv("NOWHERE", raising=False)
+    (tmp_path / "link").symlink_to("gone")
+    os.mkfifo(tmp_path / "pipe")
+    assert file_fault("$NOWHERE/a.csv", "table") == "there is no table $NOWHERE/a.csv; the variable NOWHERE is not set"
+    assert folder_fault("${NOWHERE}/a") == "there is no folder ${NOWHERE}/a; the variable NOWHERE is not set"
+    assert folder_fault("~no-such-user/a") == "there is no folder ~no-such-user/a; no home is known for ~no-such-user"
+    assert file_fault(f"{tmp_path}/link").endswith("/link; it is a link to gone, which is not there")
+    assert file_fault(f"{tmp_path}/pipe") == f"{tmp_path}/pipe is not a regular file"
+
+
+def test_what_may_not_be_read_is_a_fault(tmp_path, monkeypatch):
+    (tmp_path / "a.csv").touch()
+    assert (file_fault(f"{tmp_path}/a.csv"), folder_fault(str(tmp_path))) == (None, None)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
+    assert file_fault(f"{tmp_path}/a.csv") == f"the file {tmp_path}/a.csv cannot be read: permission denied"
+    assert folder_fault(str(tmp_path)) == f"the folder {tmp_path} cannot be read: permission denied"
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"tables": []}', "null"])

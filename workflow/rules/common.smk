@@ -8,6 +8,7 @@ import time
 from functools import cache
 from pathlib import Path
 
+from snakemake.io import contains_wildcard
 from snakemake.logging import logger
 
 
@@ -20,11 +21,13 @@ try:
     from kfold_ens import data, ensemble, network, prediction, training
     from kfold_ens import report as report_stage
     from kfold_ens.config import HALVES, METHODS, find_recipe, load_config, load_recipe
-    from kfold_ens.data.folders import images_fingerprint, is_source_of, missing
+    from kfold_ens.data.folders import file_fault, images_fingerprint, is_source_of, missing
     from kfold_ens.errors import ConfigError
     from kfold_ens.files import canonical, fingerprint, read_json
+    from kfold_ens.findings import Written
     from kfold_ens.machine import THREADS_PER_GPU, fold_memory, plan_folds, this_machine
     from kfold_ens.report.contents import PAGES, menu_entry, page_file, page_files
+    from kfold_ens.yaml_files import read_yaml
 except ModuleNotFoundError as error:
     refuse(f"{error}. Install the project first: pip install -e {workflow.basedir}")
 
@@ -44,15 +47,27 @@ def read_recipes(files):
     """Recipes by the names that they have in paths."""
     of_stem = {}
     for file in files:
+        if set(file.stem) & set("{}"):
+            refuse(f"{file}: rename this recipe: a brace in its name is a wildcard in Snakemake's results/{file.stem}")
         if of_stem.setdefault(file.stem, file) != file:
             refuse(f"{of_stem[file.stem]} and {file} would share results/{file.stem}; rename one")
     return dict(zip(of_stem, checked(load_recipe, of_stem.values(), RECIPE_FOLDER)))
 
 
+def merged_from():
+    """What Snakemake merged the configuration from: --configfile comes over config.yaml, --config over both."""
+    given = workflow.config_settings
+    first = [] if given.replace_workflow_config else set(workflow.configfiles) - set(given.configfiles)
+    files = dict.fromkeys(os.path.relpath(file) for file in [*first, *given.configfiles])
+    return Written(tuple(map(Path, files)), given.config)
+
+
 # --- the configuration -----------------------------------------------------------------------------------
 
 STARTED = time.time()
-(RUN,) = checked(load_config, [config])
+MERGED = merged_from()
+checked(read_yaml, [file for file in MERGED.files if file.suffix != ".json"])  # Snakemake lets a repeated key pass
+(RUN,) = checked(load_config, [config], MERGED)
 config.update(RUN.model_dump(mode="json"))  # captions read it, defaults included
 RECIPE_FOLDER = Path(workflow.basedir, "recipes")
 CONFIGURED, *COMPARED = checked(find_recipe, [RUN.recipe, *RUN.ablation], RECIPE_FOLDER)
@@ -62,6 +77,16 @@ RECIPE = CONFIGURED.stem
 ABLATION = list(dict.fromkeys(file.stem for file in COMPARED))
 FOLDS = range(RUN.num_folds)
 TRAINING_VERSION = [data.VERSION, network.VERSION, training.VERSION]
+
+
+def environment():
+    """The conda environment, from the rules' folder. Snakemake formats the whole path: braces in it are doubled."""
+    file = "../../environment.yml"
+    path = workflow.current_basedir.join(file).get_path_or_uri(secret_free=False)
+    return re.sub("[{}]", r"\g<0>\g<0>", path) if set(path) & set("{}") else file
+
+
+ENVIRONMENT = environment()
 
 
 wildcard_constraints:
@@ -81,9 +106,24 @@ def as_param(model, **selection):
     return canonical(model.model_dump(mode="json", exclude_defaults=True, **selection))
 
 
+def literal(value):
+    """A param of the user's words: Snakemake takes braces in a text for wildcards, but not in what a function returns."""
+    return lambda wildcards: value
+
+
+def as_input(file):
+    """A path that Snakemake takes for no pattern; one from here if the whole path holds a word in braces."""
+    return os.path.relpath(file) if contains_wildcard(file) else file
+
+
+def own_file(file):
+    """A file of the user's as an input: it lies where Snakemake runs."""
+    return local(as_input(file))
+
+
 def optional(**files):
-    """The user's own files as inputs, without those that are None; they lie where Snakemake runs."""
-    return {name: local(file) for name, file in files.items() if file}
+    """The user's own files as inputs by name, without those that are None."""
+    return {name: own_file(file) for name, file in files.items() if file}
 
 
 def more_each_attempt(amount):
@@ -186,7 +226,7 @@ def weights_of(sections):
 def local_weights(wildcards):
     """The user's own weights, if the recipe names a file."""
     weights = WEIGHTS[wildcards.weights].weights
-    return {"file": local(weights)} if Path(weights).suffix else {}
+    return {"file": own_file(weights)} if Path(weights).suffix else {}
 
 
 def weights_param(wildcards):

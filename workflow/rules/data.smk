@@ -35,10 +35,10 @@ if not GONE["train"]:
             "logs/data/manifest.log",
         localrule: HAS_STORAGE
         conda:
-            "../../environment.yml"
+            ENVIRONMENT
         threads: 4
         params:
-            source=source_param("train"),
+            source=literal(source_param("train")),
             images=images_param("train"),
             seed=RUN.seed,
             version=data.VERSION,
@@ -63,10 +63,10 @@ if not GONE["test"]:
         priority: 1  # before anything is trained
         localrule: HAS_STORAGE
         conda:
-            "../../environment.yml"
+            ENVIRONMENT
         threads: 4
         params:
-            source=source_param("test"),
+            source=literal(source_param("test")),
             images=images_param("test"),
             seed=RUN.seed,
             version=data.VERSION,
@@ -83,7 +83,7 @@ rule folds:
     log:
         "logs/data/folds.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
         num_folds=RUN.num_folds,
         seed=RUN.seed,
@@ -110,7 +110,7 @@ for half, name in (("train", "pixels"), ("test", "test_pixels")):
             f"logs/data/pixels-{{short_side}}-{half}.benchmark.tsv"
         localrule: HAS_STORAGE
         conda:
-            "../../environment.yml"
+            ENVIRONMENT
         threads: 4
         resources:
             mem_mb=more_each_attempt(4000),

@@ -7,7 +7,7 @@ rule combine:
     log:
         "logs/{recipe}/{method}/combine.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
         version=ensemble.VERSION,
     script:
@@ -25,9 +25,9 @@ rule write_submission:
     log:
         "logs/submission.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
-        submission=as_param(RUN.submission),
+        submission=literal(as_param(RUN.submission)),
         names=RUN.submission_names,
         version=ensemble.VERSION,
     script:
@@ -43,9 +43,9 @@ rule zip_submission:
     log:
         "logs/submission_zip.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
-        member=RUN.submission.zip_member,
+        member=literal(RUN.submission.zip_member),
         version=ensemble.VERSION,
     script:
         "../scripts/zip_submission.py"
@@ -64,9 +64,9 @@ rule metrics:
     log:
         "logs/{recipe}/metrics.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
-        submission=as_param(RUN.submission),
+        submission=literal(as_param(RUN.submission)),
         names=RUN.submission_names,
         version=ensemble.VERSION,
     script:
@@ -93,7 +93,7 @@ rule compare_recipes:
     log:
         "logs/ablation.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
         recipes=ABLATION,
         version=ensemble.VERSION,  # raise it for changes of report/comparison.py too

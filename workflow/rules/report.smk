@@ -11,7 +11,7 @@ rule data_pages:
     log:
         "logs/{recipe}/report/data.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
         version=report_stage.VERSION,
     script:
@@ -29,7 +29,7 @@ rule views_page:
     log:
         "logs/{recipe}/report/views.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
         recipe=recipe_param,
         fold=first_finished_fold,
@@ -48,7 +48,7 @@ rule fold_page:
     log:
         "logs/{recipe}/report/fold{fold}.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
         recipe=recipe_param,
         version=report_stage.VERSION,
@@ -68,7 +68,7 @@ rule training_and_error_pages:
     log:
         "logs/{recipe}/report/errors.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
         recipe=recipe_param,
         folds=folds_param,
@@ -93,9 +93,9 @@ rule ensemble_pages:
     log:
         "logs/{recipe}/report/ensemble.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
-        submission=as_param(RUN.submission),
+        submission=literal(as_param(RUN.submission)),
         names=RUN.submission_names,
         version=[ensemble.VERSION, report_stage.VERSION],
     script:
@@ -113,9 +113,9 @@ rule submission_page:
     log:
         f"logs/{RECIPE}/report/submission.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
-        submission=as_param(RUN.submission),
+        submission=literal(as_param(RUN.submission)),
         names=RUN.submission_names,
         version=[ensemble.VERSION, report_stage.VERSION],
     script:
@@ -137,9 +137,9 @@ rule overview:
     log:
         "logs/{recipe}/report/overview.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
-        run=as_param(RUN),
+        run=literal(as_param(RUN)),
         recipe=recipe_param,
         folds=folds_param,
         version=[ensemble.VERSION, report_stage.VERSION],
@@ -158,9 +158,9 @@ rule provenance:
     log:
         "logs/{recipe}/report/provenance.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
-        run=as_param(RUN),
+        run=literal(as_param(RUN)),
         recipe=recipe_param,
         recipe_file=recipe_path,
         commit=commit,
@@ -178,7 +178,7 @@ rule ablation_page:
     log:
         "logs/report/ablation.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
         version=[ensemble.VERSION, report_stage.VERSION],
     script:
@@ -197,16 +197,16 @@ rule write_report:
     input:
         pages=REPORTED,
         scores=[f"results/{recipe}/report/score.html" for recipe in reported_recipes()],
-        captions=[local(str(file)) for file in sorted(Path(workflow.basedir, "workflow/report").iterdir())],
+        captions=[own_file(str(file)) for file in sorted(Path(workflow.basedir, "workflow/report").iterdir())],
     output:
         "results/report.html",
     log:
         "logs/report.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
-        snakefile=workflow.main_snakefile,
+        snakefile=literal(workflow.main_snakefile),
         pages=REPORTED,
-        options=storage_options(),
+        options=literal(storage_options()),
     script:
         "../scripts/report.py"

@@ -3,7 +3,7 @@
 
 def tables_of(half):
     """The tables that list a half's images; a changed table is read again."""
-    return list(map(local, RUN.data.tables(half)))
+    return list(map(own_file, RUN.data.tables(half)))
 
 
 def source_param(half):
@@ -25,17 +25,46 @@ def has_manifest(half):
     return is_source_of(Path(f"results/data/{half}.csv"), RUN.data, half, RUN.seed, data.VERSION)
 
 
+def weights_files():
+    """The files of pretrained weights that are to be read, by recipe and key: those that are converted may be gone."""
+    files = {name: sections.backbone for name, sections in RECIPES.items() if Path(sections.backbone.weights).suffix}
+    return {
+        f"{FILES[name]}: backbone.weights": backbone.weights
+        for name, backbone in files.items()
+        if os.path.lexists(backbone.weights) or not exists(f"resources/weights/{weights_name(backbone)}.safetensors")
+    }
+
+
+def single_files():
+    """The user's files that jobs read, by their keys in the configuration; tables of images are looked at apart."""
+    own = {"submission.sample": RUN.submission.sample, "data.test_labels": RUN.data.test_labels}
+    return {key: file for key, file in own.items() if file} | weights_files()
+
+
+def named_like_wildcards():
+    """The user's files that Snakemake cannot read as inputs, in words."""
+    tables = {f"data.{half}": table for half in HALVES for table in RUN.data.tables(half)}
+    return [
+        f"{key}: {file}: rename it, or its folder: a word in braces is a wildcard in Snakemake"
+        for key, file in (tables | single_files()).items()
+        if contains_wildcard(as_input(file))
+    ]
+
+
 def sources_gone():
     """The tables and folders that are gone, by half. A manifest that was made from them is then used as it is.
 
-    If there is no such manifest, the run ends here, before Snakemake deletes results.
+    If there is no such manifest, or another file is missing, the run ends here, before Snakemake deletes results.
     """
     if not workflow.is_main_process or "--unlock" in sys.argv:
         return {half: [] for half in HALVES}
     gone = {half: missing(RUN.data.tables(half), RUN.data.folders(half)) for half in HALVES}
     needed = [f"data.{half}: {each}" for half in HALVES for each in gone[half] if not has_manifest(half)]
+    needed += [f"{key}: {fault}" for key, file in single_files().items() if (fault := file_fault(file))]
     if needed:
-        refuse("\n".join([*dict.fromkeys(needed), f"Looked in {Path.cwd()}; change config.yaml, or mount the disk."]))
+        needed.append(f"Looked in {Path.cwd()}; change the configuration, or mount the disk.")
+    if needed := named_like_wildcards() + needed:
+        refuse("\n".join(dict.fromkeys(needed)))
     for half in HALVES:
         for each in gone[half]:
             logger.warning(

@@ -7,7 +7,7 @@ rule weights:
     log:
         "logs/weights/{weights}.log",
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
         backbone=weights_param,
         version=network.VERSION,
@@ -35,14 +35,14 @@ for recipe, sections in RECIPES.items():
             benchmark:
                 f"logs/{recipe}/fold{fold}/train.benchmark.tsv"
             conda:
-                "../../environment.yml"
+                ENVIRONMENT
             threads: threads_to_train
             resources:
                 gpu=RUN.gpus_per_fold,
                 mem_mb=more_each_attempt(16000 * RUN.gpus_per_fold),
                 runtime=more_each_attempt(1440),
             params:
-                recipe=training_param(sections),
+                recipe=literal(training_param(sections)),
                 fold=fold,
                 seed=RUN.seed,
                 version=TRAINING_VERSION,
@@ -65,12 +65,12 @@ for recipe, sections in RECIPES.items():
             log:
                 f"logs/{recipe}/fold{fold}/predict_oof.log",
             conda:
-                "../../environment.yml"
+                ENVIRONMENT
             threads: THREADS_TO_PREDICT
             resources:
                 **to_predict(),
             params:
-                tta=as_param(sections.tta),
+                tta=literal(as_param(sections.tta)),
                 fold=fold,
                 version=prediction.VERSION,
             script:
@@ -89,12 +89,12 @@ for recipe, sections in RECIPES.items():
             log:
                 f"logs/{recipe}/fold{fold}/predict_test.log",
             conda:
-                "../../environment.yml"
+                ENVIRONMENT
             threads: THREADS_TO_PREDICT
             resources:
                 **to_predict(),
             params:
-                tta=as_param(sections.tta),
+                tta=literal(as_param(sections.tta)),
                 version=prediction.VERSION,
             script:
                 "../scripts/predict.py"
@@ -106,9 +106,9 @@ rule clean_models:
         "logs/clean_models.log",
     localrule: True
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     params:
         kept=KEPT,
-        folds=[files_to_train(recipe, fold) for recipe in RECIPES for fold in FOLDS],
+        folds=literal([files_to_train(recipe, fold) for recipe in RECIPES for fold in FOLDS]),
     script:
         "../scripts/clean_models.py"

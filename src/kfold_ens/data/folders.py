@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,22 +15,50 @@ from kfold_ens.files import read_json, sha256_of
 
 
 def missing(tables: Iterable[str], folders: Iterable[str]) -> list[str]:
-    """Those of a source's tables and folders that are not there, in words; an empty folder is as one not mounted."""
-    absent = [f"there is no table {table}" for table in tables if not os.path.isfile(table)]
-    for folder in folders:
-        if not os.path.isdir(folder):
-            absent.append(f"there is no folder {folder}")
-        elif os.access(folder, os.R_OK) and not os.listdir(folder):
-            absent.append(f"the folder {folder} is empty")
-    return absent
+    """Those of a source's tables and folders that cannot be used, in words; an empty folder is as one not mounted."""
+    faults = [*(file_fault(table, "table") for table in tables), *map(folder_fault, folders)]
+    return [fault for fault in faults if fault]
+
+
+def file_fault(path: str, what: str = "file") -> str | None:
+    """Why a file of the user's cannot be used, in words; None if it can."""
+    if os.path.isdir(path):
+        return f"{path} is a folder, not a {what}"
+    if not os.path.exists(path):
+        return f"there is no {what} {path}{_why(path)}"
+    if not os.path.isfile(path):
+        return f"{path} is not a regular file"
+    return None if os.access(path, os.R_OK) else f"the {what} {path} cannot be read: permission denied"
+
+
+def folder_fault(path: str) -> str | None:
+    """Why a folder of the user's cannot be used, in words; None if it can."""
+    if os.path.isfile(path):
+        return f"{path} is a file, not a folder"
+    if not os.path.isdir(path):
+        return f"there is no folder {path}{_why(path)}"
+    if not os.access(path, os.R_OK | os.X_OK):
+        return f"the folder {path} cannot be read: permission denied"
+    return None if os.listdir(path) else f"the folder {path} is empty"
+
+
+def _why(path: str) -> str:
+    """What a path that is not there may lack: a variable, a home, what a link leads to."""
+    names = (name.strip("{}") for name in re.findall(r"\$(\w+|\{\w+\})", path))
+    reasons = [f"the variable {name} is not set" for name in names if name not in os.environ]
+    if path.startswith("~"):
+        reasons.append(f"no home is known for {path.split('/')[0]}")
+    if os.path.islink(path):
+        reasons.append(f"it is a link to {os.readlink(path)}, which is not there")
+    return "".join(f"; {reason}" for reason in reasons)
 
 
 def source_of(data: Source, half: Half, seed: int, version: int) -> dict[str, Any]:
-    """What a half's manifest is made from, but for the images: of tables, those that are there, the SHA-256."""
+    """What a half's manifest is made from, but for the images: of tables, those that can be read, the SHA-256."""
     return {
         "data": data.of_half(half),
         "seed": seed if data.limit_per_class else None,  # it draws those images
-        "tables": {table: sha256_of(table) for table in data.tables(half) if os.path.isfile(table)},
+        "tables": {table: sha256_of(table) for table in data.tables(half) if not file_fault(table)},
         "version": version,
     }
 
