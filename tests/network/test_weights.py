@@ -1,6 +1,8 @@
+import argparse
 import functools
 import http.server
 import os
+import pathlib
 import pickle
 import socket
 import threading
@@ -15,6 +17,7 @@ from torch import nn
 from kfold_ens.config import TorchvisionBackbone
 from kfold_ens.files import sha256_of
 from kfold_ens.network import weights
+from kfold_ens.network.pickles import names_in_pickle
 from kfold_ens.network.weights import WeightsError, load_backbone, prepare_weights, read_weights, weights_url
 
 
@@ -77,9 +80,52 @@ class Payload:
 )
 def test_a_pickle_with_a_payload_is_refused_and_the_payload_not_run(save, tmp_path):
     save(Payload(tmp_path / "run"), tmp_path / "evil.pth")
-    with pytest.raises(WeightsError, match=f"{tmp_path}/evil.pth is damaged, or holds more than tensors"):
+    with pytest.raises(WeightsError, match=rf"{tmp_path}/evil.pth holds more than tensors(.|\n)*  \w+\.mkdir\n"):
         prepare_weights(section(tmp_path / "evil.pth"), tmp_path / "weights.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["evil.pth"]
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize(
+    ("content", "holds"),
+    [
+        (nn.Sequential(nn.Linear(2, 3)), "torch.nn.modules.linear.Linear"),
+        ({"state_dict": STATE, "args": argparse.Namespace(lr=0.1)}, "argparse.Namespace"),
+        ({"state_dict": STATE, "seen": [pathlib.PurePosixPath("a")]}, "pathlib.PurePosixPath"),
+    ],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_a_pickle_holds_is_said_and_how_to_convert_it(content, holds, zipped, tmp_path):
+    path = tmp_path / "it's mine.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsError) as refused:
+        read_weights(path)
+    message = str(refused.value)
+    assert f"\n  {holds}\n" in message
+    assert "add_safe_globals" not in message
+    code = [line.removeprefix("    ") for line in message.splitlines() if line.startswith("    ")]
+    exec("\n".join(code), {})
+    converted = read_weights(tmp_path / "it's mine.tensors.pth")
+    assert converted
+    assert all(isinstance(value, torch.Tensor) for value in converted.values())
+
+
+def test_names_are_found_however_a_pickle_writes_them(tmp_path):
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        (tmp_path / "file.pth").write_bytes(pickle.dumps([argparse.Namespace, argparse.Action], protocol))
+        assert names_in_pickle(tmp_path / "file.pth") == ["argparse.Namespace", "argparse.Action"]
+    torch.save(STATE, tmp_path / "file.pth")
+    assert names_in_pickle(tmp_path / "file.pth") == []
+    (tmp_path / "file.pth").write_bytes(b"<html>")
+    assert names_in_pickle(tmp_path / "file.pth") == []
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_file_that_is_none_gets_none_of_torchs_advice(tmp_path):
+    (tmp_path / "page.pth").write_text("<html>")
+    with pytest.raises(WeightsError) as refused:
+        read_weights(tmp_path / "page.pth")
+    assert str(refused.value) == f"backbone.weights: {tmp_path}/page.pth is damaged, or no file of weights"
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

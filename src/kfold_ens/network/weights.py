@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +18,18 @@ from torchvision.models import get_model_weights
 from kfold_ens import config
 from kfold_ens.errors import KfoldError, listing
 from kfold_ens.files import atomic, sha256_of
+from kfold_ens.network.pickles import names_in_pickle
 from kfold_ens.network.timm_models import create_timm_model
 
 HASH_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")
+
+
+CONVERSION = """\
+    import torch
+    made = torch.load({source!r}, map_location="cpu", weights_only=False)
+    made = made.state_dict() if hasattr(made, "state_dict") else made.get("state_dict", made)
+    torch.save(dict(made), {target!r})
+  and write the new file at backbone.weights."""
 
 
 class WeightsError(KfoldError):
@@ -116,10 +126,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise WeightsError(f"backbone.weights: {path} cannot be read: {error.strerror or error}") from None
     except Exception as error:  # a damaged pickle raises whatever its bytes lead to
-        raise WeightsError(f"backbone.weights: {path} is damaged, or holds more than tensors: {error}") from None
+        raise WeightsError(f"backbone.weights: {path} {_why_unreadable(path, error)}") from None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise WeightsError(f"backbone.weights: {path} holds no state dictionary")
     return weights
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """What is wrong with a file of weights. torch's own words would advise to run whatever code it holds."""
+    if path.suffix != ".safetensors" and (names := names_in_pickle(path)):
+        return (
+            f"holds more than tensors, and to read it would run code:\n{listing(names)}\n"
+            f"  Nothing of it was run. If you trust whoever made it, save its tensors alone, where it was made:\n"
+            f"{CONVERSION.format(source=str(path), target=str(path.with_suffix('.tensors.pth')))}"
+        )
+    return "is damaged, or no file of weights" + ("" if isinstance(error, pickle.UnpicklingError) else f": {error}")
 
 
 def _read_pth(path: Path) -> dict[str, Tensor]:

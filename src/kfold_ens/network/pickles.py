@@ -1,0 +1,57 @@
+"""What a pickle would call if it were loaded, found without loading it."""
+
+from __future__ import annotations
+
+import pickletools
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# What a state dictionary of tensors is made of.
+KINDS = r"\w*Storage|Size|device|b?float\w*|u?int\w*|complex\w*|long|half|double|short|bool"
+OF_TENSORS = re.compile(
+    rf"collections\.OrderedDict|torch\._utils\._rebuild_\w+|torch\.({KINDS})|torch\.storage\.\w+Storage"
+)
+TEXT = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "SHORT_BINSTRING", "BINSTRING", "STRING")
+PUT, GET = ("PUT", "BINPUT", "LONG_BINPUT"), ("GET", "BINGET", "LONG_BINGET")
+
+
+def names_in_pickle(path: Path) -> list[str]:
+    """The functions and classes that a file's pickle names, without those of tensors; none in what is no pickle."""
+    names: dict[str, None] = {}
+    try:
+        for name in _names(_content(path)):
+            names[name] = None
+    except Exception:  # a damaged pickle raises whatever its bytes lead to; what came before counts
+        pass
+    return [name for name in names if not OF_TENSORS.fullmatch(name)]
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a pickle; of a file as torch writes it, the part that is one."""
+    if not zipfile.is_zipfile(path):
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+
+
+def _names(content: bytes) -> Iterator[str]:
+    """The names of a pickle; of torch's older files, which are several pickles in a row, of each."""
+    while content:
+        end, texts, memo = 0, [], {}
+        for code, argument, place in pickletools.genops(content):
+            end = place
+            if code.name in TEXT:
+                texts.append(argument)
+            elif code.name == "MEMOIZE":
+                memo[len(memo)] = texts[-1] if texts else ""
+            elif code.name in PUT:
+                memo[argument] = texts[-1] if texts else ""
+            elif code.name in GET:
+                texts.append(memo.get(argument, ""))
+            elif code.name in ("GLOBAL", "INST"):
+                yield argument.replace(" ", ".")
+            elif code.name == "STACK_GLOBAL":
+                yield ".".join(texts[-2:])
+        content = content[end + 1 :]
