@@ -18,6 +18,7 @@ def refuse(message):
 
 
 try:
+    import kfold_ens
     from kfold_ens import data, ensemble, network, prediction, training
     from kfold_ens import report as report_stage
     from kfold_ens.config import HALVES, METHODS, find_recipe, load_config, load_recipe
@@ -30,6 +31,16 @@ try:
     from kfold_ens.yaml_files import read_yaml
 except ModuleNotFoundError as error:
     refuse(f"{error}. Install the project first: pip install -e {workflow.basedir}")
+
+
+def warn_of_another_library():
+    """Say so if the library is not the one beside this workflow: changes to that would do nothing."""
+    beside, used = Path(workflow.basedir, "src/kfold_ens"), Path(kfold_ens.__file__).parent
+    if workflow.is_main_process and beside.is_dir() and not beside.samefile(used):
+        logger.warning(
+            f"The workflow of {workflow.basedir} runs with the library of another folder: {used}. "
+            f"Changes in {beside} do nothing. To use them: pip install -e {workflow.basedir}"
+        )
 
 
 def checked(read, items, *arguments):
@@ -64,6 +75,7 @@ def merged_from():
 
 # --- the configuration -----------------------------------------------------------------------------------
 
+warn_of_another_library()
 STARTED = time.time()
 MERGED = merged_from()
 checked(read_yaml, [file for file in MERGED.files if file.suffix != ".json"])  # Snakemake lets a repeated key pass
