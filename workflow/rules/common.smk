@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from functools import cache
 from pathlib import Path
@@ -33,10 +34,21 @@ except ModuleNotFoundError as error:
     refuse(f"{error}. Install the project first: pip install -e {workflow.basedir}")
 
 
+def refuse_the_environment():
+    """End if this Python would read names of files wrongly, or cannot write to the folder for temporary files."""
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        refuse(f"Python reads names of files as {encoding} here, so some would be wrong; set PYTHONUTF8=1")
+    folder = os.environ.get("TMPDIR", "")
+    try:
+        tempfile.TemporaryFile(dir=folder if os.path.isdir(folder) else None).close()
+    except OSError as error:
+        refuse(f"TMPDIR: no file can be written to {folder or 'a folder for temporary files'} ({error}); set another")
+
+
 def warn_of_another_library():
     """Say so if the library is not the one beside this workflow: changes to that would do nothing."""
     beside, used = Path(workflow.basedir, "src/kfold_ens"), Path(kfold_ens.__file__).parent
-    if workflow.is_main_process and beside.is_dir() and not beside.samefile(used):
+    if beside.is_dir() and not beside.samefile(used):
         logger.warning(
             f"The workflow of {workflow.basedir} runs with the library of another folder: {used}. "
             f"Changes in {beside} do nothing. To use them: pip install -e {workflow.basedir}"
@@ -75,7 +87,9 @@ def merged_from():
 
 # --- the configuration -----------------------------------------------------------------------------------
 
-warn_of_another_library()
+if workflow.is_main_process:
+    refuse_the_environment()
+    warn_of_another_library()
 STARTED = time.time()
 MERGED = merged_from()
 checked(read_yaml, [file for file in MERGED.files if file.suffix != ".json"])  # Snakemake lets a repeated key pass
