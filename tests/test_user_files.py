@@ -129,6 +129,15 @@ def test_a_recipe_with_a_brace_in_its_name_is_refused(project, name):
     assert refusal(project)[0].startswith(f"{name}.yaml: rename this recipe: a brace in its name is a wildcard")
 
 
+def test_weights_with_a_brace_in_their_name_are_refused(project):
+    (project.folder / "my{x}").mkdir()
+    write_yaml(project.folder / "my{x}/a.yaml", RECIPE | {"backbone": RECIPE["backbone"] | {"weights": "V{1}"}})
+    project.configure(recipe="my{x}/a.yaml")
+    assert refusal(project) == ["my{x}/a.yaml: backbone: no weights are called resnet18.V{1}"]
+    project.edit("my{x}/a.yaml", "V{1}", "none")
+    assert "train_fold0" in project.planned("submission", "report")
+
+
 # --- the configuration -----------------------------------------------------------------------------------
 
 

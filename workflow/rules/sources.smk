@@ -42,9 +42,11 @@ def single_files():
 
 
 def named_like_wildcards():
-    """The user's files that Snakemake cannot read as inputs, in words."""
+    """What Snakemake would take for wildcards in names of the user's files and of weights, in words."""
+    published = {FILES[recipe]: weights_name(sections.backbone) or "" for recipe, sections in RECIPES.items()}
+    faults = [f"{file}: backbone: no weights are called {name}" for file, name in published.items() if "{" in name]
     tables = {f"data.{half}": table for half in HALVES for table in RUN.data.tables(half)}
-    return [
+    return faults + [
         f"{key}: {file}: rename it, or its folder: a word in braces is a wildcard in Snakemake"
         for key, file in (tables | single_files()).items()
         if contains_wildcard(as_input(file))
