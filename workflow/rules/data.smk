@@ -11,7 +11,7 @@ rule check:
         "logs/check.log",
     localrule: True
     conda:
-        "../../environment.yml"
+        ENVIRONMENT
     threads: 4
     params:
         manifests=lambda wildcards: {half: f"results/data/{half}.csv" if has_manifest(half) else "" for half in HALVES},
