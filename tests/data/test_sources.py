@@ -319,15 +319,38 @@ def test_an_image_may_be_of_both_tables(images):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize(
-    "wrong",
-    [["gone"], ["x/gone", "lost.png"], [""], ["/etc/hostname"], ["../source.png"], ["sub/../a"], ["sub"], ["x" * 300]],
+    ("wrong", "findings"),
+    [
+        (["gone"], ["gone"]),
+        (["x/gone", "lost.png"], ["x/gone", "lost.png"]),
+        ([""], ["''"]),
+        (["sub"], ["sub"]),
+        (["sub/"], ["sub/"]),
+        (["x" * 300], ["x" * 300]),
+        (["c.jpeg/x"], ["c.jpeg/x"]),
+        (["7.0", "B.png"], ["7.0: did you mean 007.png? (another form of a number)", "B.png: did you mean b.JPG?"]),
+    ],
     ids=lambda names: "+".join(names)[:20],
 )
-def test_images_that_are_not_in_the_folder_are_all_listed(images, split, wrong):
+def test_images_that_are_not_in_the_folder_are_all_listed(images, split, wrong, findings):
     rows = {"train": {"train": [*TRAIN, *((name, "cat") for name in wrong)]}, "test": {"test": [("g",), *zip(wrong)]}}
-    with pytest.raises(DataError, match=f"^{split}.csv lists images that are not in images") as refusal:
+    with pytest.raises(DataError, match=f"^data.{split}: {split}.csv lists images that are not in images:") as refusal:
         tables(**rows[split])
-    assert lines(refusal) == wrong
+    assert [line[: len(finding)] for line, finding in zip(lines(refusal), findings, strict=True)] == findings
+
+
+def test_all_that_is_wrong_with_ids_is_said_at_once(images):
+    write_image(images / "images" / "a.jpg")
+    rows = ["a", "b", "b", "007", "007.png", "gone", "../source.png"]
+    with pytest.raises(DataError) as refusal:
+        tables([(name, "cat") for name in rows])
+    assert str(refusal.value).replace("data.train: train.csv lists ", "") == (
+        "these images more than once; keep one row of each:\n  b\n"
+        "images outside of images; move them there, or name their folder:\n  ../source.png\n"
+        "images that are not in images:\n  gone\n"
+        "ids that several files answer; rename or remove one of them:\n  a: images/a.jpg or images/a.png\n"
+        "one image by two ids; keep one row of each:\n  007 and 007.png: images/007.png"
+    )
 
 
 @pytest.mark.parametrize(
@@ -336,25 +359,49 @@ def test_images_that_are_not_in_the_folder_are_all_listed(images, split, wrong):
         ({"train": [*TRAIN, ("b", "cat"), ("a", "cat")]}, "train.csv lists these images more than once", ["a", "b"]),
         ({"test": [("g",), ("g",)]}, "test.csv lists these images more than once", ["g"]),
         ({"train": [*TRAIN, ("g", ""), ("x", "")]}, "train.csv: these images have no label", ["g", "x"]),
-        ({"id_column": "name"}, r"train.csv has the columns \['id', 'label'\], but not \['name'\]", []),
-        ({"label_column": "class"}, r"but not \['class'\]; see id_column and label_column", []),
-        ({"train": []}, "there are no train images", []),
-        ({"test": []}, "there are no test images", []),
+        (
+            {"id_column": "name"},
+            r"data.train: train.csv lacks columns; .* it has \['id', 'label'\]",
+            ["'name' (data.id_"],
+        ),
+        ({"label_column": "class"}, "train.csv lacks columns", ["config.yaml wants 'class' (data.label_column)"]),
+        ({"columns": ("id", "Label ")}, "lacks columns", ["has 'Label ', config.yaml wants 'label'"]),
+        ({"train": []}, r"data.train: train.csv has the columns \['id', 'label'\], but no rows", []),
+        ({"test": []}, r"data.test: test.csv has the columns \['id'\], but no rows", []),
     ],
 )
 def test_tables_that_cannot_be_right_are_refused(images, tables_are, message, listing):
     with pytest.raises(DataError, match=message) as refusal:
         tables(**tables_are)
-    assert lines(refusal) == listing
+    assert len(lines(refusal)) == len(listing)
+    assert all(expected in line for expected, line in zip(listing, lines(refusal), strict=True))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"id,label\na,b\nc,d,e\n", b"\xff\xfe\x00", b'id,label\n"a,b\n'])
-def test_what_is_no_table_is_refused_by_its_name(images, content):
+def test_what_is_no_table_is_refused_by_its_key_and_name(images, content):
     write_table("test.csv", pd.DataFrame({"id": ["g"]}))
     if content is not None:
         Path("train.csv").write_bytes(content)
-    with pytest.raises(DataError, match=r"train\.csv cannot be read as a CSV table"):
+    with pytest.raises(DataError, match=r"^data\.train: train\.csv (is|has|cannot)"):
         listed("csv", train="train.csv", test="test.csv", images="images")
+
+
+def test_tables_with_semicolons_are_read_and_give_the_same_images(images, caplog):
+    expected = tables()
+    for name in ("train.csv", "test.csv"):
+        Path(name).write_text(Path(name).read_text().replace(",", ";").replace("f;", "f,"), encoding="utf-16")
+    with caplog.at_level(logging.INFO):
+        again = listed("csv", train="train.csv", test="test.csv", images="images")
+    pd.testing.assert_frame_equal(again, expected)
+    assert "data.train: train.csv is separated by semicolons" in caplog.text
+    assert "data.test: test.csv is UTF-16" in caplog.text
+
+
+def test_an_absolute_id_gives_the_image_the_id_it_has_on_every_machine(images):
+    table = part(tables(test=[(str(images / "images" / "sub" / "d"),), ("sub/../g.png",)]), "test")
+    assert table["image_id"].tolist() == ["test/sub/d", "test/g.png"]
+    assert table["name"].tolist() == [str(images / "images" / "sub" / "d"), "sub/../g.png"]
+    assert table["path"].tolist() == ["images/sub/d.png", "images/g.png"]
 
 
 # --- datasets of libraries -------------------------------------------------------------------------------

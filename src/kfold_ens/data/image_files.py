@@ -118,6 +118,15 @@ def readable_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
+@cache
+def readable_endings() -> frozenset[str]:
+    """The endings of files in those formats; an id may lack them."""
+    from PIL import Image
+
+    formats = readable_formats()
+    return frozenset({*COMMON, *(end for end, kind in Image.registered_extensions().items() if kind in formats)})
+
+
 def summary(images: int, ignored: Iterable[tuple[str, str]]) -> str:
     """How many files were seen: images, and those ignored, by reason, from pairs of reason and name."""
     ignored = list(ignored)

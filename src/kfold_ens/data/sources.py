@@ -13,18 +13,11 @@ import pandas as pd
 
 from kfold_ens import config
 from kfold_ens.data.datasets import from_digits, from_torchvision
-from kfold_ens.data.image_files import (
-    COMMON,
-    FORMATS,
-    could_be_image,
-    files_below,
-    is_ignored_folder,
-    summary,
-    why_ignored,
-)
+from kfold_ens.data.ids import find_images
+from kfold_ens.data.image_files import FORMATS, could_be_image, files_below, is_ignored_folder, summary, why_ignored
 from kfold_ens.data.listings import COLUMNS, limited
 from kfold_ens.errors import DataError, listing
-from kfold_ens.files import read_table
+from kfold_ens.user_tables import read_user_table
 
 log = logging.getLogger(__name__)
 
@@ -154,39 +147,31 @@ def _refuse_empty_classes(roots: list[str], train: pd.DataFrame) -> None:
 def from_tables(data: config.Csv, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
     """A table of image ids, for training with labels, and the folder the ids are files of."""
     (file,), (folder,) = data.tables(half), data.folders(half)
+    columns = {"data.id_column": data.id_column}
     if half == "test":
-        return _table_rows(read_table(file, [data.id_column])[data.id_column], "test", folder, file, "")
-    table = read_table(file, [data.id_column, data.label_column])
+        table = read_user_table(file, columns, "data.test")
+        return _table_rows(table[data.id_column], half, folder, f"data.test: {file}", "")
+    table = read_user_table(file, columns | {"data.label_column": data.label_column}, "data.train")
     _refuse_unlabelled(table, data)
-    rows = _table_rows(table[data.id_column], "train", folder, file, table[data.label_column])
+    rows = _table_rows(table[data.id_column], half, folder, f"data.train: {file}", table[data.label_column])
     return limited(rows.sort_values("image_id"), data, seed)
 
 
 def _refuse_unlabelled(train: pd.DataFrame, data: config.Csv) -> None:
     unlabelled = train.loc[train[data.label_column] == "", data.id_column]
     if len(unlabelled):
-        raise DataError(f"{data.train}: these images have no label:\n{listing(unlabelled)}")
+        raise DataError(f"data.train: {data.train}: these images have no label:\n{listing(unlabelled)}")
 
 
 def _table_rows(ids: pd.Series, split: str, folder: str, table: str, labels: Any) -> pd.DataFrame:
-    repeated = sorted(ids[ids.duplicated()].unique())
-    if repeated:
-        raise DataError(f"{table} lists these images more than once:\n{listing(repeated)}")
-    paths = [_find(Path(folder), name) for name in ids]
-    missing = [name for name, path in zip(ids, paths, strict=True) if path is None]
-    if missing:
-        raise DataError(f"{table} lists images that are not in {folder}:\n{listing(missing)}")
-    rows = {"image_id": [f"{split}/{name}" for name in ids], "name": list(ids), "path": paths, "split": split}
+    found = find_images(ids, folder, table)
+    rows = {
+        "image_id": [f"{split}/{each.relative}" for each in found],
+        "name": list(ids),
+        "path": [path for each in found for path in each.files.values()],
+        "split": split,
+    }
     return pd.DataFrame(rows, dtype=object).assign(label=getattr(labels, "array", labels))
-
-
-def _find(folder: Path, name: str) -> str | None:
-    """The file an id means: the id itself, or the id and an image's extension. Never one outside the folder."""
-    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-        return None
-    endings = ("", *COMMON, *map(str.upper, COMMON))
-    candidates = (folder / f"{name}{ending}" for ending in endings)
-    return next((str(path) for path in candidates if os.path.isfile(path)), None)
 
 
 SOURCES: dict[str, Callable[[Any, config.Half, int, Path], pd.DataFrame]] = {
