@@ -94,7 +94,10 @@ def test_test_labels_join_by_the_submissions_names(tmp_path):
         ("image_name,pred_label\na,7\n", "file", "no test images:\n  a"),
         ("image_name,pred_label\na,7\nb,7\na,8\n", "stem", "twice:\n  a$"),
         ("image_name,pred_label\na,07\nb,A\n", "stem", "no training image has:\n  07\n  A$"),
-        ("image_name,label\na,7\n", "stem", "but not .'pred_label'.; see id_column"),
+        ("image_name,label\na,7\n", "stem", r"\n  config.yaml wants 'pred_label' .submission.label_column."),
+        ("image_name;Pred_label\na;7\n", "stem", "semicolons.*\n  has 'Pred_label', config.yaml wants 'pred_label'"),
+        ("image_name,pred_label\nA.png,7\n", "stem", r"no test images:\n  A.png: did you mean a\? .upper or"),
+        ("image_name,pred_label\n", "stem", "but no rows"),
     ],
 )
 def test_test_labels_that_do_not_fit_are_refused(text, names, message, tmp_path):

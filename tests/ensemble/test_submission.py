@@ -141,7 +141,12 @@ def test_the_order_is_the_samples(tmp_path):
 @pytest.mark.parametrize(
     ("text", "finding"),
     [
-        ("id,pred_label\na,0\nb,0\nc,0\n", "has the columns"),
+        ("id,pred_label\na,0\nb,0\nc,0\n", "lacks columns"),
+        ("image_name,pred_label,more\na,0,\nb,0,\nc,0,\n", "has the columns .*'more'.*, config.yaml has"),
+        ("pred_label,image_name\n0,a\n0,b\n0,c\n", "has the columns .'pred_label', 'image_name'., config.yaml has"),
+        ("image_name,pred_label,image_name\na,0,a\n", "has these columns more than once"),
+        ("image_name,pred_label\n", "submission.sample: .*sample.csv has the columns .* but no rows"),
+        ("image_name,pred_label\na,0\nb,0\nC.png,0\n", "C.png: no test image is called so; did you mean c.*case"),
         ("image_name,pred_label\na,0\nb,0\n", "c: a test image, but not in the sample"),
         ("image_name,pred_label\na,0\nb,0\nc,0\nd,0\n", "d: no test image is called so"),
         ("image_name,pred_label\na,0\nb,0\nc,0\nc,0\n", "c: there 2 times"),
@@ -150,6 +155,14 @@ def test_the_order_is_the_samples(tmp_path):
 def test_a_sample_of_something_else_is_refused(text, finding, tmp_path):
     with pytest.raises(DataError, match=finding):
         sampled(tmp_path, text)
+
+
+def test_a_sample_with_semicolons_or_of_excels_is_read(tmp_path, caplog):
+    (tmp_path / "sample.csv").write_text("image_name;pred_label\nc;0\na;0\nb;0\n", encoding="utf-16")
+    with caplog.at_level("INFO"):
+        assert sample_ids(str(tmp_path / "sample.csv"), NAMES, Submission()) == ["c", "a", "b"]
+    assert "submission.sample: " in caplog.text
+    assert "separated by semicolons and read so; results are written with commas" in caplog.text
 
 
 def test_the_zip_holds_the_submission_under_the_wanted_name_and_is_the_same_twice(tmp_path):

@@ -12,9 +12,10 @@ from scipy.stats import binomtest, norm
 
 from kfold_ens.config import Submission
 from kfold_ens.errors import DataError, listing
-from kfold_ens.files import read_table
 from kfold_ens.logits import Logits, concatenated
 from kfold_ens.naming import submission_names
+from kfold_ens.nearest import with_suggestions
+from kfold_ens.user_tables import read_user_table
 
 
 def score(logits: Logits, label_of: Mapping[str, str]) -> dict[str, Any] | None:
@@ -82,6 +83,14 @@ def differences(predictions: Mapping[str, Logits], label_of: Mapping[str, str]) 
     ]
 
 
+def columns_of(submission: Submission) -> dict[str, str]:
+    """The submission's columns by their keys in config.yaml: a sample and a table of test labels must have them."""
+    return {
+        "submission.id_column": submission.id_column,
+        "submission.label_column": submission.label_column,
+    }
+
+
 def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Submission, names: str) -> dict[str, str]:
     """Labels by image id: the manifest's, and those of a table in the submission's format for test images.
 
@@ -93,12 +102,13 @@ def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Su
     if test_labels is None:
         return labels
     columns = [submission.id_column, submission.label_column]
-    table = read_table(test_labels, columns)
+    table = read_user_table(test_labels, columns_of(submission), "data.test_labels")
     test = manifest[manifest["split"] == "test"]
     image_of = dict(zip(submission_names(test, names), test["image_id"], strict=True))
     unknown = sorted(set(table[columns[0]]) - set(image_of))
     if unknown:
-        raise DataError(f"data.test_labels: {test_labels} names images that are no test images:\n{listing(unknown)}")
+        lines = listing(with_suggestions(unknown, image_of))
+        raise DataError(f"data.test_labels: {test_labels} names images that are no test images:\n{lines}")
     repeated = sorted(set(table.loc[table[columns[0]].duplicated(), columns[0]]))
     if repeated:
         raise DataError(f"data.test_labels: {test_labels} names images twice:\n{listing(repeated)}")

@@ -10,11 +10,13 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import pandas as pd
 
 from kfold_ens.config import Config, Submission
-from kfold_ens.ensemble.metrics import known_labels
+from kfold_ens.ensemble.metrics import columns_of, known_labels
 from kfold_ens.errors import DataError, KfoldError, listing
 from kfold_ens.files import atomic, read_table
 from kfold_ens.logits import Logits
 from kfold_ens.naming import submission_names
+from kfold_ens.nearest import with_suggestions
+from kfold_ens.user_tables import read_user_table
 
 
 def build_submission(logits: Logits, test: pd.DataFrame, columns: Submission, names: str) -> pd.DataFrame:
@@ -66,12 +68,13 @@ def sample_ids(path: str, wanted: Sequence[str], columns: Submission) -> list[st
         DataError: listing in which columns or ids it differs.
     """
     header = [columns.id_column, columns.label_column]
-    sample = read_table(path)
+    sample = read_user_table(path, columns_of(columns), "submission.sample")
     if list(sample) != header:
         raise DataError(f"submission.sample: {path} has the columns {list(sample)}, config.yaml has {header}")
     ids = sample[columns.id_column].tolist()
     findings = [f"{name}: there {times} times" for name, times in Counter(ids).items() if times > 1]
-    findings += [f"{name}: no test image is called so" for name in sorted(set(ids) - set(wanted))]
+    if foreign := sorted(set(ids) - set(wanted)):
+        findings += with_suggestions(foreign, wanted, "no test image is called so")
     findings += [f"{name}: a test image, but not in the sample" for name in sorted(set(wanted) - set(ids))]
     if findings:
         raise DataError(
