@@ -220,11 +220,11 @@ def test_one_fault_of_both_halves_is_said_once(data):
         (data / name).write_bytes(b"")
     with pytest.raises(DataError) as refusal:
         write_train_manifest(load_config({"data": tables}), data / "export", 1, "train.csv", "classes.json")
-    assert str(refusal.value).count("cannot be read as a CSV table") == 2
+    assert str(refusal.value).count("is empty; its first line must name the columns") == 2
     tables |= {"test": "gone.csv"}
     with pytest.raises(DataError) as refusal:
         write_train_manifest(load_config({"data": tables}), data / "export", 1, "train.csv", "classes.json")
-    assert str(refusal.value).count("cannot be read as a CSV table") == 1
+    assert str(refusal.value).count("is empty; its first line must name the columns") == 1
 
 
 @pytest.mark.parametrize("reason", ["there is no folder test", "the folder test is empty"])
