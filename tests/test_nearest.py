@@ -55,6 +55,9 @@ def test_of_several_names_three_are_said_and_the_most_alike_first():
     assert with_suggestions(["1.png"], known) == [
         "1.png: did you mean 1.PNG or w/1.png or x/1.png? (upper or lower case)"
     ]
+    assert with_suggestions(["sub/1.png"], ["1.jpg", "sub/001.png"]) == [
+        "sub/1.png: did you mean sub/001.png or 1.jpg? (another form of a number)"
+    ]
 
 
 def test_all_names_are_listed_and_the_first_twenty_with_suggestions():

@@ -78,12 +78,13 @@ def test_a_header_that_two_separators_fit_is_refused(read):
 def test_the_line_for_excel_that_states_the_separator_is_heeded(read, first):
     assert read(f"{first}id;label\na,b;c\n") == [["a,b", "c"]]
     assert "line 3" in refusal(read, f"{first}id;label\na;b;c\n")
+    assert read(f"{first}id,x;id\n1,2;3\n", {"key": "id"}) == [["3"]]
 
 
 def test_rows_of_more_cells_than_the_header_are_all_listed(read):
-    message = refusal(read, "id,label\n\na,b, c\nd,e\nf,1,\n")
+    message = refusal(read, 'id,label\n\na,b, c\nd,"two\nlines"\nf,1,\n')
     assert "put cells that hold commas between quotation marks" in message
-    assert message.splitlines()[1:] == ["  line 3: 3 cells", "  line 5: 3 cells"]
+    assert message.splitlines()[1:] == ["  line 3: 3 cells", "  line 6: 3 cells"]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["unix", "windows", "old mac"])
@@ -144,6 +145,7 @@ def test_text_with_a_byte_order_mark_is_read_and_said(read, encoding, name):
 def test_utf_16_of_the_other_byte_order_and_with_tabs_is_read(read):
     assert read(b"\xfe\xff" + "id\tlabel\né\t猫\n".encode("utf-16-be")) == [["é", "猫"]]  # Excel's "Unicode text"
     assert len(read.said) == 2
+    assert read(b"\xef\xbb\xbf\xef\xbb\xbfid,label\na,b\n") == [["a", "b"]]  # by a program that adds one to its own
 
 
 @pytest.mark.parametrize(
@@ -174,14 +176,21 @@ def test_how_a_line_likely_reads_is_shown(read):
     )
 
 
-@pytest.mark.parametrize("content", [b"id,label\na,\0b\n", "id,label\na,é\n".encode("utf-16-le")])
+@pytest.mark.parametrize("content", [b"id,label\na,\0b\n", *map("id,label\na,é\0\n".encode, ["utf-16-le", "utf-16"])])
 def test_nul_bytes_are_refused(read, content):
     assert "has a NUL byte in line" in refusal(read, content)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\xff\xfei\x00\x00\xd8i\x00"])
-def test_utf_16_that_is_cut_or_damaged_is_refused(read, content):
-    assert "is not UTF-16: byte" in refusal(read, content)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\x00", "is not UTF-16: byte 0x00 at position 2, line 1"),
+        (b"\xff\xfei\x00\n\x00\x00\xd8i\x00", "is not UTF-16: byte 0x00 at position 6, line 2"),
+        (b"\xef\xbb\xbfid,label\na,\xe9\n", "is not UTF-8: byte 0xe9 at position 14, line 2"),
+    ],
+)
+def test_text_that_does_not_keep_what_its_byte_order_mark_says_is_refused(read, content, message):
+    assert message in refusal(read, content)
 
 
 # --- files -----------------------------------------------------------------------------------------------
