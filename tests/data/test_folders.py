@@ -60,7 +60,7 @@ def test_tables_and_folders_that_are_gone_are_named(root, tmp_path):
     assert missing([str(tmp_path / "table.csv")], [there]) == []
     assert missing([gone, there], [there, gone, empty, str(tmp_path / "table.csv")]) == [
         f"there is no table {gone}",
-        f"there is no table {there}",
+        f"{there} is a folder, not a table",
         f"there is no folder {gone}",
         f"the folder {empty} is empty",  # as a mount point without its disk
         f"{tmp_path / 'table.csv'} is a file, not a folder",
