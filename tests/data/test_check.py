@@ -58,17 +58,10 @@ def test_one_of_each_fault_is_listed_at_once(data, caplog):
     (data / "sample.csv").write_text("id,label\n0,cat\n")
     with pytest.raises(DataError) as refusal:
         check(caplog, submission={"sample": "sample.csv"})
-    for words in ("class folders hold no image", "broken.jpg: not an image", "phone.heic: not an image"):
+    refused = ("class folders hold no image", "broken.jpg: not an image", "phone.heic: not an image")
+    for words in (*refused, "these labels look the same", "'cat ' (1 images)", "would share these names"):
         assert words in str(refusal.value), words
     assert "stray.png" in caplog.text
-    (data / "train/empty").rmdir()
-    for name in ("broken.jpg", "phone.heic"):
-        (data / "test" / name).unlink()
-    caplog.clear()
-    with pytest.raises(DataError) as refusal:
-        check(caplog, submission={"sample": "sample.csv"})
-    for words in ("these labels look the same", "'cat ' (1 images)", "would share these names"):
-        assert words in str(refusal.value), str(refusal.value)
     for words in ("differ only by case", "val stands among the classes"):
         assert words in caplog.text, words
 

@@ -52,7 +52,7 @@ def check_data(
 def _with_sizes(run: Config, half: Half, manifest: Path, threads: int, together: Together) -> pd.DataFrame:
     """A half's images with ``width`` and ``height``, where these can be read."""
     with TemporaryDirectory() as export:
-        images = list_images(run.data, half, run.seed, Path(export))
+        images = list_images(run.data, half, run.seed, Path(export), together)
         known = _known(manifest)
         new = ~images["image_id"].isin(known["image_id"])
         with together.gather():

@@ -102,7 +102,7 @@ def _list_halves(run: Config, exports: Mapping[Half, Path], together: Together) 
     for half in HALVES[: 1 if absent else 2]:
         exports[half].mkdir(parents=True, exist_ok=True)
         with together.gather():
-            found.append(list_images(run.data, half, run.seed, exports[half]))
+            found.append(list_images(run.data, half, run.seed, exports[half], together))
     return pd.concat(found, ignore_index=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,24 @@ from kfold_ens.data.datasets import from_digits, from_torchvision
 from kfold_ens.data.ids import find_images
 from kfold_ens.data.image_files import FORMATS, could_be_image, files_below, is_ignored_folder, summary, why_ignored
 from kfold_ens.data.listings import COLUMNS, limited
-from kfold_ens.errors import DataError, listing
+from kfold_ens.errors import DataError, Together, listing
 from kfold_ens.user_tables import read_user_table
 
 log = logging.getLogger(__name__)
 
 
-def list_images(data: config.Data, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
+def list_images(
+    data: config.Data, half: config.Half, seed: int, export: Path, together: Together | None = None
+) -> pd.DataFrame:
     """List the training or the test images of a source; those that are no files yet are written below ``export``.
 
     Raises:
-        DataError: naming every folder, table, image or label at fault.
+        DataError: naming every folder, table, image or label at fault; ``together`` gathers faults that hide no image.
     """
     images = SOURCES[data.source](data, half, seed, export)
+    with together.gather() if together else nullcontext():
+        if data.source in CHECKS:
+            CHECKS[data.source](data, half, images)
     if images.empty:
         raise DataError(f"data: there are no {half} images. Formats that are read: {', '.join(FORMATS)}.")
     return images.reset_index(drop=True)
@@ -40,11 +46,17 @@ def list_images(data: config.Data, half: config.Half, seed: int, export: Path) -
 def from_folders(data: config.ImageFolder, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
     """Training folders of class folders, merged, or a test folder read with everything below it."""
     if half == "test":
-        _refuse_shared_files(data)
         return _image_rows(Path(data.test), "test", "test", label=None)
     train = pd.concat([_class_folders(Path(root), prefix) for root, prefix in _prefixes(data.folders("train"))])
-    _refuse_empty_classes(data.train, train)
     return limited(train, data, seed)
+
+
+def check_folders(data: config.ImageFolder, half: config.Half, images: pd.DataFrame) -> None:
+    """Refuse folders that hold no image, or those of the other half."""
+    if half == "test":
+        _refuse_shared_files(data)
+    else:
+        _refuse_empty_classes(data.train, images)
 
 
 def _prefixes(roots: list[str]) -> list[tuple[str, str]]:
@@ -174,6 +186,7 @@ def _table_rows(ids: pd.Series, split: str, folder: str, table: str, labels: Any
     return pd.DataFrame(rows, dtype=object).assign(label=getattr(labels, "array", labels))
 
 
+CHECKS: dict[str, Callable[[Any, config.Half, pd.DataFrame], None]] = {"imagefolder": check_folders}
 SOURCES: dict[str, Callable[[Any, config.Half, int, Path], pd.DataFrame]] = {
     "digits": from_digits,
     "imagefolder": from_folders,
