@@ -63,6 +63,7 @@ def findings(refusal: pytest.ExceptionInfo) -> dict[str, str]:
         ({"fold_count": 5}, "fold_count", "no such key"),
         ({"ensemble": "mean"}, "ensemble", "'average', 'softmax' or 'vote' (got 'mean')"),
         ({"device": "tpu"}, "device", "got 'tpu'"),
+        ({"compile": "auto"}, "compile", "auto is gone; write true or false"),
         ({"compile": "never"}, "compile", "valid boolean, unable to interpret input (got 'never')"),
         ({"recipe": ""}, "recipe", "at least 1 character"),
         ({"recipe": "a\0b"}, "recipe", "NUL can stand in no name"),

@@ -50,7 +50,7 @@ def test_a_word_that_yaml_eats_wants_quotes(in_folder, written, made):
     (_, line) = refused(text, folder=in_folder)
     quoted = f"id_column: '{written}'"
     assert (
-        line == f"  submission.id_column: a text is wanted, and YAML reads {written} as {made}; write quotes: {quoted}"
+        line == f"  submission.id_column: this needs text, and YAML reads {written} as {made}; write quotes: {quoted}"
     )
     run = load_config(yaml.safe_load(text.replace(f"id_column: {written}", quoted)))
     assert run.submission.id_column == written
@@ -59,7 +59,7 @@ def test_a_word_that_yaml_eats_wants_quotes(in_folder, written, made):
 def test_a_key_without_a_value_and_an_eaten_word_in_a_list(in_folder):
     text = "data: {source: imagefolder, train: [2024, 'b'], test: }\n"
     assert refused(text, folder=in_folder)[1:] == [
-        "  data.train.0: a text is wanted, and YAML reads 2024 as a number; write quotes: - '2024'",
+        "  data.train.0: this needs text, and YAML reads 2024 as a number; write quotes: - '2024'",
         "  data.test: has no value; write one, or leave the line out",
     ]
     (_, line) = refused("data: {source: imagefolder, train: 2024, test: b}\n", folder=in_folder)
@@ -72,7 +72,7 @@ def test_an_eaten_word_of_a_recipe_wants_quotes(in_folder):
     with pytest.raises(ConfigError) as refusal:
         load_recipe(Path("mine.yaml"), in_folder)
     assert "YAML reads off as false; write quotes: weights: 'off'" in str(refusal.value)
-    assert "epochs: a whole number is wanted, and YAML reads 1e1 as text; write 10" in str(refusal.value)
+    assert "epochs: this needs a whole number, and YAML reads 1e1 as text; write 10" in str(refusal.value)
 
 
 @pytest.mark.parametrize(

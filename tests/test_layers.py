@@ -40,6 +40,13 @@ WITHOUT_TORCH = [
     "data",
     "ensemble",
     "report",
+    "findings",
+    "yaml_files",
+    "progress",
+    "user_tables",
+    "text_files",
+    "nearest",
+    "compute.ranks",
     "training.fold",
     "training.kept",  # a fold that was trained before is found without it
 ]

@@ -200,7 +200,7 @@ ARMS = {
 }
 
 
-def slots_of(stem: str) -> dict:
+def sections_of(stem: str) -> dict:
     path = next(path for path in PATHS if path.stem == stem)
     return load_recipe(path, FOLDER).model_dump()
 
@@ -212,12 +212,12 @@ def test_every_arm_of_an_ablation_is_known():
 @pytest.mark.parametrize("arm", ARMS)
 def test_an_arm_differs_from_its_recipe_in_one_thing(arm):
     parent, differing = ARMS[arm]
-    own, others = slots_of(arm), slots_of(parent)
+    own, others = sections_of(arm), sections_of(parent)
     assert {section for section in own if own[section] != others[section]} == differing
 
 
 def test_kfold_mix_70_differs_in_its_epochs():
-    own, others = slots_of("kfold_mix_70"), slots_of("kfold_mix")
+    own, others = sections_of("kfold_mix_70"), sections_of("kfold_mix")
     assert {section: own[section] for section in own if own[section] != others[section]} == {"epochs": 70}
 
 

@@ -51,7 +51,7 @@ def test_every_kind_has_a_builder(section):
     assert kinds(SECTIONS[section]) == set(BUILDERS[section])
 
 
-def test_every_slot_with_a_choice_has_builders():
+def test_every_section_with_a_choice_has_builders():
     assert {section for section, annotation in SECTIONS.items() if len(kinds(annotation)) > 1} <= set(BUILDERS)
 
 
@@ -62,7 +62,7 @@ def test_every_choice_of_a_run_is_known():
     assert {name for choice in names for name in get_args(choice)} - {None} == set(NAMES)
 
 
-def test_every_choice_within_a_slot_is_known():
+def test_every_choice_within_a_section_is_known():
     assert kinds(config.TorchvisionBackbone.model_fields["inserted"].annotation) == set(INSERTS)
     assert set(get_args(config.Views.model_fields["average"].annotation)) == set(AVERAGES)
     assert set(PUBLISHED) == set(BACKBONES)

@@ -68,6 +68,12 @@ def _expanded(path: str) -> str:
     return path
 
 
+def _not_auto(value: Any) -> Any:
+    if value == "auto":
+        raise ValueError("auto is gone; write true or false")
+    return value
+
+
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -213,7 +219,7 @@ class Config(Section):
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     deterministic: bool = False
-    compile: bool = False
+    compile: Annotated[bool, BeforeValidator(_not_auto)] = False
     gpu_slots: Annotated[int, Field(strict=True, ge=1, le=16)] = 1
     gpus_per_fold: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
     prediction_batch_size: Count | None = None

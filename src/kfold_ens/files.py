@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,11 +135,11 @@ def _quoting(table: pd.DataFrame) -> int:
     return csv.QUOTE_NONNUMERIC if lost else csv.QUOTE_MINIMAL
 
 
-def read_table(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(path: str | Path) -> pd.DataFrame:
     """Read a CSV with every cell as the text it is: "007", "NA" and "1e3" stay what they are.
 
     Raises:
-        DataError: naming the file, where it is no such table, or lacks one of the columns.
+        DataError: naming the file, if it is no such table.
     """
     import pandas as pd
 
@@ -149,7 +149,4 @@ def read_table(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
         raise DataError(f"{path} cannot be read as a CSV table: {error}") from None
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cells for the rows' names
         raise DataError(f"{path} cannot be read as a CSV table: its rows have more cells than its header")
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise DataError(f"{path} has the columns {list(table)}, but not {missing}; see id_column and label_column")
     return table

@@ -134,7 +134,7 @@ def _finding(item: dict, key: list[Any], model: type[BaseModel], written: Writte
     if item["type"] in ("string_type", "list_type") and (advice := _quotes(item["input"], key, written)):
         return advice
     if item["type"] == "int_type" and (whole := _whole(item["input"])):
-        return f"a whole number is wanted, and YAML reads {item['input']} as text; write {whole}"
+        return f"this needs a whole number, and YAML reads {item['input']} as text; write {whole}"
     message = item["msg"].removeprefix("Value error, ")
     return message if item["type"] == "value_error" else f"{message} (got {SHORT.repr(item['input'])})"
 
@@ -165,7 +165,7 @@ def _quotes(value: Any, key: list[Any], written: Written) -> str | None:
     text = text or (str(value).lower() if isinstance(value, bool) else str(value))
     name = next((f"{part}: " for part in reversed(key) if isinstance(part, str)), "") if _is_named(key) else "- "
     quoted = text.replace("'", "''")
-    return f"a text is wanted, and YAML reads {text} as {made}; write quotes: {name}'{quoted}'"
+    return f"this needs text, and YAML reads {text} as {made}; write quotes: {name}'{quoted}'"
 
 
 def _is_named(key: list[Any]) -> bool:

@@ -14,6 +14,7 @@ import torch
 from stages import Stage, stage_of, training_recipe
 from torch.nn.functional import cross_entropy
 
+from kfold_ens.compute.collectives import wait_for_all
 from kfold_ens.compute.compute import Compute
 from kfold_ens.compute.processes import train_together
 from kfold_ens.compute.ranks import Ranks
@@ -182,7 +183,7 @@ def fail(compute: Compute, rank: int) -> None:
     """One rank's disk is full, while the others wait for it."""
     if compute.ranks.rank == rank:
         raise OSError(28, "No space left on device")
-    compute.ranks.wait_for_all()
+    wait_for_all(compute.ranks)
 
 
 def fail_as_a_job(log: Path, rank: int) -> None:

@@ -23,7 +23,8 @@ def data(in_folder):
 
 
 def run(**values):
-    return load_config({"data": {"source": "imagefolder", "train": "train", "test": "test"}} | values)
+    data = {"source": "imagefolder", "train": "train", "test": "test"}
+    return load_config({"data": data, "num_folds": 3} | values)
 
 
 def check(caplog, **values):
@@ -73,7 +74,8 @@ def test_what_a_manifest_holds_is_not_read_again(data, caplog, change, monkeypat
     monkeypatch.setattr("kfold_ens.data.check.size_of", lambda path: looked_at.append(path) or (20, 20))
     image = data / "train/cat/0000.png"
     if change == "new":
-        write_image(data / "train/cat/new.png", 3, 999)
+        for number in range(2):
+            write_image(data / f"train/cat/new{number}.png", 3, 998 + number)
     if change == "replaced":
         write_image(image, 3, 999)
         os.utime(image, (2**32, 2**32))
@@ -81,6 +83,31 @@ def test_what_a_manifest_holds_is_not_read_again(data, caplog, change, monkeypat
         image.unlink()
     caplog.clear()
     text = check(caplog)
-    wanted = {"new": ["train/cat/new.png"], "replaced": ["train/cat/0000.png"]}
+    wanted = {"new": ["train/cat/new0.png", "train/cat/new1.png"], "replaced": ["train/cat/0000.png"]}
     assert looked_at == wanted.get(change, [])
-    assert f"{ {'new': 8, 'gone': 6}.get(change, 7) } training images" in text
+    assert f"{ {'new': 9, 'gone': 6}.get(change, 7) } training images (0 byte-identical to another)" in text
+
+
+def test_classes_with_fewer_images_than_folds_are_refused(data, caplog):
+    with pytest.raises(DataError, match="num_folds is 4, but these classes have fewer(.|\n)*dog: 3"):
+        check(caplog, num_folds=4)
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_half_whose_disk_is_gone_is_taken_as_it_was(data, caplog, half):
+    write_manifests(data)
+    (data / half).rename(data / "elsewhere")
+    text = check(caplog)
+    assert f"data.{half}: there is no folder {half}; taken as it was" in text
+    assert "7 training images" in text
+    assert "3 test images" in text
+
+
+def test_labels_of_a_half_that_cannot_be_listed_are_not_called_unknown(data, caplog):
+    """That would send people to mend what is right."""
+    (data / "labels.csv").write_text("image_name,pred_label\n0,cat\n")
+    (data / "train").rename(data / "elsewhere")
+    with pytest.raises(DataError) as refusal:
+        check(caplog, data=run().data.model_dump() | {"test_labels": "labels.csv"})
+    assert str(refusal.value).startswith("data: there is no folder train (looked in")
+    assert len(str(refusal.value).splitlines()) == 1

@@ -1,5 +1,6 @@
 """Every file is read as an image, refused by name, or ignored for a reason."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,14 @@ def test_an_image_of_any_name_changes_the_fingerprint(tmp_path):
     assert images_fingerprint([str(tmp_path)]) == before
     image(tmp_path / "without an ending", "PNG")
     assert images_fingerprint([str(tmp_path)]) != before
+
+
+def test_a_pipe_is_not_waited_for_and_annotations_are_not_decoded(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "0.xml").write_text("<annotation/>")
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
+    assert why_ignored(tmp_path / "pipe")
+    assert why_ignored(tmp_path / "0.xml") == "text/xml"
 
 
 def test_the_summary_adds_up():

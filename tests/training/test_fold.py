@@ -176,6 +176,16 @@ def test_every_part_that_remembers_goes_on_too(stage, tmp_path):
     assert train(stage, tmp_path, MEMORIES) == whole
 
 
+def test_a_state_of_an_earlier_version_resumes(stage, whole, tmp_path):
+    """Its position has a key that is gone."""
+    train_until(3, stage, tmp_path)
+    path = tmp_path / "state" / "state.pt"
+    state = torch.load(path)
+    state["position"]["broken"] = 0.0
+    torch.save(state, path)
+    assert train(stage, tmp_path) == whole
+
+
 def test_loader_workers_change_nothing(stage, whole, tmp_path):
     assert train(stage, tmp_path, workers=2) == whole
 

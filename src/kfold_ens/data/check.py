@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
 
 from kfold_ens.config import HALVES, Config, Half
 from kfold_ens.data.classes import class_labels
+from kfold_ens.data.folders import missing
+from kfold_ens.data.folds import refuse_small_classes
 from kfold_ens.data.images import size_of
 from kfold_ens.data.listings import COLUMNS
 from kfold_ens.data.manifest import for_each_image, read_manifest, tell_training_images
@@ -34,31 +37,44 @@ def check_data(
     """
     together, halves = Together(DataError), {}
     for half in HALVES:
-        halves[half] = pd.DataFrame(columns=COLUMNS)
         with together.gather():
-            halves[half] = _with_sizes(run, half, manifests[half], threads, together)
-    train, test = halves.values()
-    if len(train):
-        tell_training_images(train, run)
+            halves[half] = _listed(run, half, manifests[half], threads, together)
+    if "train" in halves:
+        _check_training(halves["train"], run, together)
+    if "test" in halves:
+        log.info("%d test images", len(halves["test"]))
         with together.gather():
-            class_labels(train["label"])
-    with together.gather():
-        submission_names(test, run.submission_names)
-        also(pd.concat([train, test]), run)
-    log.info("%d test images", len(test))
+            submission_names(halves["test"], run.submission_names)
+    if len(halves) == len(HALVES):  # or all that the other half should hold would be said to be unknown
+        with together.gather():
+            also(pd.concat(halves.values()), run)
     together.raise_all()
 
 
-def _with_sizes(run: Config, half: Half, manifest: Path, threads: int, together: Together) -> pd.DataFrame:
-    """A half's images with ``width`` and ``height``, where these can be read."""
+def _check_training(train: pd.DataFrame, run: Config, together: Together) -> None:
+    tell_training_images(train, run)
+    with together.gather():
+        class_labels(train["label"])
+    with together.gather():
+        refuse_small_classes(train["label"], run.num_folds)
+
+
+def _listed(run: Config, half: Half, manifest: Path, threads: int, together: Together) -> pd.DataFrame:
+    """A half's images with ``width`` and ``height``, if these can be read; if its source is gone, as they were."""
+    gone = missing(run.data.tables(half), run.data.folders(half))
+    if gone and manifest.is_file():
+        log.warning("data.%s: %s; taken as it was", half, "; ".join(gone))
+        return read_manifest(str(manifest))
     with TemporaryDirectory() as export:
         images = list_images(run.data, half, run.seed, Path(export), together)
         known = _known(manifest)
-        new = ~images["image_id"].isin(known["image_id"])
+        known = known[known["image_id"].isin(images["image_id"])]
+        new = images[~images["image_id"].isin(known["image_id"])]
         with together.gather():
-            sizes = for_each_image(size_of, images.loc[new, "path"], threads, "Looking")
-            found = images[new].assign(**dict(zip(("width", "height"), zip(*sizes, strict=True), strict=False)))
-            return pd.concat([known[known["image_id"].isin(images["image_id"])], found])
+            sizes = for_each_image(size_of, new["path"], threads, "Looking")
+            width, height = zip(*sizes, strict=True) if sizes else ((), ())
+            found = new.assign(width=np.array(width, dtype=int), height=np.array(height, dtype=int))
+            return pd.concat([each for each in (known, found) if len(each)])
     return images
 
 

@@ -24,7 +24,7 @@ def assign_folds(train: pd.DataFrame, num_folds: int, seed: int) -> pd.DataFrame
     from sklearn.model_selection import StratifiedKFold  # every job would pay for it
 
     distinct = train.drop_duplicates("sha256").sort_values("sha256")
-    _refuse_small_classes(distinct["label"], num_folds)
+    refuse_small_classes(distinct["label"], num_folds)
     splitter = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
     fold_of_image = pd.Series(0, index=distinct["sha256"].to_numpy())
     for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(distinct)), distinct["label"])):
@@ -33,7 +33,12 @@ def assign_folds(train: pd.DataFrame, num_folds: int, seed: int) -> pd.DataFrame
     return folds.sort_values("image_id", ignore_index=True)
 
 
-def _refuse_small_classes(labels: pd.Series, num_folds: int) -> None:
+def refuse_small_classes(labels: pd.Series, num_folds: int) -> None:
+    """Refuse classes that cannot be in every fold; ``labels`` are those of distinct images.
+
+    Raises:
+        DataError: listing these classes, and how many images they have.
+    """
     counts = labels.value_counts()
     small = [f"{label}: {count}" for label, count in counts[counts < num_folds].sort_index().items()]
     if small:

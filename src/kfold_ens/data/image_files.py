@@ -35,6 +35,11 @@ SYSTEM_FOLDERS = {
     *("__macosx", "__pycache__", "@eadir", "#recycle", "@recycle", "$recycle.bin"),
     *("system volume information", "lost+found"),
 }
+# How files begin in the formats that are read, but PPM, whose start may be that of a text.
+SIGNATURES = (
+    *(b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    *(b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
+)
 HEIF = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # brands, in bytes 8 to 12 of the file
 
 
@@ -94,14 +99,22 @@ def _pillow_names() -> frozenset[str]:
 
 def _starts_as_image(path: Path) -> bool:
     """Whether a file's first bytes are those of an image; a file that cannot be opened could be one."""
-    from PIL import Image, UnidentifiedImageError
-
+    if not path.is_file():
+        return False
     try:
         with open(path, "rb") as file:
             start = file.read(12)
-        if start[4:8] == b"ftyp" and start[8:] in HEIF:
-            return True
-        with Image.open(path, formats=sorted({*readable_formats()} - {"PPM"})):  # whose start may be that of a text
+    except OSError:
+        return True
+    return start[4:8] == b"ftyp" and start[8:] in HEIF or start.startswith(SIGNATURES) and _opens(path)
+
+
+def _opens(path: Path) -> bool:
+    """Whether Pillow takes a file for an image, whole or broken."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=readable_formats()):
             return True
     except UnidentifiedImageError:
         return False

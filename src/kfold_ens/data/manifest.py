@@ -64,7 +64,7 @@ def write_train_manifest(
 def tell_training_images(train: pd.DataFrame, run: Config) -> None:
     """Log what the training images are, and what about them is hardly meant."""
     log.info(describe(dict(train["label"].value_counts())))
-    copies = f" ({train['sha256'].duplicated().sum()} byte-identical to another)" if "sha256" in train else ""
+    copies = f" ({train['sha256'].dropna().duplicated().sum()} byte-identical to another)" if "sha256" in train else ""
     log.info("%d training images%s", len(train), copies)
     for doubt in doubts(train, in_class_folders=run.data.source == "imagefolder"):
         log.warning(doubt)

@@ -99,6 +99,7 @@ def write_pixels(manifest: pd.DataFrame, short_side: int, pixels: Path, index: P
         measured = np.array(for_each_image(decode, manifest["path"], threads, "Decoding", *more))
     with atomic(index) as temporary, open(temporary, "wb") as file:
         identity = {name: manifest[name].to_numpy(dtype=np.str_) for name in ("image_id", "sha256")}
+        # No VERSION was raised for these two: that would train every fold again, and nothing is trained from them.
         looks = dict(zip(("mean", "contrast"), measured.T, strict=True))
         np.savez(file, **identity, **looks, offset=offsets, height=heights, width=widths)
     _warn_of_outliers(manifest.assign(**looks))

@@ -38,7 +38,7 @@ def write_data(
         ),
         pages.figure(figures.image_sizes(manifest), "Widths and heights of the images"),
         pages.heading("Images far outside the rest"),
-        *_outliers(manifest, store),
+        *far_outside(manifest, store),
         pages.heading("Byte-identical images"),
         *_duplicates(manifest, store),
         pages.heading("Images that look alike"),
@@ -65,9 +65,16 @@ def _range(values: pd.Series) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _outliers(manifest: pd.DataFrame, store: PixelStores) -> Iterator[Markup]:
-    """Those of both halves, each compared with its own half."""
-    images = manifest.set_index("image_id").join(store.looks(), how="inner")
+def far_outside(manifest: pd.DataFrame, store: PixelStores) -> Iterator[Markup]:
+    """Images far outside the rest of their half, with the reasons."""
+    looks = store.looks()
+    if looks.empty:
+        yield pages.paragraph(
+            "Not looked for: an earlier version decoded these images. Delete results/data/pixels-* and run again to "
+            "have it done; no fold is trained again for that."
+        )
+        return
+    images = manifest.set_index("image_id").join(looks, how="inner")
     reasons = pd.concat([outliers(half) for _, half in images.groupby("split")] or [pd.Series(dtype=str)])
     if reasons.empty:
         yield pages.paragraph("There are none by brightness, contrast, shape or size.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,9 @@ from torch._dynamo.exc import TorchDynamoException
 from kfold_ens.compute.collectives import sum_over, wrap
 from kfold_ens.compute.compute import Compute
 from kfold_ens.errors import KfoldError
+from kfold_ens.training.losses import Criterion
 
 log = logging.getLogger(__name__)
-
-Criterion = Callable[[Tensor, Tensor, int], Tensor]  # of logits, targets and the epoch
 
 
 class Backward:
@@ -61,7 +60,7 @@ class Backward:
 
     def _loss(self, inputs: Tensor, targets: Tensor, length: int, epoch: int, sums: Tensor) -> Tensor:
         """A micro-batch's part of the loss of a batch of so many images, and added to ``sums`` (2,): that, and how many
-        are right. No name holds it in ``__call__``: after an error it would hold memory."""
+        are right. ``__call__`` keeps no reference to the loss: after an error it would keep the graph's memory."""
         ranks = self._compute.ranks
         share, own = ranks.share(length), ranks.sizes(length)[ranks.rank]
         with self._compute.autocast():

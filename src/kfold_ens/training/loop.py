@@ -24,7 +24,7 @@ from kfold_ens.errors import KfoldError
 from kfold_ens.files import require_space, write_table
 from kfold_ens.history import SCORES
 from kfold_ens.loading.augmentation import build_evaluation_view
-from kfold_ens.loading.loader import EvaluationViews, evaluation_batches, training_batches, training_views
+from kfold_ens.loading.loader import EvaluationViews, Loading, evaluation_batches, training_batches, training_views
 from kfold_ens.network.classifier import TrainedModel, save_model
 from kfold_ens.training.fold import FoldFiles, TrainingOutputs, fold_fingerprint
 from kfold_ens.training.kept import KeptFolds
@@ -97,7 +97,8 @@ def _disk_space(trainer: Trainer) -> int:
 
 def fit(trainer: Trainer, record: Record | NoRecord) -> None:
     """Train to the last epoch: steps, then validation, then the epoch's row."""
-    batches, validation = _batches(trainer), _validation_batches(trainer)
+    loading = trainer.compute.loading(trainer.recipe.batch_size, trainer.recipe.image)
+    batches, validation = _batches(trainer, loading), _validation_batches(trainer, loading)
     with closing(record):
         while not trainer.over:
             remaining = trainer.order.steps_per_epoch - trainer.position.step
@@ -108,21 +109,20 @@ def fit(trainer: Trainer, record: Record | NoRecord) -> None:
             record.after_epoch(trainer, row)
 
 
-def _batches(trainer: Trainer) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(trainer: Trainer, loading: Loading) -> Iterator[tuple[Tensor, Tensor]]:
     """This rank's part of every batch from here to the end of the run."""
     recipe, compute, at = trainer.recipe, trainer.compute, trainer.position
     remaining = trainer.order.remaining(at.epoch, at.step, recipe.epochs)
     indices = (batch[compute.ranks.own(len(batch))] for batch in remaining)
-    loading = compute.loading(recipe.batch_size, recipe.image)
     return training_batches(training_views(recipe, trainer.fold), indices, loading)
 
 
-def _validation_batches(trainer: Trainer) -> DataLoader:
+def _validation_batches(trainer: Trainer, loading: Loading) -> DataLoader:
     """This rank's part of the held-out images."""
     recipe, compute, images = trainer.recipe, trainer.compute, trainer.fold.validation
     own = images.image_id[compute.ranks.own(len(images))]
     views = EvaluationViews(images.store, own, build_evaluation_view(recipe.image))
-    return evaluation_batches(views, recipe.batch_size, compute.loading(recipe.batch_size, recipe.image), again=True)
+    return evaluation_batches(views, recipe.batch_size, loading, again=True)
 
 
 def train_epoch(trainer: Trainer, batches: Iterator[tuple[Tensor, Tensor]], record: Record | NoRecord) -> None:

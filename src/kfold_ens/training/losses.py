@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from kfold_ens import config
 
-Criterion = Callable[[Tensor, Tensor, int], Tensor]
+Criterion = Callable[[Tensor, Tensor, int], Tensor]  # of logits, targets and the epoch
 
 
 def _cross_entropy(section: config.CrossEntropy, class_counts: np.ndarray) -> Criterion:
