@@ -25,6 +25,7 @@ include: "workflow/rules/report.smk"
 localrules:
     submission,
     check,
+    all_images,
     folds,
     weights,
     combine,

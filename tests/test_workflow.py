@@ -372,6 +372,13 @@ def test_a_check_lists_what_a_run_would_refuse(tmp_path):
     assert not (tmp_path / "results/data/folds.csv").exists()
 
 
+def test_both_halves_can_be_had_as_one_table(project):
+    done = project.run("results/data/manifest.csv")
+    assert done.returncode == 0, done.stdout
+    table = pd.read_csv(project.folder / "results/data/manifest.csv")
+    assert table["split"].value_counts().to_dict() == {"train": len(LABELS) * IMAGES_PER_CLASS, "test": TEST_IMAGES}
+
+
 def test_a_run_names_the_classes_of_an_earlier_manifest(project):
     done = project.run("write_submission", "-R", "write_submission")
     assert done.returncode == 0, done.stdout

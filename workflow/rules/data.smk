@@ -74,6 +74,23 @@ if not GONE["test"]:
             "../scripts/test_manifest.py"
 
 
+# Both manifests as one table, for people: no rule reads it.
+rule all_images:
+    input:
+        TRAIN,
+        TEST,
+    output:
+        "results/data/manifest.csv",
+    log:
+        "logs/data/all_images.log",
+    conda:
+        ENVIRONMENT
+    params:
+        version=data.VERSION,
+    script:
+        "../scripts/all_images.py"
+
+
 # The one split that every recipe uses.
 rule folds:
     input:
