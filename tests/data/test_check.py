@@ -60,7 +60,7 @@ def test_one_of_each_fault_is_listed_at_once(data, caplog):
     with pytest.raises(DataError) as refusal:
         check(caplog, submission={"sample": "sample.csv"})
     refused = ("class folders hold no image", "broken.jpg: not an image", "phone.heic: not an image")
-    for words in (*refused, "these labels look the same", "'cat ' (1 images)", "would share these names"):
+    for words in (*refused, "these labels look the same", "'cat ' (1 image)", "would share these names"):
         assert words in str(refusal.value), words
     assert "stray.png" in caplog.text
     for words in ("differ only by case", "val stands among the classes"):

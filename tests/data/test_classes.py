@@ -60,7 +60,7 @@ def test_labels_that_look_the_same_are_refused_with_both_spellings(pair):
     line = str(refusal.value).splitlines()[1]
     some, others = line.split(" and ")
     assert some.split(" (")[0].strip() != others.split(" (")[0]
-    assert sorted([some[-10:], others[-10:]]) == ["(1 images)", "(2 images)"]
+    assert {some[-10:].strip(), others[-10:].strip()} == {"(2 images)", "(1 image)"}
 
 
 @pytest.mark.parametrize("pair", [("1", "01"), ("a", "b"), ("cat", "cats"), ("می‌خواهم", "میخواهم")])

@@ -37,7 +37,7 @@ def natural_key(label: str) -> tuple:
 
 def _refuse_equal_looks(counts: pd.Series) -> None:
     if groups := _grouped(counts.index, _look):
-        lines = [" and ".join(f"{_spelt(label)} ({counts[label]} images)" for label in labels) for labels in groups]
+        lines = [" and ".join(f"{_spelt(label)} ({_images(counts[label])})" for label in labels) for labels in groups]
         raise DataError(
             "data.train: these labels look the same, but differ in white space, invisible characters or Unicode "
             f"form; give each class one spelling:\n{listing(lines)}"
@@ -73,8 +73,12 @@ def describe(counts: Mapping[str, int]) -> str:
     names = [_cut(label) for label in sorted(counts, key=natural_key)]
     shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
     low, high = min(counts.values()), max(counts.values())
-    images = f"{low}" if low == high else f"from {low} to {high}"
-    return f"{len(counts)} classes: {shown} ({images} images each)"
+    images = _images(high) if low == high else f"from {low} to {high} images"
+    return f"{len(counts)} classes: {shown} ({images} each)"
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'s' * (count != 1)}"
 
 
 def _cut(name: str) -> str:
