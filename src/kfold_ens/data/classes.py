@@ -78,7 +78,7 @@ def describe(counts: Mapping[str, int]) -> str:
 
 
 def _images(count: int) -> str:
-    return f"{count} image{'s' * (count != 1)}"
+    return f"{count} image" if count == 1 else f"{count} images"
 
 
 def _cut(name: str) -> str:
