@@ -83,7 +83,7 @@ def class_counts(train: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str
             range(len(classes)), counts[fold], bottom=bottom, color=colour, edgecolor="white", label=f"fold {fold}"
         )
         bottom += counts[fold].to_numpy()
-    return _class_bars(figure, axis, classes, "Training images a class", "images")
+    return _class_bars(figure, axis, classes, "Training images per class", "images")
 
 
 def image_sizes(manifest: pd.DataFrame) -> Figure:

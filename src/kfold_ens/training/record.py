@@ -22,7 +22,7 @@ SECONDS = 5  # between two looks at the device's numbers where there is no termi
 
 
 class Progress:
-    """A bar, a log line an epoch, a file for ``kfold-progress``, and event files where they are asked for."""
+    """A bar, one log line per epoch, a file for ``kfold-progress``, and event files where they are asked for."""
 
     def __init__(self, trainer: Trainer, file: Path, tensorboard: Path | None) -> None:
         self._trainer, self._file = trainer, file
