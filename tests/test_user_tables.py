@@ -258,6 +258,7 @@ def zipped(*names: str) -> bytes:
         ("t.xz", lzma.compress(TEXT)),
         ("t.zip", zipped("folder/", "folder/t.csv")),
     ],
+    ids=["gz", "bz2", "xz", "zip"],  # the contents hold the time
 )
 def test_a_compressed_table_is_read_and_half_of_it_refused(read, name, content):
     assert read(content, name=name) == [["a", "b"]]
