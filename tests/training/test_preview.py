@@ -31,7 +31,7 @@ def test_they_are_the_inputs_of_the_first_steps(mixing, normalize, tmp_path):
     training = Trainer(recipe, fold, None, Compute(torch.device("cpu"), None, 0))
     inputs, targets = [], []
     training.network.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0].clone()))
-    criterion = training.criterion
+    criterion = training.backward.criterion
     training.backward.criterion = lambda logits, target, epoch: (
         targets.append(target) or criterion(logits, target, epoch)
     )

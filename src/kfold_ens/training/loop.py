@@ -150,5 +150,5 @@ def validate(trainer: Trainer, batches: DataLoader) -> dict[str, float]:
     logits = gather(compute.ranks, part.to(compute.device), len(target)).cpu()
     if not logits.isfinite().all():
         raise KfoldError(f"fold {trainer.fold.number}: logits are not finite; lower optimizer.lr and run again.")
-    loss = trainer.criterion(logits, torch.from_numpy(target), trainer.position.epoch)
+    loss = trainer.backward.criterion(logits, torch.from_numpy(target), trainer.position.epoch)
     return {"val_loss": float(loss)} | {name: score(logits.numpy(), target) for name, score in SCORES.items()}
