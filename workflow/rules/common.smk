@@ -92,7 +92,8 @@ if workflow.is_main_process:
     warn_of_another_library()
 STARTED = time.time()
 MERGED = merged_from()
-checked(read_yaml, [file for file in MERGED.files if file.suffix != ".json"])  # Snakemake lets a repeated key pass
+if workflow.is_main_process:  # Snakemake lets a repeated key pass; jobs need not look again
+    checked(read_yaml, [file for file in MERGED.files if file.suffix != ".json"])
 (RUN,) = checked(load_config, [config], MERGED)
 config.update(RUN.model_dump(mode="json"))  # captions read it, defaults included
 RECIPE_FOLDER = Path(workflow.basedir, "recipes")
