@@ -107,7 +107,7 @@ def _refuse_nul(before: str, where: str) -> None:
 
 
 def line_at(before: str) -> int:
-    """The number, from 1, of the line that follows a text or goes on behind it."""
+    """The number, from 1, of the line in which a text ends."""
     return 1 + len(re.findall(r"\r\n|\r|\n", before))
 
 
@@ -126,7 +126,7 @@ def _undecodable(content: bytes, position: int, name: str, encoding: str, where:
 
 
 def _likely(content: bytes) -> str | None:
-    """The encoding of which a text makes the fewest odd words, if there is one."""
+    """The encoding that decodes a text to the fewest odd words; None if none decodes it."""
     odd = {}
     for encoding in LIKELY:
         try:

@@ -1,6 +1,6 @@
 """Tables that the user wrote: read whatever program saved them, or refused in words that say what to do.
 
-Nothing is guessed: what is no plain CSV is read only if it can mean just one thing, and a log line says so.
+Nothing is guessed. A file that is not a plain CSV is read only if it has one possible meaning; a log line says which.
 """
 
 from __future__ import annotations

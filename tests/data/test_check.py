@@ -104,7 +104,7 @@ def test_a_half_whose_disk_is_gone_is_taken_as_it_was(data, caplog, half):
 
 
 def test_labels_of_a_half_that_cannot_be_listed_are_not_called_unknown(data, caplog):
-    """That would send people to mend what is right."""
+    """Or users would change labels that are right."""
     (data / "labels.csv").write_text("image_name,pred_label\n0,cat\n")
     (data / "train").rename(data / "elsewhere")
     with pytest.raises(DataError) as refusal:

@@ -11,7 +11,7 @@ from kfold_ens.network.synchronized import synchronize_batch_norms
 
 
 def gather(ranks: Ranks, own: Tensor, length: int) -> Tensor:
-    """The whole batch (length, ...), of which every rank gives its part."""
+    """The whole batch (length, ...), put together from every rank's part."""
     if ranks.count == 1 or len(own) == length:
         return own
     sizes = ranks.sizes(length)

@@ -18,7 +18,7 @@ PUT, GET = ("PUT", "BINPUT", "LONG_BINPUT"), ("GET", "BINGET", "LONG_BINGET")
 
 
 def names_in_pickle(path: Path) -> list[str]:
-    """The functions and classes that a file's pickle names, without those of tensors; none in what is no pickle."""
+    """The functions and classes that a file's pickle names, except those of tensors; empty if it is not a pickle."""
     names: dict[str, None] = {}
     try:
         for name in _names(_content(path)):

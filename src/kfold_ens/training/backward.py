@@ -33,7 +33,7 @@ class Backward:
         self._batch_size, self._fold = batch_size, fold
 
     def __call__(self, inputs: Tensor, targets: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """The loss of a batch, and how many of its images are right: over all ranks, each of which has the whole batch.
+        """The loss of a batch and its number of right images, summed over all ranks. Each rank has the whole batch.
 
         Raises:
             KfoldError: if memory does not suffice for two images.
