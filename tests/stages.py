@@ -82,6 +82,8 @@ def stage_of(data: Mapping, folder: Path, short_side: int = 16) -> Stage:
 class Hashes:
     """A store that knows of its images nothing but their hashes."""
 
+    intensity_range = None
+
     def __init__(self, image_ids: Sequence[str], sha256: Sequence[str]) -> None:
         self._of = dict(zip(image_ids, sha256, strict=True))
 

@@ -78,6 +78,8 @@ def findings(refusal: pytest.ExceptionInfo) -> dict[str, str]:
         ({"data.source": "imagenet"}, "data", "imagenet"),
         ({"data.train": "train"}, "data.train", "no such key"),
         ({"data.limit_per_class": 0}, "data.limit_per_class", "greater than 0 (got 0)"),
+        ({"data.intensity_range": "auto"}, "data.intensity_range", "got 'auto'"),
+        ({"data.intensity_range": [4095, 0]}, "data.intensity_range", "the first must be below the second"),
         ({"data": FOLDER | {"train": []}}, "data.train", "at least 1 item"),
         ({"data": FOLDER | {"train": ["a", ""]}}, "data.train.1", "at least 1 character"),
         ({"data": FOLDER | {"train": ""}}, "data.train", "at least 1 character"),

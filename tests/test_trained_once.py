@@ -124,6 +124,15 @@ def test_a_replaced_test_image_retrains_nothing(project):
     assert project.planned("submission") == AFTER_NEW_TEST_IMAGES
 
 
+def test_the_intensity_range_decodes_again_and_its_default_does_nothing(project):
+    project.configure(data=FOLDER | {"intensity_range": "full"})
+    assert project.planned("submission") == set()
+    project.configure(data=FOLDER | {"intensity_range": [0, 4095]})
+    planned = project.planned("submission")
+    assert {"pixels", "test_pixels", "train_fold0"} <= planned
+    assert not {"manifest", "test_manifest", "folds"} & planned
+
+
 def test_another_test_folder_retrains_nothing(project):
     write_images(project.folder / "data/final", ["x.png", "y.png"], "7", 40)
     project.configure(data=FOLDER | {"test": "data/final"})

@@ -51,6 +51,12 @@ def _rising(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+def _wide(value: tuple[int, int]) -> tuple[int, int]:
+    if value[0] >= value[1]:
+        raise ValueError(f"the first must be below the second (got {value[0]} and {value[1]})")
+    return value
+
+
 def _without_nul(value: str) -> str:
     if "\x00" in value:
         raise ValueError("the character NUL can stand in no name")
@@ -87,6 +93,8 @@ Odd = Annotated[Count, AfterValidator(_odd)]
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 Share = Annotated[Real, Field(gt=0, le=1)]
 Shares = Annotated[tuple[Share, Share], AfterValidator(_rising)]
+Level = Annotated[int, Field(strict=True, ge=0, le=65535)]  # of a 16-bit pixel
+Levels = Annotated[tuple[Level, Level], AfterValidator(_wide)]
 Name = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 Place = Annotated[Name, AfterValidator(_expanded)]  # a path of the user's
 
@@ -104,11 +112,19 @@ Half = Literal["train", "test"]
 HALVES: tuple[Half, ...] = get_args(Half)
 
 
+IntensityRange = Literal["full", "per_image"] | Levels
+
+
 class Source(Section):
-    """What every data source has in common. A source that reads the user's own files says which, for each half."""
+    """What every data source has in common. A source that reads the user's own files says which, for each half.
+
+    ``intensity_range`` is what becomes black and white in 16-bit greyscale images: the whole range (0 to 65535), each
+    image's own darkest and brightest pixel, or two levels, such as [0, 4095] for a sensor of 12 bits.
+    """
 
     limit_per_class: Count | None = None
     test_labels: Place | None = None
+    intensity_range: IntensityRange = "full"
 
     def tables(self, half: Half) -> list[str]:
         """The files that list a half's images, or hold them; a change of their bytes is noticed."""
@@ -125,7 +141,7 @@ class Source(Section):
     def of_half(self, half: Half) -> dict[str, Any]:
         """All that a half's list of images follows from, without what is at its default."""
         others = {key for other in HALVES if other != half for key in self.keys_of(other)}
-        return self.model_dump(mode="json", exclude={"test_labels", *others}, exclude_defaults=True)
+        return self.model_dump(mode="json", exclude={"test_labels", "intensity_range", *others}, exclude_defaults=True)
 
 
 class Digits(Source):

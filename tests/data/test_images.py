@@ -224,6 +224,35 @@ def test_a_decompression_bomb_is_refused_before_it_takes_memory(tmp_path, size):
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    ("intensity_range", "expected"),
+    [
+        ("full", [0, 4, 8, 16]),
+        ("per_image", [0, 64, 128, 255]),
+        ([0, 4095], [0, 64, 128, 255]),
+        ([1024, 2048], [0, 0, 255, 255]),
+        ([0, 65535], [0, 4, 8, 16]),
+    ],
+)
+def test_the_intensity_range_decides_what_is_black_and_white_in_16_bits(tmp_path, intensity_range, expected):
+    path = tmp_path / "image.png"
+    Image.fromarray(np.array([[0, 1024, 2048, 4095]], dtype=np.uint16)).save(path)
+    pixels = np.asarray(read_rgb(path, sha256_of(path), intensity_range=intensity_range))
+    np.testing.assert_array_equal(pixels[0], np.repeat(expected, 3).reshape(4, 3))
+
+
+@pytest.mark.parametrize("intensity_range", ["per_image", [0, 100]])
+def test_the_intensity_range_leaves_8_bits_and_images_of_one_colour_alone(tmp_path, intensity_range):
+    Image.fromarray(np.array([[3, 200]], dtype=np.uint8)).save(tmp_path / "8.png")
+    Image.fromarray(np.full((1, 2), 7, dtype=np.uint16)).save(tmp_path / "16.png")
+    eight, sixteen = (
+        np.asarray(read_rgb(path, sha256_of(path), intensity_range=intensity_range))[0, :, 0].tolist()
+        for path in (tmp_path / "8.png", tmp_path / "16.png")
+    )
+    assert eight == [3, 200]
+    assert sixteen == ([0, 0] if intensity_range == "per_image" else [18, 18])
+
+
 @pytest.mark.parametrize("value", [-1, 65536])
 def test_more_than_16_bits_are_refused(tmp_path, value):
     Image.fromarray(np.array([[0, value]], dtype=np.int32)).save(tmp_path / "image.tiff")

@@ -22,6 +22,8 @@ from safetensors.numpy import save_file
 from stages import Hashes, make_stage, newer_config, of_folders, renamed_stage, stage_of, training_recipe
 
 from kfold_ens.data.folds import Fold, Images, assign_folds, read_fold
+from kfold_ens.data.manifest import read_manifest
+from kfold_ens.data.pixels import write_pixels
 from kfold_ens.files import fingerprint, read_json, write_json, write_table
 from kfold_ens.training import kept as kept_folds
 from kfold_ens.training.fold import FoldFiles, TrainingOutputs, fold_fingerprint
@@ -529,6 +531,16 @@ def test_other_bytes_other_labels_or_another_recipe_are_trained(stage, tmp_path)
             image.rename(folder / "train/light/moved.png")
         assert not was_trained_before(**job_of(stage_of(of_folders(folder), folder), tmp_path), again=False)
     assert was_trained_before(**job_of(stage, tmp_path), again=False)
+
+
+def test_another_intensity_range_is_trained(stage, tmp_path):
+    keep_a_fold(stage, tmp_path)
+    other = {name: str(tmp_path / name) for name in ("pixels", "index")}
+    for intensity_range in ("per_image", "full"):
+        files = [Path(file) for file in other.values()]
+        write_pixels(read_manifest(stage.file("train.csv")), 16, *files, 1, intensity_range)
+        trained_before = was_trained_before(**job_of(stage, tmp_path) | other, again=False)
+        assert trained_before == (intensity_range == "full")
 
 
 def test_other_test_images_are_no_reason_to_train(stage, tmp_path):

@@ -132,6 +132,7 @@ for half, name in (("train", "pixels"), ("test", "test_pixels")):
         resources:
             mem_mb=more_each_attempt(4000),
         params:
+            **decoding_param(),
             version=data.VERSION,
         script:
             "../scripts/pixels.py"

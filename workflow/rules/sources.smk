@@ -20,6 +20,11 @@ def images_param(half):
     return images
 
 
+def decoding_param():
+    """How 16-bit images are decoded; nothing at the default, so images decoded earlier stay."""
+    return RUN.data.model_dump(mode="json", include={"intensity_range"}, exclude_defaults=True)
+
+
 def has_manifest(half):
     """Whether a half's manifest is there, and was made from what config.yaml names."""
     return is_source_of(Path(f"results/data/{half}.csv"), RUN.data, half, RUN.seed, data.VERSION)

@@ -14,4 +14,5 @@ if __name__ == "__main__":
             pixels=Path(snakemake.output.pixels),
             index=Path(snakemake.output.index),
             threads=usable_threads(snakemake.threads),
+            intensity_range=snakemake.params.get("intensity_range", "full"),
         )

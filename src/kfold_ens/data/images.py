@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from kfold_ens.config import IntensityRange
 from kfold_ens.data.image_files import RAW, readable_formats
 from kfold_ens.data.look_alikes import SMALLEST, perceptual_hash
 
@@ -63,10 +64,12 @@ def size_of(path: str | Path) -> tuple[int, int]:
             return image.size[::-1] if _on_its_side(image) else image.size
 
 
-def read_rgb(path: str | Path, sha256: str, shape: tuple[int, int] | None = None) -> Image.Image:
+def read_rgb(
+    path: str | Path, sha256: str, shape: tuple[int, int] | None = None, intensity_range: IntensityRange = "full"
+) -> Image.Image:
     """Decode one image to RGB: the first frame, turned by its EXIF orientation, transparency on white.
 
-    ``shape`` is the (height, width) to shrink it to.
+    ``shape`` is the (height, width) to shrink it to; ``intensity_range`` is as in ``config.Source``.
 
     Raises:
         ImageError: as ``inspect`` does, and where the file is not the one whose hash the manifest holds.
@@ -78,7 +81,7 @@ def read_rgb(path: str | Path, sha256: str, shape: tuple[int, int] | None = None
     with _opened(io.BytesIO(content)) as image:
         whole = _decoded(image, size) if size else image
         whole.load()
-        rgb = _rgb(ImageOps.exif_transpose(whole))
+        rgb = _rgb(ImageOps.exif_transpose(whole), intensity_range)
         return rgb if size in (None, rgb.size) else rgb.resize(size, Image.Resampling.BILINEAR)
 
 
@@ -142,9 +145,9 @@ def _on_its_side(image: Image.Image) -> bool:
     return image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, intensity_range: IntensityRange = "full") -> Image.Image:
     if image.mode.startswith("I"):
-        return _from_16_bit(image)
+        return _from_16_bit(image, intensity_range)
     if image.mode == "F":
         raise ImageError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
     if image.has_transparency_data:
@@ -154,10 +157,20 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_16_bit(image: Image.Image) -> Image.Image:
+def _from_16_bit(image: Image.Image, intensity_range: IntensityRange) -> Image.Image:
     values = np.asarray(image).astype(np.int32)
     if values.min() < 0 or values.max() > 65535:
-        raise ImageError("more than 16 bits a pixel")
-    values += 128  # to the nearest
-    values //= 257
-    return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+        raise ImageError("more than 16 bits per pixel")
+    low, high = _levels(values, intensity_range)
+    width = max(1, high - low)  # 1: an image of one colour
+    levels = (np.clip(values, low, high) - low) * 255 + width // 2  # to the nearest
+    return Image.fromarray((levels // width).astype(np.uint8)).convert("RGB")
+
+
+def _levels(values: np.ndarray, intensity_range: IntensityRange) -> tuple[int, int]:
+    """What becomes black and white."""
+    if intensity_range == "full":
+        return 0, 65535
+    if intensity_range == "per_image":
+        return int(values.min()), int(values.max())
+    return intensity_range

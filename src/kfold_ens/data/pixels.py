@@ -10,17 +10,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kfold_ens.config import IntensityRange
 from kfold_ens.data.images import read_rgb
 from kfold_ens.data.manifest import for_each_image
 from kfold_ens.data.outliers import brightness, outliers
 from kfold_ens.errors import listing
-from kfold_ens.files import atomic, require_space
+from kfold_ens.files import atomic, canonical, require_space
 
 log = logging.getLogger(__name__)
 
 
 class PixelStore:
-    """Read access by ``image_id``; the bytes stay on disk and are shared between processes."""
+    """Read access by ``image_id``; the bytes stay on disk and are shared between processes.
+
+    ``intensity_range`` is the text of the one that 16-bit images were decoded with, None for the default.
+    """
 
     def __init__(self, pixels: str | Path, index: str | Path) -> None:
         self._files = (pixels, index)
@@ -28,6 +32,7 @@ class PixelStore:
             self.image_id = columns["image_id"]
             self._sha256 = columns["sha256"]
             self._offset, self._height, self._width = columns["offset"], columns["height"], columns["width"]
+            self.intensity_range = str(columns["intensity_range"]) if "intensity_range" in columns else None
             self._looks = {name: columns[name] for name in ("mean", "contrast") if name in columns}
         self._bytes = np.memmap(pixels, dtype=np.uint8, mode="r")
         self._row = {image_id: row for row, image_id in enumerate(self.image_id.tolist())}
@@ -76,8 +81,17 @@ class PixelStores:
         return next(store for store in self._stores if image_id in store).image(image_id)
 
 
-def write_pixels(manifest: pd.DataFrame, short_side: int, pixels: Path, index: Path, threads: int) -> None:
+def write_pixels(
+    manifest: pd.DataFrame,
+    short_side: int,
+    pixels: Path,
+    index: Path,
+    threads: int,
+    intensity_range: IntensityRange = "full",
+) -> None:
     """Decode every image of the manifest and shrink it to a short side in pixels; smaller ones stay as they are.
+
+    ``intensity_range`` is as in ``config.Source``.
 
     Raises:
         DataError: listing the images that are gone, or are no longer those of the manifest.
@@ -91,7 +105,7 @@ def write_pixels(manifest: pd.DataFrame, short_side: int, pixels: Path, index: P
     with atomic(pixels) as temporary, open(temporary, "wb") as file:
 
         def decode(path: str, sha256: str, offset: int, shape: tuple[int, int]) -> tuple[float, float]:
-            decoded = np.asarray(read_rgb(path, sha256, shape))
+            decoded = np.asarray(read_rgb(path, sha256, shape, intensity_range))
             _write_at(file.fileno(), decoded.tobytes(), offset)
             return brightness(decoded)
 
@@ -101,7 +115,8 @@ def write_pixels(manifest: pd.DataFrame, short_side: int, pixels: Path, index: P
         identity = {name: manifest[name].to_numpy(dtype=np.str_) for name in ("image_id", "sha256")}
         # No VERSION was raised for these two: that would train every fold again, and nothing is trained from them.
         looks = dict(zip(("mean", "contrast"), measured.T, strict=True))
-        np.savez(file, **identity, **looks, offset=offsets, height=heights, width=widths)
+        decoded = {} if intensity_range == "full" else {"intensity_range": canonical(intensity_range)}
+        np.savez(file, **identity, **looks, **decoded, offset=offsets, height=heights, width=widths)
     _warn_of_outliers(manifest.assign(**looks))
 
 

@@ -63,7 +63,8 @@ def fold_fingerprint(recipe: TrainingRecipe, fold: Fold, weights: Path | None, v
     """The hexadecimal SHA-256 of all that a fold's weights follow from.
 
     These are the bytes and labels of its images, its number and seed, the classes, the recipe without what is at its
-    default, the bytes of the pretrained weights, and ``version``. Names and places are not among them.
+    default, the bytes of the pretrained weights, ``version``, and an ``intensity_range`` that is not the default.
+    Names and places are not among them.
     """
     return fingerprint(
         {
@@ -73,6 +74,7 @@ def fold_fingerprint(recipe: TrainingRecipe, fold: Fold, weights: Path | None, v
             "weights": sha256_of(weights) if weights else None,
             "version": version,
         }
+        | ({"intensity_range": decoded} if (decoded := fold.train.store.intensity_range) else {})
     )
 
 
