@@ -1,14 +1,18 @@
 """A look at the data before a run finds all that is wrong at once."""
 
+import io
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from conftest import write_classes, write_image
+from PIL import Image
 
 from kfold_ens.config import HALVES, load_config
 from kfold_ens.data.check import check_data
+from kfold_ens.data.images import inspect
 from kfold_ens.data.manifest import write_test_manifest, write_train_manifest
 from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
 from kfold_ens.errors import DataError
@@ -32,6 +36,12 @@ def check(caplog, **values):
     with caplog.at_level(logging.INFO):
         check_data(run(**values), 2, manifests, refuse_what_cannot_be_submitted)
     return caplog.text
+
+
+def write_half(path):
+    image = io.BytesIO()
+    Image.effect_noise((60, 60), 90).save(image, "JPEG")
+    path.write_bytes(image.getvalue()[: len(image.getvalue()) // 2])
 
 
 def write_manifests(folder):
@@ -71,7 +81,7 @@ def test_one_of_each_fault_is_listed_at_once(data, caplog):
 def test_what_a_manifest_holds_is_not_read_again(data, caplog, change, monkeypatch):
     write_manifests(data)
     looked_at = []
-    monkeypatch.setattr("kfold_ens.data.check.size_of", lambda path: looked_at.append(path) or (20, 20))
+    monkeypatch.setattr("kfold_ens.data.manifest.inspect", lambda path: looked_at.append(path) or inspect(path))
     image = data / "train/cat/0000.png"
     if change == "new":
         for number in range(2):
@@ -86,6 +96,29 @@ def test_what_a_manifest_holds_is_not_read_again(data, caplog, change, monkeypat
     wanted = {"new": ["train/cat/new0.png", "train/cat/new1.png"], "replaced": ["train/cat/0000.png"]}
     assert looked_at == wanted.get(change, [])
     assert f"{ {'new': 9, 'gone': 6}.get(change, 7) } training images (0 byte-identical to another)" in text
+
+
+def test_half_an_image_is_found_without_a_run(data, caplog):
+    write_half(data / "test/half.jpg")
+    with pytest.raises(DataError, match=r"half\.jpg: broken"):
+        check(caplog)
+
+
+def test_equal_images_with_different_labels_are_found_without_a_run(data, caplog):
+    shutil.copy(data / "train/cat/0000.png", data / "train/dog/copy.png")
+    message = "byte-identical images with different labels(.|\n)*0000.png \\(cat\\) = train/dog/copy.png \\(dog\\)"
+    with pytest.raises(DataError, match=message):
+        check(caplog)
+
+
+@pytest.mark.parametrize("limit", [{"MOST_IMAGES": 3}, {"MOST_BYTES": 100}])
+def test_what_a_check_of_many_images_cannot_find_is_said(data, caplog, limit, monkeypatch):
+    write_half(data / "test/half.jpg")
+    for name, value in limit.items():
+        monkeypatch.setattr(f"kfold_ens.data.check.{name}", value)
+    text = check(caplog)  # half an image passes
+    assert "data.train: of 7 images only the first bytes are read here" in text
+    assert "data.test: of 4 images only the first bytes are read here" in text
 
 
 def test_classes_with_fewer_images_than_folds_are_refused(data, caplog):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from kfold_ens.data.images import MAX_PIXELS, ImageError, inspect, read_rgb
 from kfold_ens.files import sha256_of
@@ -272,3 +272,28 @@ def test_an_image_that_changed_is_refused(tmp_path):
     noise(61).save(tmp_path / "image.png")
     with pytest.raises(ImageError, match="changed since the manifest was made"):
         read_rgb(tmp_path / "image.png", before.sha256)
+
+
+# --- what cameras and programs write beside the pixels ---------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["text", "profile"])
+def test_notes_and_profiles_larger_than_a_megabyte_are_no_fault(tmp_path, kind):
+    """python-pillow/Pillow#8363: Pillow takes them for an attack, other programs open the image."""
+    path, notes = tmp_path / "a.png", PngImagePlugin.PngInfo()
+    notes.add_text("prompt", "a" * 3_000_000, zip=True)
+    more = {"pnginfo": notes} if kind == "text" else {"icc_profile": bytes(3_000_000)}
+    Image.new("RGB", (20, 10), (1, 2, 3)).save(path, **more)
+    seen = inspect(path)
+    assert (seen.width, seen.height) == (20, 10)
+    assert (np.asarray(read_rgb(path, seen.sha256)) == (1, 2, 3)).all()
+
+
+def test_a_photograph_with_a_preview_behind_it_is_the_photograph(tmp_path):
+    """python-pillow/Pillow#4603: Pillow calls such a JPEG an MPO."""
+    path = tmp_path / "a.jpg"
+    photograph, preview = Image.new("RGB", (20, 10), (200, 0, 0)), Image.new("RGB", (8, 4))
+    photograph.save(path, "MPO", save_all=True, append_images=[preview])
+    seen = inspect(path)
+    assert not seen.has_pages
+    assert read_rgb(path, seen.sha256).size == (20, 10)

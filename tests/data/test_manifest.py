@@ -257,3 +257,15 @@ def test_awkward_names_and_labels_come_back(in_folder):
     assert set(read_json("classes.json")) == set(labels)
     assert table["name"].tolist()[-1] == "a, \r\n☃.png"
     assert all(sha256_of(row.path) == row.sha256 for row in table.itertuples())
+
+
+def test_pages_that_are_not_read_are_said(data, caplog):
+    """alephdata/aleph#20: of a TIFF with several pages the first is read."""
+    pages = [Image.new("RGB", (20, 20), (shade, 0, 90)) for shade in (10, 20, 30)]
+    pages[0].save(data / "train/cat/scan.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(data / "train/cat/single.tif")
+    write(data)
+    (line,) = [each.getMessage() for each in caplog.records if "several pages" in each.getMessage()]
+    assert "only the first is read" in line
+    assert "scan.tif" in line
+    assert "single.tif" not in line

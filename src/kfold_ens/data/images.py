@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from kfold_ens.config import IntensityRange
 from kfold_ens.data.image_files import RAW, readable_formats
@@ -21,6 +21,8 @@ MAX_PIXELS = 100_000_000  # 300 MB as RGB; larger ones are refused before they a
 BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
+# Bytes of a PNG's notes or colour profile: Pillow's limit for all of them (64 MB), as large ones are no fault.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
 class ImageError(ValueError):
@@ -29,12 +31,16 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the manifest keeps of an image: its hashes, and its size in pixels when the right way up."""
+    """What the manifest keeps of an image: its hashes, and its size in pixels when the right way up.
+
+    ``has_pages`` is not kept: whether a TIFF holds further images, which are not read.
+    """
 
     sha256: str
     width: int
     height: int
     perceptual_hash: str
+    has_pages: bool
 
 
 def inspect(path: str | Path) -> Inspection:
@@ -49,7 +55,8 @@ def inspect(path: str | Path) -> Inspection:
         image.draft(None, (SMALLEST, SMALLEST))  # JPEG: down to an eighth of its size still reads every byte
         image.load()
         looks = perceptual_hash(_rgb(ImageOps.exif_transpose(image)))
-    return Inspection(hashlib.sha256(content).hexdigest(), width, height, looks)
+        pages = image.format == "TIFF" and image.is_animated
+    return Inspection(hashlib.sha256(content).hexdigest(), width, height, looks, pages)
 
 
 def size_of(path: str | Path) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from kfold_ens.naming import submission_names
 
 log = logging.getLogger(__name__)
 
-INSPECTED = [field.name for field in fields(Inspection)]
+INSPECTED = [field.name for field in fields(Inspection) if field.name != "has_pages"]
 CHUNK = 2048  # images in the threads' queue at a time
 
 Result = TypeVar("Result")
@@ -112,10 +112,24 @@ def build_manifest(images: pd.DataFrame, threads: int) -> pd.DataFrame:
     Raises:
         DataError: naming all unreadable files, or all equal images with different labels, at once.
     """
-    inspections = for_each_image(inspect, images["path"], threads, "Inspecting")
-    manifest = images.assign(**{name: [getattr(each, name) for each in inspections] for name in INSPECTED})
-    _refuse_contradictions(manifest)
+    manifest = inspected(images, threads)
+    refuse_contradictions(manifest)
     return manifest
+
+
+def inspected(images: pd.DataFrame, threads: int) -> pd.DataFrame:
+    """A listing with ``sha256, width, height, perceptual_hash``: every image is read to its end.
+
+    Raises:
+        DataError: naming all unreadable files at once.
+    """
+    inspections = for_each_image(inspect, images["path"], threads, "Inspecting")
+    pages = [path for path, each in zip(images["path"], inspections, strict=True) if each.has_pages]
+    if pages:
+        log.warning(
+            "of these files with several pages only the first is read; save each page as a file:\n%s", listing(pages)
+        )
+    return images.assign(**{name: [getattr(each, name) for each in inspections] for name in INSPECTED})
 
 
 def read_manifest(*paths: str) -> pd.DataFrame:
@@ -153,7 +167,12 @@ def for_each_image(
     return results
 
 
-def _refuse_contradictions(manifest: pd.DataFrame) -> None:
+def refuse_contradictions(manifest: pd.DataFrame) -> None:
+    """Refuse training images that are equal byte by byte and have different labels; those without a hash are not seen.
+
+    Raises:
+        DataError: listing them.
+    """
     train = manifest[manifest["split"] == "train"]
     labels = train.groupby("sha256")["label"].transform("nunique")
     clashes = train[labels > 1].groupby("sha256", sort=False)
