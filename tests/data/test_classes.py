@@ -77,12 +77,19 @@ def images(label, count=2, name="x.png", size=(20, 20)):
     return [(label, name, *size)] * count
 
 
+def test_numbers_that_differ_are_different_classes():
+    assert doubts_of(sum((images(label) for label in ("1", "10", "100", "1.5", "0", "00x", "-1")), [])) == []
+
+
 def test_classes_as_people_mean_them_raise_no_doubt():
     rows = images("cat", 20) + images("dog", 9, "a/x.png") + images("red fox") + images("cat", 1, size=(30, 20))
     assert doubts_of(rows) == []
 
 
-@pytest.mark.parametrize("pair", [("Cat", "cat"), ("STRASSE", "straße"), ("ﬁsh", "fish"), ("Ａ", "a")])
+@pytest.mark.parametrize(
+    "pair",
+    [("Cat", "cat"), ("STRASSE", "straße"), ("ﬁsh", "fish"), ("Ａ", "a"), ("1", "1.0"), ("07", "7"), ("0", "0.")],
+)
 def test_classes_that_differ_by_case_or_form_are_told(pair):
     (doubt,) = doubts_of(images(pair[0]) + images(pair[1]) + images("dog"))
     assert all(repr(label) in doubt for label in pair)

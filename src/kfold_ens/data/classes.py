@@ -13,6 +13,7 @@ from kfold_ens.errors import DataError, listing
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 SHOWN = 8  # classes named in one line
 NAMED = 40  # characters of a name
+NUMBER = re.compile(r"0*([0-9]+)(?:\.0*)?")  # a whole number, as text
 FEW = 10  # images: of fewer, that all have one size says nothing
 
 
@@ -51,8 +52,10 @@ def _look(label: str) -> str:
 
 
 def _sound(label: str) -> str:
-    """A label without case and width."""
-    return unicodedata.normalize("NFKC", _look(label)).casefold()
+    """A label without case and width; a number without zeros that do not count, as a table may have 1.0 for 1."""
+    sound = unicodedata.normalize("NFKC", _look(label)).casefold()
+    number = NUMBER.fullmatch(sound)
+    return number[1] if number else sound
 
 
 def _grouped(labels: Sequence[str], key: Callable[[str], str]) -> list[list[str]]:
@@ -99,7 +102,10 @@ def _similar(labels: pd.Series) -> list[str]:
     pairs = [" and ".join(map(repr, group)) for group in _grouped(sorted(labels.unique()), _sound)]
     if not pairs:
         return []
-    return [f"data.train: these classes differ only by case, or by the form of their letters:\n{listing(pairs)}"]
+    return [
+        "data.train: these classes differ only by case, by the form of their letters, or by the zeros of a number:\n"
+        f"{listing(pairs)}"
+    ]
 
 
 def _splits(labels: pd.Series) -> list[str]:
