@@ -66,6 +66,14 @@ def test_a_key_without_a_value_and_an_eaten_word_in_a_list(in_folder):
     assert line.endswith("YAML reads 2024 as a number; write quotes: train: '2024'")
 
 
+@pytest.mark.parametrize("written", ["off", "No", "true"])
+def test_an_eaten_word_among_choices_is_shown_as_it_was_written(in_folder, written):
+    """canonical/cloud-init#6127: who wrote off finds no False in the file."""
+    (_, line) = refused(f"{DATA}ensemble: {written}\n", folder=in_folder)
+    made = "true" if written == "true" else "false"
+    assert line == f"  ensemble: Input should be 'average', 'softmax' or 'vote' (YAML reads {written} as {made})"
+
+
 def test_an_eaten_word_of_a_recipe_wants_quotes(in_folder):
     text = yaml.safe_dump(TINY_RECIPE).replace("weights: none", "weights: off").replace("epochs: 1", "epochs: 1e1")
     Path("mine.yaml").write_text(text)

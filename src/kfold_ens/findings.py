@@ -136,6 +136,8 @@ def _finding(item: dict, key: list[Any], model: type[BaseModel], written: Writte
     if item["type"] == "int_type" and (whole := _whole(item["input"])):
         return f"this needs a whole number, and YAML reads {item['input']} as text; write {whole}"
     message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "literal_error" and isinstance(item["input"], bool):
+        return f"{message} (YAML reads {_word(key, item['input'], written)} as {str(item['input']).lower()})"
     return message if item["type"] == "value_error" else f"{message} (got {SHORT.repr(item['input'])})"
 
 
@@ -162,10 +164,15 @@ def _quotes(value: Any, key: list[Any], written: Written) -> str | None:
         made = MADE[type(value)].format(value=str(value).lower())
     else:
         return None
-    text = text or (str(value).lower() if isinstance(value, bool) else str(value))
+    text = _word(key, value, written)
     name = next((f"{part}: " for part in reversed(key) if isinstance(part, str)), "") if _is_named(key) else "- "
     quoted = text.replace("'", "''")
     return f"this needs text, and YAML reads {text} as {made}; write quotes: {name}'{quoted}'"
+
+
+def _word(key: list[Any], value: Any, written: Written) -> str:
+    """A value as it stands in its file, or as YAML would write it."""
+    return written.text_of(key) or (str(value).lower() if isinstance(value, bool) else str(value))
 
 
 def _is_named(key: list[Any]) -> bool:
