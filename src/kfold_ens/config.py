@@ -196,6 +196,9 @@ class Torchvision(Source):
     root: Place = "data"
     download: bool = True
 
+    def folders(self, half: Half) -> list[str]:
+        return [] if self.download else [self.root]  # what is to be downloaded need not be there
+
 
 Data = Annotated[Digits | ImageFolder | Csv | Torchvision, Field(discriminator="source")]
 Method = Literal["average", "softmax", "vote"]

@@ -608,6 +608,12 @@ def test_missing_files_of_a_real_dataset_are_refused(in_folder):
         listed("torchvision", name="FashionMNIST", download=False)
 
 
+def test_the_folder_of_the_dataset_itself_as_root_is_told(in_folder):
+    """pytorch/vision#777: root is the folder above."""
+    with pytest.raises(DataError, match="cannot read FashionMNIST below all/FashionMNIST(.|\n)*write root: all\n"):
+        listed("torchvision", name="FashionMNIST", root="all/FashionMNIST", download=False)
+
+
 def test_a_real_dataset_is_read(in_folder, fashion_mnist):
     images = listed("torchvision", name="FashionMNIST", root=str(fashion_mnist), download=False, limit_per_class=2)
     labels = labels_of(images)

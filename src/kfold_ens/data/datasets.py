@@ -53,11 +53,19 @@ def _opened(kind: type, data: config.Torchvision) -> dict[str, list[Any]]:
         return {"": [kind(root=data.root, **options)]}
     except (RuntimeError, OSError) as error:
         raise DataError(
-            f"data: torchvision cannot read {data.name} below {data.root}: {error}\n"
+            f"data: torchvision cannot read {data.name} below {data.root}: {error}{_too_deep(data)}\n"
             f"  Without a network, put its files there by hand: torchvision's documentation of {data.name} names them."
         ) from None
     except (TypeError, ValueError, ModuleNotFoundError) as error:
         raise DataError(f"data.name: {data.name} cannot be used here: {error}") from None
+
+
+def _too_deep(data: config.Torchvision) -> str:
+    """What to write if ``root`` is the dataset's own folder."""
+    root = Path(data.root)
+    if root.name.casefold() != data.name.casefold():
+        return ""
+    return f"\n  data.root is the folder that holds the dataset's own; write root: {root.parent}"
 
 
 def _named_parts(kind: type, root: str, options: dict[str, Any]) -> dict[str, list[Any]]:
