@@ -3,6 +3,10 @@ from snakemake.utils import min_version
 min_version("9.14")
 
 
+# Before Snakemake reads config.yaml, whose words for a file that is no YAML name no line.
+include: "workflow/rules/start.smk"
+
+
 configfile: "config.yaml"
 
 

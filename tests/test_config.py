@@ -6,6 +6,7 @@ from math import inf, nan
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import REPOSITORY, TINY_RECIPE, write_yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from stages import newer_config
 from kfold_ens.config import HALVES, Config, Real, Recipe, find_recipe, load_config, load_recipe
 from kfold_ens.errors import ConfigError
 from kfold_ens.files import canonical
+from kfold_ens.yaml_files import read_yaml
 
 RUN = {"data": {"source": "digits"}}
 FOLDER = {"source": "imagefolder", "train": ["train"], "test": "test"}
@@ -244,6 +246,45 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path):
         load_recipe(tmp_path / "mine.yaml", tmp_path)
 
 
+@pytest.mark.parametrize(("written", "made"), [("010", 8), ("-0777", -511), ("1:30", 90)])
+def test_a_number_that_yaml_reads_in_another_base_is_refused(tmp_path, written, made):
+    """garden-io/garden#4929: nobody means 8 by 010."""
+    file = tmp_path / "config.yaml"
+    file.write_text(f"data: {{source: digits}}\nseed: {written}\n")
+    with pytest.raises(ConfigError) as refusal:
+        read_yaml(file)
+    assert f"YAML reads {written} as {made}; write {made} if that is meant, or '{written}' for text" in str(
+        refusal.value
+    )
+    assert f'"{file}", line 2' in str(refusal.value)
+
+
+@pytest.mark.parametrize("written", ["0", "7", "07", "10", "0x10", "-1", "1_000", "'010'", "8:x"])
+def test_a_number_that_people_and_yaml_read_alike_is_read(tmp_path, written):
+    (tmp_path / "a.yaml").write_text(f"seed: {written}\n")
+    assert read_yaml(tmp_path / "a.yaml") == yaml.safe_load(f"seed: {written}")
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("data:\n\tsource: digits\n", "Write spaces for the tab"),  # moraes/config#1
+        ("num_folds: 5\t# five\n", "Write spaces for the tab"),  # yaml/pyyaml#450
+        ('root: "C:\\Users\\me"\n', "backslashes between single quotes"),  # borgbase/vykar#77
+        ('root: "D:\\data"\n', "backslashes between single quotes"),
+        ("seed: 1\nnum_folds:5\n", "a colon and a space"),
+        ("id_column: %id\n", "begins so between quotes"),
+        ("recipe: a: b\n", "text with a colon between quotes"),
+    ],
+)
+def test_a_slip_in_yaml_is_named_by_file_line_and_remedy(tmp_path, text, advice):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError) as refusal:
+        read_yaml(tmp_path / "config.yaml")
+    assert f'"{tmp_path}/config.yaml", line' in str(refusal.value)
+    assert advice in str(refusal.value).splitlines()[-1]
+
+
 def test_a_recipe_is_found_by_name_or_path(in_folder):
     known = write_yaml(in_folder / "recipes" / "known.yaml", TINY_RECIPE)
     mine = write_yaml(in_folder / "my recipes" / "mine.yml", TINY_RECIPE)
@@ -418,6 +459,11 @@ OF_HALVES = {
     "tables": (TABLES, (["train.csv"], ["images"]), (["test.csv"], ["images"])),
     "two folders": (TABLES | {"test_images": "others"}, (["train.csv"], ["images"]), (["test.csv"], ["others"])),
     "library": ({"source": "torchvision", "name": "MNIST"}, ([], []), ([], [])),
+    "library on the disk": (
+        {"source": "torchvision", "name": "MNIST", "root": "d", "download": False},
+        ([], ["d"]),
+        ([], ["d"]),
+    ),
 }
 
 

@@ -70,6 +70,13 @@ def test_a_folder_where_a_table_should_be_and_a_file_where_a_folder_should_be(pr
     ]
 
 
+def test_a_dataset_that_is_not_to_be_downloaded_must_be_there(project):
+    project.configure(data={"source": "torchvision", "name": "MNIST", "root": "gone", "download": False})
+    assert refusal(project)[0] == "data.train: there is no folder gone"
+    project.configure(data={"source": "torchvision", "name": "MNIST", "root": "gone"})
+    assert "manifest" in project.planned("submission")
+
+
 def test_weights_that_were_converted_may_be_gone_but_not_become_a_folder(project):
     write_yaml(project.folder / "mine.yaml", RECIPE | {"backbone": RECIPE["backbone"] | {"weights": "w.pth"}})
     project.configure(recipe="mine.yaml")
@@ -156,6 +163,19 @@ def test_a_key_that_is_twice_in_config_yaml_is_refused(project):
     with open(project.folder / "config.yaml", "a") as file:
         file.write("num_folds: 3\n")
     assert "num_folds is there twice" in "\n".join(refusal(project))
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("data:\n\tsource: digits\n", 'in "config.yaml", line 2, column 1:'),
+        ("data: {source: digits}\nseed: 010\n", 'in "config.yaml", line 2, column 7:'),
+    ],
+)
+def test_what_is_wrong_with_the_yaml_of_a_configuration_is_said_with_its_line(project, text, place):
+    """Snakemake would say that it is not valid YAML, or take 010 for 8."""
+    (project.folder / "config.yaml").write_text(text)
+    assert place in "\n".join(refusal(project))
 
 
 def test_home_is_expanded_and_the_manifest_names_the_images(project, monkeypatch):

@@ -1,4 +1,4 @@
-"""YAML files in which a repeated key is an error."""
+"""YAML files as people mean them: a repeated key is an error, and so is a number that YAML reads in another base."""
 
 from __future__ import annotations
 
@@ -9,27 +9,66 @@ import yaml
 
 from kfold_ens.errors import ConfigError
 
+ADVICE = {  # by PyYAML's words; of several that fit, the first
+    "'\\t'": "Write spaces for the tab.",
+    "escape": "Write text with backslashes between single quotes.",
+    "could not find expected ':'": "Write a colon and a space between key and value.",
+    "cannot start any token": "Write text that begins so between quotes.",
+    "mapping values are not allowed": "Indent the keys of a section alike; write text with a colon between quotes.",
+}
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping, where YAML would let the second win."""
+
+class _Refused(yaml.constructor.ConstructorError):
+    """What is YAML, and hardly meant."""
+
+
+class _Strict(yaml.SafeLoader):
+    """Refuses a repeated key, where YAML would let the second win, and 010, which YAML reads as 8."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [self.construct_object(key) for key, _ in node.value]
         repeated = [key for place, key in enumerate(keys) if key in keys[:place]]
         if repeated:
-            raise yaml.constructor.ConstructorError(None, None, f"{repeated[0]} is there twice", node.start_mark)
+            raise _Refused(None, None, f"{repeated[0]} is there twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        value, digits = super().construct_yaml_int(node), node.value.lstrip("+-")
+        octal = digits.startswith("0") and digits.isdigit() and int(digits) != abs(value)
+        if octal or ":" in digits:
+            raise _Refused(
+                None,
+                None,
+                f"YAML reads {node.value} as {value}; write {value} if that is meant, or '{node.value}' for text",
+                node.start_mark,
+            )
+        return value
+
+
+_Strict.add_constructor("tag:yaml.org,2002:int", _Strict.construct_yaml_int)
 
 
 def read_yaml(path: Path) -> Any:
     """Read a YAML file.
 
     Raises:
-        ConfigError: if the file cannot be read, is not YAML, or repeats a key.
+        ConfigError: if the file cannot be read, is not YAML, repeats a key, or holds a number such as 010.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+        return _loaded(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
+        problem = getattr(error, "problem", None) or ""
+        advice = next((f"\n{advice}" for words, advice in ADVICE.items() if words in problem), "")
+        fault = "right" if isinstance(error, _Refused) else "YAML"
+        raise ConfigError(f"{path} is not {fault}: {error}{advice}") from None
+
+
+def _loaded(text: str, name: str) -> Any:
+    loader = _Strict(text)
+    loader.name = name  # its errors name the place
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()

@@ -1,0 +1,77 @@
+# What comes before the configuration: imports, the environment, and whether files are YAML.
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+from snakemake.io import contains_wildcard
+from snakemake.logging import logger
+
+
+def refuse(message):
+    """End with a message to the user. Unlike an exception, it makes Snakemake print no lines of this file."""
+    sys.exit(f"ERROR: {message}")
+
+
+try:
+    import kfold_ens
+    from kfold_ens import data, ensemble, network, prediction, training
+    from kfold_ens import report as report_stage
+    from kfold_ens.config import HALVES, METHODS, find_recipe, load_config, load_recipe
+    from kfold_ens.data.folders import file_fault, images_fingerprint, is_source_of, missing
+    from kfold_ens.errors import ConfigError
+    from kfold_ens.files import canonical, fingerprint, read_json
+    from kfold_ens.findings import Written
+    from kfold_ens.machine import THREADS_PER_GPU, fold_memory, plan_folds, this_machine
+    from kfold_ens.report.contents import PAGES, menu_entry, page_file, page_files
+    from kfold_ens.yaml_files import read_yaml
+except ModuleNotFoundError as error:
+    refuse(f"{error}. Install the project first: pip install -e {workflow.basedir}")
+
+
+def refuse_the_environment():
+    """End if this Python would read names of files wrongly, or cannot write to the folder for temporary files."""
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        refuse(f"Python reads names of files as {encoding} here, so some would be wrong; set PYTHONUTF8=1")
+    folder = os.environ.get("TMPDIR", "")
+    try:
+        tempfile.TemporaryFile(dir=folder if os.path.isdir(folder) else None).close()
+    except OSError as error:
+        refuse(f"TMPDIR: no file can be written to {folder or 'a folder for temporary files'} ({error}); set another")
+
+
+def warn_of_another_library():
+    """Say so if the library is not the one beside this workflow: changes to that would do nothing."""
+    beside, used = Path(workflow.basedir, "src/kfold_ens"), Path(kfold_ens.__file__).parent
+    if beside.is_dir() and not beside.samefile(used):
+        logger.warning(
+            f"The workflow of {workflow.basedir} runs with the library of another folder: {used}. "
+            f"Changes in {beside} do nothing. To use them: pip install -e {workflow.basedir}"
+        )
+
+
+def checked(read, items, *arguments):
+    """Call a reader of the configuration on each item; end with a message that lists all findings."""
+    results, wrong = [], []
+    for item in items:
+        try:
+            results.append(read(item, *arguments))
+        except ConfigError as error:
+            wrong.append(str(error))
+    return results if not wrong else refuse("\n".join(dict.fromkeys(wrong)))
+
+
+def refuse_bad_yaml(files):
+    """End if one of these is no YAML, or holds what Snakemake would let pass: a repeated key, a number such as 010."""
+    checked(read_yaml, [file for file in files if file.suffix != ".json"])
+
+
+if workflow.is_main_process:  # jobs need not look again
+    refuse_the_environment()
+    warn_of_another_library()
+    refuse_bad_yaml([file for file in [Path("config.yaml")] if file.is_file()])
