@@ -546,20 +546,70 @@ class MlpHead(Section):
 Head = Annotated[LinearHead | MlpHead, Field(discriminator="kind")]
 
 
-class CrossEntropy(Section):
+class ClassWeights(Section):
+    """Each class's weight in the loss, by its number n of training images. Give one of the two.
+
+    ``power``: proportional to n^-power, with a mean of 1 over the images; 0 weights all alike, 1 is scikit-learn's
+    ``balanced``. ``beta``: proportional to (1 - beta) / (1 - beta^n), with a mean of 1 over the classes (effective
+    number of samples, Cui et al. 2019, https://arxiv.org/abs/1901.05555).
+    """
+
+    power: Fraction = 0
+    beta: Annotated[Real, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self):
+        if self.power and self.beta:
+            raise ValueError("power and beta are two ways to weight classes; give one")
+        return self
+
+
+# The words for the usual ones.
+CLASS_WEIGHTS = {"none": {}, "balanced": {"power": 1}, "effective_number": {"beta": 0.999}}
+
+
+def _class_weights(value: Any) -> Any:
+    if isinstance(value, str) and value not in CLASS_WEIGHTS:
+        raise ValueError(f"must be {', '.join(CLASS_WEIGHTS)}, {{power: 0.5}} or {{beta: 0.99}} (got {value!r})")
+    return CLASS_WEIGHTS[value] if isinstance(value, str) else value
+
+
+class ClassLoss(Section):
+    """What all losses of one term have in common, for classes of different sizes.
+
+    ``logit_adjustment`` is the factor tau of the logarithms of the classes' shares. These are added to the logits, in
+    the loss only (Menon et al. 2021, https://arxiv.org/abs/2007.07314); 1 aims at balanced accuracy.
+    """
+
+    weights: Annotated[ClassWeights, BeforeValidator(_class_weights)] = ClassWeights()
+    logit_adjustment: NonNegative = 0
+
+
+class CrossEntropy(ClassLoss):
     kind: Literal["cross_entropy"]
     label_smoothing: Annotated[Fraction, Field(lt=1)] = 0
 
 
-class Focal(Section):
-    """Lin et al. 2017, https://arxiv.org/abs/1708.02002, a sample at a time.
+class Focal(ClassLoss):
+    """Lin et al. 2017, https://arxiv.org/abs/1708.02002, per sample.
 
-    ``balanced`` weights each class by N / (K * its images), as scikit-learn does.
+    ``balanced: true`` is the older form of ``weights: balanced``.
     """
 
     kind: Literal["focal"]
     gamma: NonNegative = 2
     balanced: bool = False
+
+    @model_validator(mode="after")
+    def _weighted_once(self):
+        if self.balanced and self.weights != ClassWeights():
+            raise ValueError("balanced and weights both weight the classes; give one")
+        return self
+
+    @property
+    def class_weights(self) -> ClassWeights:
+        """The weights, whichever way they are written."""
+        return ClassWeights(power=1) if self.balanced else self.weights
 
 
 class WeightedLoss(Section):

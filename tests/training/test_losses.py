@@ -3,17 +3,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from kfold_ens.config import Loss
-from kfold_ens.training.losses import balanced_weights, build_loss, focal_loss
+from kfold_ens.config import ClassWeights, Loss
+from kfold_ens.training.losses import build_loss, class_weights, focal_loss
 
 CROSS_ENTROPY = {"kind": "cross_entropy", "label_smoothing": 0.05}
 FOCAL = {"kind": "focal", "gamma": 1.5, "balanced": True}
 COUNTS = np.array([10, 20, 30, 40])
+WEIGHTED = [
+    {"kind": "cross_entropy", "weights": {"power": 0.5}, "label_smoothing": 0.1},
+    {"kind": "cross_entropy", "weights": "effective_number"},
+    {"kind": "focal", "weights": "balanced", "logit_adjustment": 0.7},
+    {"kind": "cross_entropy", "logit_adjustment": 1},
+]
 
 
 def loss(section, logits, targets, epoch=0):
@@ -51,7 +57,7 @@ def test_focal_without_focus_is_cross_entropy(batch):
 
 
 @settings(deadline=None)
-@given(st.floats(0, 1), st.sampled_from([CROSS_ENTROPY, FOCAL, {"kind": "focal", "gamma": 2}]))
+@given(st.floats(0, 1), st.sampled_from([CROSS_ENTROPY, FOCAL, {"kind": "focal", "gamma": 2}, *WEIGHTED]))
 def test_a_mixed_batch_has_the_mixture_of_its_labels_losses(share, section):
     logits, one, other = torch.randn(8, 4), torch.randint(4, (8,)), torch.randint(4, (8,))
     mixed = share * F.one_hot(one, 4) + (1 - share) * F.one_hot(other, 4)
@@ -67,11 +73,77 @@ def test_focal_and_its_gradient_are_finite_for_certain_predictions():
     assert logits.grad.isfinite().all()
 
 
+def weights_of(counts=COUNTS, **values):
+    return class_weights(ClassWeights(**values), counts).numpy()
+
+
 def test_balanced_weights_are_scikit_learns():
     labels = np.repeat(np.arange(4), COUNTS)
-    np.testing.assert_allclose(
-        balanced_weights(COUNTS), compute_class_weight("balanced", classes=np.arange(4), y=labels), 1e-6
-    )
+    expected = compute_class_weight("balanced", classes=np.arange(4), y=labels)
+    np.testing.assert_allclose(weights_of(power=1), expected, 1e-6)
+    # The very bits that recipes with `balanced: true` were trained with.
+    np.testing.assert_array_equal(weights_of(power=1), (COUNTS.sum() / (4 * COUNTS)).astype(np.float32))
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=2, max_size=50), st.floats(0, 1))
+def test_power_weights_are_proportional_and_have_a_mean_of_one_over_the_images(counts, power):
+    counts = np.array(counts)
+    weights = weights_of(counts, power=power).astype(np.float64)
+    assert (weights * counts).sum() / counts.sum() == pytest.approx(1, rel=1e-5)
+    np.testing.assert_allclose(weights / weights[0], (counts / counts[0]) ** -power, rtol=1e-5)
+
+
+@given(st.lists(st.integers(1, 5000), min_size=2, max_size=50), st.sampled_from([0.9, 0.99, 0.999, 0.9999]))
+def test_effective_number_weights_are_cuis(counts, beta):
+    effective = np.array([sum(beta**power for power in range(count)) for count in counts])  # 1 + beta + beta^2 ...
+    expected = (1 / effective) * len(counts) / (1 / effective).sum()
+    np.testing.assert_allclose(weights_of(np.array(counts), beta=beta), expected, rtol=1e-5)
+
+
+def test_weighted_cross_entropy_is_focal_loss_without_focus(batch):
+    for weights in ("balanced", {"power": 0.5}, "effective_number"):
+        some, other = ({"kind": kind, "weights": weights} for kind in ("cross_entropy", "focal"))
+        assert loss(some, *batch).item() == pytest.approx(loss(other | {"gamma": 0}, *batch).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("section", WEIGHTED)
+def test_parts_of_a_batch_add_up_to_the_whole(batch, section):
+    logits, labels = batch
+    parts = [loss(section, logits[part], labels[part]) for part in (slice(0, 4), slice(4, 16))]
+    assert loss(section, logits, labels).item() == pytest.approx((4 * parts[0] + 12 * parts[1]).item() / 16, rel=1e-5)
+
+
+def test_both_ways_to_write_balanced_are_the_same_loss(batch):
+    assert loss(FOCAL, *batch) == loss({"kind": "focal", "gamma": 1.5, "weights": "balanced"}, *batch)
+
+
+def test_logit_adjustment_is_menons(batch):
+    """Equation 10: the cross-entropy of f_y + tau log pi_y."""
+    logits, labels = batch
+    scores = logits.double().numpy() + 0.7 * np.log(COUNTS / COUNTS.sum())
+    log_p = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    expected = -log_p[np.arange(16), labels.numpy()].mean()
+    section = {"kind": "cross_entropy", "logit_adjustment": 0.7}
+    assert loss(section, *batch).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_weights_cross_entropy_keeps_its_bits(batch):
+    assert loss({"kind": "cross_entropy", "weights": "none"}, *batch) == F.cross_entropy(*batch)
+
+
+@pytest.mark.parametrize(
+    ("section", "finding"),
+    [
+        ({"kind": "cross_entropy", "weights": "ballanced"}, "none, balanced, effective_number"),
+        ({"kind": "cross_entropy", "weights": {"power": 2}}, "less than or equal to 1"),
+        ({"kind": "cross_entropy", "weights": {"power": 0.5, "beta": 0.9}}, "two ways"),
+        ({"kind": "cross_entropy", "weights": {"beta": 1}}, "less than 1"),
+        ({"kind": "focal", "balanced": True, "weights": "balanced"}, "give one"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused(section, finding):
+    with pytest.raises(ValidationError, match=finding):
+        TypeAdapter(Loss).validate_python(section)
 
 
 def test_a_sum_is_the_weighted_sum_of_its_terms(batch):

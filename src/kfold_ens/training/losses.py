@@ -15,13 +15,38 @@ Criterion = Callable[[Tensor, Tensor, int], Tensor]  # of logits, targets and th
 
 
 def _cross_entropy(section: config.CrossEntropy, class_counts: np.ndarray) -> Criterion:
-    loss = nn.CrossEntropyLoss(label_smoothing=section.label_smoothing)
-    return lambda logits, targets, epoch: loss(logits, targets)
+    if section.weights == config.ClassWeights():
+        loss = nn.CrossEntropyLoss(label_smoothing=section.label_smoothing)
+    else:
+        # Per sample: torch's mean divides by the batch's weights, so that parts of a batch would not add up to it.
+        weights = class_weights(section.weights, class_counts)
+        loss = _weighted_mean(weights, section.label_smoothing)
+    return _adjusted(lambda logits, targets, epoch: loss(logits, targets), section, class_counts)
+
+
+def _weighted_mean(weights: Tensor, label_smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        how = {"weight": weights.to(logits), "label_smoothing": label_smoothing, "reduction": "none"}
+        return F.cross_entropy(logits, targets, **how).mean()
+
+    return loss
 
 
 def _focal(section: config.Focal, class_counts: np.ndarray) -> Criterion:
-    weights = balanced_weights(class_counts) if section.balanced else torch.ones(len(class_counts))
-    return lambda logits, targets, epoch: focal_loss(logits, targets, section.gamma, weights.to(logits.device))
+    weights = class_weights(section.class_weights, class_counts)
+    return _adjusted(
+        lambda logits, targets, epoch: focal_loss(logits, targets, section.gamma, weights.to(logits.device)),
+        section,
+        class_counts,
+    )
+
+
+def _adjusted(criterion: Criterion, section: config.ClassLoss, class_counts: np.ndarray) -> Criterion:
+    """A criterion of logits + tau log(share of the class)."""
+    if not section.logit_adjustment:
+        return criterion
+    shift = torch.tensor(section.logit_adjustment * np.log(class_counts / class_counts.sum()), dtype=torch.float32)
+    return lambda logits, targets, epoch: criterion(logits + shift.to(logits), targets, epoch)
 
 
 def focal_loss(logits: Tensor, targets: Tensor, gamma: float, class_weights: Tensor) -> Tensor:
@@ -37,9 +62,18 @@ def focal_loss(logits: Tensor, targets: Tensor, gamma: float, class_weights: Ten
     return -(class_weights * targets * focus * log_p).sum(dim=1).mean()
 
 
-def balanced_weights(class_counts: np.ndarray) -> Tensor:
-    """N / (K n_k) for each class of n_k images: (K,) float32."""
-    return torch.tensor(class_counts.sum() / (len(class_counts) * class_counts), dtype=torch.float32)
+def class_weights(section: config.ClassWeights, class_counts: np.ndarray) -> Tensor:
+    """The weight of each class of n_k images, for ``class_counts`` (K,): (K,) float32.
+
+    By ``power`` p: N / (n_k^p sum_j n_j^(1-p)). By ``beta`` b: K e_k / sum_j e_j with e_k = (1 - b) / (1 - b^n_k).
+    """
+    if section.beta:
+        inverse = (1 - section.beta) / -np.expm1(class_counts * np.log(section.beta))
+        weights = len(class_counts) * inverse / inverse.sum()
+    else:
+        counts = class_counts.astype(np.float64)
+        weights = counts.sum() / ((counts ** (1 - section.power)).sum() * counts**section.power)
+    return torch.tensor(weights, dtype=torch.float32)
 
 
 def _sum(section: config.SumLoss, class_counts: np.ndarray) -> Criterion:
