@@ -121,6 +121,13 @@ def test_columns_that_are_not_there_are_refused_with_those_that_are(read, header
 
 
 @pytest.mark.parametrize(
+    ("header", "is_advised"), [("id,cat,dog", True), ("id;cat;dog;cow", True), ("id,cat", False), ("a,b,c", False)]
+)
+def test_a_table_with_a_column_per_class_is_told_to_make_one_of_them(read, header, is_advised):
+    assert ("idxmax" in refusal(read, f"{header}\n1,0,0\n")) == is_advised
+
+
+@pytest.mark.parametrize(
     ("header", "names"), [("id,label,id", "id"), ("id;label;label", "label"), ("id,label,x,y,y,x", "xy")]
 )
 def test_columns_that_are_there_twice_are_refused_and_all_named(read, header, names):

@@ -110,6 +110,8 @@ def _lacking(headers: Mapping[str, list[str]], columns: Mapping[str, str], where
         for key, name in columns.items()
         if name not in header and (near := _nearest(name, header)) != name
     ]
+    if len(findings) == 1 and "(data.label_column)" in findings[0] and len(header) > len(columns):
+        findings.append("if it has a column per class: make one of them, in pandas by table[classes].idxmax(axis=1)")
     return (
         f"{where} lacks columns; separated by {SEPARATORS[separator]}, it has {header}. Change config.yaml, or the "
         f"table's first line, which must name the columns:\n{listing(findings)}"
