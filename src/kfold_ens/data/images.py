@@ -170,8 +170,12 @@ def _from_16_bit(image: Image.Image, intensity_range: IntensityRange) -> Image.I
         raise ImageError("more than 16 bits per pixel")
     low, high = _levels(values, intensity_range)
     width = max(1, high - low)  # 1: an image of one colour
-    levels = (np.clip(values, low, high) - low) * 255 + width // 2  # to the nearest
-    return Image.fromarray((levels // width).astype(np.uint8)).convert("RGB")
+    np.clip(values, low, high, out=values)  # in place: an image may have 100 million pixels
+    values -= low
+    values *= 255
+    values += width // 2  # to the nearest
+    values //= width
+    return Image.fromarray(values.astype(np.uint8)).convert("RGB")
 
 
 def _levels(values: np.ndarray, intensity_range: IntensityRange) -> tuple[int, int]:
