@@ -111,6 +111,15 @@ def test_equal_images_with_different_labels_are_found_without_a_run(data, caplog
         check(caplog)
 
 
+def test_copies_of_an_image_are_no_further_images_of_a_class(data, caplog):
+    for copy in "abc":
+        (data / "train/owl").mkdir(exist_ok=True)
+        shutil.copy(data / "train/cat/0000.png", data / f"train/owl/{copy}.png")
+    (data / "train/cat/0000.png").unlink()
+    with pytest.raises(DataError, match="fewer distinct images(.|\n)*owl: 1"):
+        check(caplog)
+
+
 @pytest.mark.parametrize("limit", [{"MOST_IMAGES": 3}, {"MOST_BYTES": 100}])
 def test_what_a_check_of_many_images_cannot_find_is_said(data, caplog, limit, monkeypatch):
     write_half(data / "test/half.jpg")
