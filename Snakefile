@@ -3,7 +3,7 @@ from snakemake.utils import min_version
 min_version("9.14")
 
 
-# Before Snakemake reads config.yaml, whose words for a file that is no YAML name no line.
+# Checks config.yaml before Snakemake reads it: Snakemake names no line if the YAML is invalid.
 include: "workflow/rules/start.smk"
 
 
