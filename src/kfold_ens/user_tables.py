@@ -105,12 +105,12 @@ def _lacking(headers: Mapping[str, list[str]], columns: Mapping[str, str], where
 
     separator = max(headers, key=fit)
     header = headers[separator]
+    lacking = {key: _nearest(name, header) for key, name in columns.items() if name not in header}
     findings = [
-        f"config.yaml wants {name!r} ({key})" if near is None else f"has {near!r}, config.yaml wants {name!r} ({key})"
-        for key, name in columns.items()
-        if name not in header and (near := _nearest(name, header)) != name
+        f"{'' if near is None else f'has {near!r}, '}config.yaml wants {columns[key]!r} ({key})"
+        for key, near in lacking.items()
     ]
-    if len(findings) == 1 and "(data.label_column)" in findings[0] and len(header) > len(columns):
+    if list(lacking) == ["data.label_column"] and len(header) > len(columns):
         findings.append("if it has a column per class: make one of them, in pandas by table[classes].idxmax(axis=1)")
     return (
         f"{where} lacks columns; separated by {SEPARATORS[separator]}, it has {header}. Change config.yaml, or the "
