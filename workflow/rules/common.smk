@@ -25,7 +25,7 @@ def merged_from():
 STARTED = time.time()
 MERGED = merged_from()
 if workflow.is_main_process:
-    refuse_bad_yaml(MERGED.files)
+    refuse_bad_yaml([file for file in MERGED.files if file != CONFIG_FILE])
 (RUN,) = checked(load_config, [config], MERGED)
 config.update(RUN.model_dump(mode="json"))  # captions read it, defaults included
 RECIPE_FOLDER = Path(workflow.basedir, "recipes")

@@ -1,4 +1,4 @@
-# What comes before the configuration: imports, the environment, and whether files are YAML.
+# What runs before the configuration is read: imports, and checks of the environment and of config.yaml.
 import os
 import re
 import signal
@@ -67,11 +67,13 @@ def checked(read, items, *arguments):
 
 
 def refuse_bad_yaml(files):
-    """End if one of these is no YAML, or holds what Snakemake would let pass: a repeated key, a number such as 010."""
+    """End if a file is not valid YAML, or holds what Snakemake accepts: a repeated key, or a number such as 010."""
     checked(read_yaml, [file for file in files if file.suffix != ".json"])
 
+
+CONFIG_FILE = Path("config.yaml")
 
 if workflow.is_main_process:  # jobs need not look again
     refuse_the_environment()
     warn_of_another_library()
-    refuse_bad_yaml([file for file in [Path("config.yaml")] if file.is_file()])
+    refuse_bad_yaml([CONFIG_FILE] if CONFIG_FILE.is_file() else [])
