@@ -82,9 +82,8 @@ def stage_of(data: Mapping, folder: Path, short_side: int = 16) -> Stage:
 class Hashes:
     """A store that knows of its images nothing but their hashes."""
 
-    intensity_range = None
-
     def __init__(self, image_ids: Sequence[str], sha256: Sequence[str]) -> None:
+        self.decoding = {}
         self._of = dict(zip(image_ids, sha256, strict=True))
 
     def sha256(self, image_ids: Sequence[str]) -> np.ndarray:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class PixelStore:
     """Read access by ``image_id``; the bytes stay on disk and are shared between processes.
 
-    ``intensity_range`` is the text of the one that 16-bit images were decoded with, None for the default.
+    ``decoding`` holds the options that images were decoded with, as text, without those at their default.
     """
 
     def __init__(self, pixels: str | Path, index: str | Path) -> None:
@@ -32,7 +32,7 @@ class PixelStore:
             self.image_id = columns["image_id"]
             self._sha256 = columns["sha256"]
             self._offset, self._height, self._width = columns["offset"], columns["height"], columns["width"]
-            self.intensity_range = str(columns["intensity_range"]) if "intensity_range" in columns else None
+            self.decoding = {name: str(columns[name]) for name in ("intensity_range",) if name in columns}
             self._looks = {name: columns[name] for name in ("mean", "contrast") if name in columns}
         self._bytes = np.memmap(pixels, dtype=np.uint8, mode="r")
         self._row = {image_id: row for row, image_id in enumerate(self.image_id.tolist())}
@@ -115,8 +115,8 @@ def write_pixels(
         identity = {name: manifest[name].to_numpy(dtype=np.str_) for name in ("image_id", "sha256")}
         # No VERSION was raised for these two: that would train every fold again, and nothing is trained from them.
         looks = dict(zip(("mean", "contrast"), measured.T, strict=True))
-        decoded = {} if intensity_range == "full" else {"intensity_range": canonical(intensity_range)}
-        np.savez(file, **identity, **looks, **decoded, offset=offsets, height=heights, width=widths)
+        decoding = {} if intensity_range == "full" else {"intensity_range": canonical(intensity_range)}
+        np.savez(file, **identity, **looks, **decoding, offset=offsets, height=heights, width=widths)
     _warn_of_outliers(manifest.assign(**looks))
 
 

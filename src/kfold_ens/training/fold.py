@@ -74,7 +74,7 @@ def fold_fingerprint(recipe: TrainingRecipe, fold: Fold, weights: Path | None, v
             "weights": sha256_of(weights) if weights else None,
             "version": version,
         }
-        | ({"intensity_range": decoded} if (decoded := fold.train.store.intensity_range) else {})
+        | fold.train.store.decoding
     )
 
 
