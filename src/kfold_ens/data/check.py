@@ -13,7 +13,7 @@ import pandas as pd
 
 from kfold_ens.config import HALVES, Config, Half
 from kfold_ens.data.classes import class_labels
-from kfold_ens.data.folders import missing
+from kfold_ens.data.folders import file_size, missing
 from kfold_ens.data.folds import refuse_small_classes
 from kfold_ens.data.images import size_of
 from kfold_ens.data.listings import COLUMNS
@@ -39,8 +39,8 @@ def check_data(
 ) -> None:
     """Log what the data are and what is doubtful about them; ``also`` checks the listing of both halves.
 
-    Images that ``manifests`` hold were read to their end before. Others are read to their end if that takes seconds;
-    of more than that the first bytes are read, and a line says so.
+    Images that ``manifests`` hold were read to their end before. Others are read to their end if that takes seconds. If
+    there are more, only their first bytes are read, and a line says so.
 
     Raises:
         DataError: listing everything that a run would refuse, as far as what was read tells.
@@ -69,8 +69,14 @@ def _check_training(train: pd.DataFrame, run: Config, together: Together) -> Non
         with together.gather():
             refuse_contradictions(train)
     with together.gather():
-        copies = train["sha256"].notna() & train["sha256"].duplicated() if "sha256" in train else []
-        refuse_small_classes(train.loc[~copies, "label"] if len(copies) else train["label"], run.num_folds)
+        refuse_small_classes(_distinct(train)["label"], run.num_folds)
+
+
+def _distinct(train: pd.DataFrame) -> pd.DataFrame:
+    """Training images without copies. An image without a hash counts as distinct."""
+    if "sha256" not in train:
+        return train
+    return train[train["sha256"].isna() | ~train["sha256"].duplicated()]
 
 
 def _listed(run: Config, half: Half, manifest: Path, threads: int, together: Together) -> pd.DataFrame:
@@ -92,21 +98,17 @@ def _listed(run: Config, half: Half, manifest: Path, threads: int, together: Tog
 
 def _looked_at(images: pd.DataFrame, half: Half, threads: int) -> pd.DataFrame:
     """Images with what the manifest holds of them; if they are many, with their sizes only."""
-    if len(images) <= MOST_IMAGES and sum(map(_bytes, images["path"])) <= MOST_BYTES:
+    if len(images) <= MOST_IMAGES and sum(map(file_size, images["path"])) <= MOST_BYTES:
         return inspected(images, threads)
     log.warning(
-        "data.%s: of %d images only the first bytes are read here. A run reads them to their end before it trains: "
-        "only then are half images found, and byte-identical images with different labels",
+        "data.%s: of %d images only the first bytes are read here. A run reads them to their end before it trains, "
+        "and only then finds truncated images and byte-identical images with different labels",
         half,
         len(images),
     )
     sizes = for_each_image(size_of, images["path"], threads, "Looking")
     width, height = zip(*sizes, strict=True)
     return images.assign(width=np.array(width, dtype=int), height=np.array(height, dtype=int))
-
-
-def _bytes(path: str) -> int:
-    return os.path.getsize(path) if os.path.isfile(path) else 0  # what is no file is refused by name
 
 
 def _known(manifest: Path) -> pd.DataFrame:

@@ -79,12 +79,13 @@ def is_source_of(manifest: Path, data: Source, half: Half, seed: int, version: i
 def images_fingerprint(roots: Iterable[str]) -> str:
     """A hash over the names and sizes of all images below some folders: it changes when images come, go or differ."""
     images = (path for root in roots for path in files_below(Path(root)) if could_be_image(path))
-    listing = sorted((os.fsencode(path), _size(path)) for path in images)
+    listing = sorted((os.fsencode(path), file_size(path)) for path in images)
     return hashlib.sha256(repr(listing).encode()).hexdigest()
 
 
-def _size(path: Path) -> int:
+def file_size(path: str | Path) -> int:
+    """The size of a file in bytes; -1 if it cannot be read: whatever reads it says so."""
     try:
-        return path.stat().st_size
-    except OSError:  # the manifest will say so
+        return os.stat(path).st_size
+    except OSError:
         return -1
