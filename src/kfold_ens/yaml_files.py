@@ -23,7 +23,7 @@ class _Refused(yaml.constructor.ConstructorError):
 
 
 class _Strict(yaml.SafeLoader):
-    """Refuses a repeated key, where YAML would let the second win, and 010, which YAML reads as 8."""
+    """Refuses a repeated key, where YAML would let the second win; 010, which YAML reads as 8; and 1:30, as 90."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [self.construct_object(key) for key, _ in node.value]
@@ -33,19 +33,23 @@ class _Strict(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        value, digits = super().construct_yaml_int(node), node.value.lstrip("+-")
+        value, digits = super().construct_yaml_int(node), node.value.lstrip("+-").replace("_", "")
         octal = digits.startswith("0") and digits.isdigit() and int(digits) != abs(value)
-        if octal or ":" in digits:
-            raise _Refused(
-                None,
-                None,
-                f"YAML reads {node.value} as {value}; write {value} if that is meant, or '{node.value}' for text",
-                node.start_mark,
-            )
-        return value
+        return _as_written(node, value, octal or ":" in digits)
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        return _as_written(node, super().construct_yaml_float(node), ":" in node.value)
+
+
+def _as_written(node: yaml.ScalarNode, value: float, in_another_base: bool) -> float:
+    if in_another_base:
+        advice = f"write {value} if that is meant, or '{node.value}' for text"
+        raise _Refused(None, None, f"YAML reads {node.value} as {value}; {advice}", node.start_mark)
+    return value
 
 
 _Strict.add_constructor("tag:yaml.org,2002:int", _Strict.construct_yaml_int)
+_Strict.add_constructor("tag:yaml.org,2002:float", _Strict.construct_yaml_float)
 
 
 def read_yaml(path: Path) -> Any:

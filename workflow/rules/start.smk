@@ -76,4 +76,5 @@ CONFIG_FILE = Path("config.yaml")
 if workflow.is_main_process:  # jobs need not look again
     refuse_the_environment()
     warn_of_another_library()
-    refuse_bad_yaml([CONFIG_FILE] if CONFIG_FILE.is_file() else [])
+    is_read = CONFIG_FILE.is_file() and not workflow.config_settings.replace_workflow_config
+    refuse_bad_yaml([CONFIG_FILE] if is_read else [])
