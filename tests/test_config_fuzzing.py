@@ -174,7 +174,7 @@ def use(run: Config, folder: Path) -> None:
     for half in HALVES:
         canonical(run.data.of_half(half)).encode()
         images_fingerprint(run.data.folders(half))
-        "".join(missing(run.data.tables(half), run.data.folders(half))).encode()
+        "".join(missing(run.data, half)).encode()
         if run.data.source in ("imagefolder", "csv"):
             with pytest.raises(DataError) as refused:
                 list_images(run.data, half, run.seed, folder)

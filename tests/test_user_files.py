@@ -64,15 +64,14 @@ def test_a_folder_where_a_table_should_be_and_a_file_where_a_folder_should_be(pr
     project.configure(data=TABLES)
     assert refusal(project)[:-1] == [
         "data.train: train.csv is a folder, not a table",
-        "data.train: images is a file, not a folder",
+        "data.images: images is a file, not a folder",
         "data.test: there is no table test.csv; it is a link to gone.csv, which is not there",
-        "data.test: images is a file, not a folder",
     ]
 
 
 def test_a_dataset_that_is_not_to_be_downloaded_must_be_there(project):
     project.configure(data={"source": "torchvision", "name": "MNIST", "root": "gone", "download": False})
-    assert refusal(project)[0] == "data.train: there is no folder gone"
+    assert refusal(project)[0] == "data.root: there is no folder gone"
     project.configure(data={"source": "torchvision", "name": "MNIST", "root": "gone"})
     assert "manifest" in project.planned("submission")
 

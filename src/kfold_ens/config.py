@@ -51,10 +51,14 @@ def _rising(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-def _wide(value: tuple[int, int]) -> tuple[int, int]:
-    if value[0] >= value[1]:
-        raise ValueError(f"the first must be below the second (got {value[0]} and {value[1]})")
-    return value
+def _intensity_range(value: Any) -> Any:
+    """A word, or two levels of 16 bits; the whole range has one form."""
+    if value in ("full", "per_image"):
+        return value
+    levels = value if isinstance(value, list | tuple) and all(type(level) is int for level in value) else ()
+    if len(levels) != 2 or not 0 <= levels[0] < levels[1] <= 65535:
+        raise ValueError(f"must be full, per_image, or two rising levels from 0 to 65535: [0, 4095] (got {value!r})")
+    return "full" if tuple(levels) == (0, 65535) else levels
 
 
 def _without_nul(value: str) -> str:
@@ -93,8 +97,6 @@ Odd = Annotated[Count, AfterValidator(_odd)]
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 Share = Annotated[Real, Field(gt=0, le=1)]
 Shares = Annotated[tuple[Share, Share], AfterValidator(_rising)]
-Level = Annotated[int, Field(strict=True, ge=0, le=65535)]  # of a 16-bit pixel
-Levels = Annotated[tuple[Level, Level], AfterValidator(_wide)]
 Name = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 Place = Annotated[Name, AfterValidator(_expanded)]  # a path of the user's
 
@@ -112,7 +114,7 @@ Half = Literal["train", "test"]
 HALVES: tuple[Half, ...] = get_args(Half)
 
 
-IntensityRange = Literal["full", "per_image"] | Levels
+IntensityRange = Literal["full", "per_image"] | tuple[int, int]
 
 
 class Source(Section):
@@ -124,7 +126,7 @@ class Source(Section):
 
     limit_per_class: Count | None = None
     test_labels: Place | None = None
-    intensity_range: IntensityRange = "full"
+    intensity_range: Annotated[IntensityRange, BeforeValidator(_intensity_range)] = "full"
 
     def tables(self, half: Half) -> list[str]:
         """The files that list a half's images, or hold them; a change of their bytes is noticed."""
@@ -133,6 +135,10 @@ class Source(Section):
     def folders(self, half: Half) -> list[str]:
         """The folders that a half's images lie in."""
         return []
+
+    def places(self, half: Half) -> dict[str, list[str]]:
+        """The tables and folders that must be there before a half's images can be listed, by their key."""
+        return {f"data.{half}": [*self.tables(half), *self.folders(half)]}
 
     def keys_of(self, half: Half) -> set[str]:
         """The keys that only this half's list of images follows from."""
@@ -181,6 +187,10 @@ class Csv(Source):
     def folders(self, half: Half) -> list[str]:
         return [self.images if half == "train" else self.test_images or self.images]
 
+    def places(self, half: Half) -> dict[str, list[str]]:
+        images = "data.test_images" if half == "test" and self.test_images else "data.images"
+        return {f"data.{half}": self.tables(half), images: self.folders(half)}
+
     def keys_of(self, half: Half) -> set[str]:
         return {"train", "label_column", "limit_per_class"} if half == "train" else {"test"}
 
@@ -196,8 +206,8 @@ class Torchvision(Source):
     root: Place = "data"
     download: bool = True
 
-    def folders(self, half: Half) -> list[str]:
-        return [] if self.download else [self.root]  # what is to be downloaded need not be there
+    def places(self, half: Half) -> dict[str, list[str]]:
+        return {"data.root": [] if self.download else [self.root]}  # what is to be downloaded need not be there
 
 
 Data = Annotated[Digits | ImageFolder | Csv | Torchvision, Field(discriminator="source")]
@@ -569,9 +579,11 @@ CLASS_WEIGHTS = {"none": {}, "balanced": {"power": 1}, "effective_number": {"bet
 
 
 def _class_weights(value: Any) -> Any:
-    if isinstance(value, str) and value not in CLASS_WEIGHTS:
+    if isinstance(value, dict | ClassWeights):
+        return value
+    if not isinstance(value, str) or value not in CLASS_WEIGHTS:
         raise ValueError(f"must be {', '.join(CLASS_WEIGHTS)}, {{power: 0.5}} or {{beta: 0.99}} (got {value!r})")
-    return CLASS_WEIGHTS[value] if isinstance(value, str) else value
+    return CLASS_WEIGHTS[value]
 
 
 class ClassLoss(Section):
@@ -599,6 +611,14 @@ class Focal(ClassLoss):
     kind: Literal["focal"]
     gamma: NonNegative = 2
     balanced: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _balanced_in_one_form(cls, values: Any) -> Any:
+        """Both forms are one loss, so a fold trained with either is kept for the other."""
+        if not isinstance(values, dict) or values.get("weights") not in ("balanced", {"power": 1}):
+            return values
+        return {"balanced": True} | {key: value for key, value in values.items() if key != "weights"}
 
     @model_validator(mode="after")
     def _weighted_once(self):

@@ -67,9 +67,10 @@ def test_one_of_each_fault_is_listed_at_once(data, caplog):
     write_image(data / "test/again/0.png", 90, 900)
     write_image(data / "train/stray.png")
     (data / "sample.csv").write_text("id,label\n0,cat\n")
+    shutil.copy(data / "train/cat/0000.png", data / "train/dog/copy.png")
     with pytest.raises(DataError) as refusal:
         check(caplog, submission={"sample": "sample.csv"})
-    refused = ("class folders hold no image", "broken.jpg: not an image", "phone.heic: not an image")
+    refused = ("class folders hold no image", "broken.jpg: not an image", "phone.heic: not an image", "copy.png (dog)")
     for words in (*refused, "these labels look the same", "'cat ' (1 image)", "would share these names"):
         assert words in str(refusal.value), words
     assert "stray.png" in caplog.text
@@ -140,7 +141,7 @@ def test_a_half_whose_disk_is_gone_is_taken_as_it_was(data, caplog, half):
     write_manifests(data)
     (data / half).rename(data / "elsewhere")
     text = check(caplog)
-    assert f"data.{half}: there is no folder {half}; taken as it was" in text
+    assert f"data.{half}: there is no folder {half}; the {half} images are taken as they were" in text
     assert "7 training images" in text
     assert "3 test images" in text
 

@@ -3,7 +3,7 @@ import os
 import pytest
 from conftest import write_classes, write_image
 
-from kfold_ens.config import load_config
+from kfold_ens.config import HALVES, Csv, ImageFolder, Torchvision, load_config
 from kfold_ens.data.folders import (
     file_fault,
     folder_fault,
@@ -57,14 +57,29 @@ def test_tables_and_folders_that_are_gone_are_named(root, tmp_path):
     there, empty, gone = str(root), str(tmp_path / "empty"), str(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
     (tmp_path / "table.csv").touch()
-    assert missing([str(tmp_path / "table.csv")], [there]) == []
-    assert missing([gone, there], [there, gone, empty, str(tmp_path / "table.csv")]) == [
-        f"there is no table {gone}",
-        f"{there} is a folder, not a table",
-        f"there is no folder {gone}",
-        f"the folder {empty} is empty",  # as a mount point without its disk
-        f"{tmp_path / 'table.csv'} is a file, not a folder",
+    table = str(tmp_path / "table.csv")
+
+    def faults(**places: str) -> list[str]:
+        data = Csv(source="csv", **{"train": table, "test": table, "images": there} | places)
+        return [fault for half in HALVES for fault in missing(data, half)]
+
+    assert faults() == []
+    assert faults(train=gone, test=there, images=empty, test_images=table) == [
+        f"data.train: there is no table {gone}",
+        f"data.images: the folder {empty} is empty",  # as a mount point without its disk
+        f"data.test: {there} is a folder, not a table",
+        f"data.test_images: {table} is a file, not a folder",
     ]
+    folders = ImageFolder(source="imagefolder", train=[there, gone], test=empty)
+    assert missing(folders, "train") == [f"data.train: there is no folder {gone}"]
+    assert missing(folders, "test") == [f"data.test: the folder {empty} is empty"]
+
+
+def test_a_dataset_is_looked_for_only_if_it_is_not_downloaded_and_its_folder_is_never_listed(root, tmp_path):
+    gone = {"source": "torchvision", "name": "MNIST", "root": str(tmp_path / "gone")}
+    assert missing(Torchvision(**gone), "train") == []
+    assert missing(Torchvision(**gone, download=False), "train") == [f"data.root: there is no folder {gone['root']}"]
+    assert Torchvision(**gone | {"root": str(root)}, download=False).folders("train") == []
 
 
 def test_why_a_path_is_not_there_is_said(tmp_path, monkeypatch):

@@ -235,7 +235,7 @@ def test_training_images_are_listed_while_the_test_images_are_gone(data, caplog,
         (data / "test").mkdir()
     with caplog.at_level(logging.WARNING):
         assert set(write_train(data)["split"]) == {"train"}
-    assert f"the test images are not looked at: {reason}" in caplog.text
+    assert f"the test images are not looked at: data.test: {reason}" in caplog.text
     assert len(read_manifest("train.csv")) == 4
 
 

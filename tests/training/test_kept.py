@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import write_classes
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors.numpy import save_file
 from stages import Hashes, make_stage, newer_config, of_folders, renamed_stage, stage_of, training_recipe
 
@@ -533,14 +535,20 @@ def test_other_bytes_other_labels_or_another_recipe_are_trained(stage, tmp_path)
     assert was_trained_before(**job_of(stage, tmp_path), again=False)
 
 
-def test_another_intensity_range_is_trained(stage, tmp_path):
+@pytest.mark.parametrize("bits", [8, 16])
+def test_another_intensity_range_is_trained_if_an_image_has_16_bits(tmp_path, bits):
+    data, other = tmp_path / "data", {name: str(tmp_path / name) for name in ("pixels", "index")}
+    write_classes(data / "train", {"cat": 6, "dog": 6})
+    write_classes(data, {"test": 2}, seed=9)
+    if bits == 16:
+        Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16)).save(data / "train/cat/0000.png")
+    stage = stage_of(of_folders(data), data)
     keep_a_fold(stage, tmp_path)
-    other = {name: str(tmp_path / name) for name in ("pixels", "index")}
-    for intensity_range in ("per_image", "full"):
+    for intensity_range in ("per_image", (0, 4095), "full"):
         files = [Path(file) for file in other.values()]
         write_pixels(read_manifest(stage.file("train.csv")), 16, *files, 1, intensity_range)
         trained_before = was_trained_before(**job_of(stage, tmp_path) | other, again=False)
-        assert trained_before == (intensity_range == "full")
+        assert trained_before == (intensity_range == "full" or bits == 8)
 
 
 def test_other_test_images_are_no_reason_to_train(stage, tmp_path):

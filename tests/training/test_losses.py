@@ -8,7 +8,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from kfold_ens.config import ClassWeights, Loss
+from kfold_ens.config import ClassWeights, Focal, Loss
 from kfold_ens.training.losses import build_loss, class_weights, focal_loss
 
 CROSS_ENTROPY = {"kind": "cross_entropy", "label_smoothing": 0.05}
@@ -114,7 +114,10 @@ def test_parts_of_a_batch_add_up_to_the_whole(batch, section):
 
 
 def test_both_ways_to_write_balanced_are_the_same_loss(batch):
-    assert loss(FOCAL, *batch) == loss({"kind": "focal", "gamma": 1.5, "weights": "balanced"}, *batch)
+    for weights in ("balanced", {"power": 1}, {"power": 1.0}):
+        other = {"kind": "focal", "gamma": 1.5, "weights": weights}
+        assert Focal(**other).model_dump() == Focal(**FOCAL).model_dump()  # so a fold is kept for both
+        assert loss(FOCAL, *batch) == loss(other, *batch)
 
 
 def test_logit_adjustment_is_menons(batch):
@@ -138,7 +141,7 @@ def test_without_weights_cross_entropy_keeps_its_bits(batch):
         ({"kind": "cross_entropy", "weights": {"power": 2}}, "less than or equal to 1"),
         ({"kind": "cross_entropy", "weights": {"power": 0.5, "beta": 0.9}}, "two ways"),
         ({"kind": "cross_entropy", "weights": {"beta": 1}}, "less than 1"),
-        ({"kind": "focal", "balanced": True, "weights": "balanced"}, "give one"),
+        ({"kind": "focal", "balanced": True, "weights": {"power": 0.5}}, "give one"),
     ],
 )
 def test_weights_that_cannot_be_are_refused(section, finding):

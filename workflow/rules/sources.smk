@@ -65,8 +65,8 @@ def sources_gone():
     """
     if not workflow.is_main_process or "--unlock" in sys.argv:
         return {half: [] for half in HALVES}
-    gone = {half: missing(RUN.data.tables(half), RUN.data.folders(half)) for half in HALVES}
-    needed = [f"data.{half}: {each}" for half in HALVES for each in gone[half] if not has_manifest(half)]
+    gone = {half: missing(RUN.data, half) for half in HALVES}
+    needed = [each for half in HALVES for each in gone[half] if not has_manifest(half)]
     needed += [f"{key}: {fault}" for key, file in single_files().items() if (fault := file_fault(file))]
     if needed:
         needed.append(f"Looked in {Path.cwd()}; change the configuration, or mount the disk.")
@@ -74,9 +74,7 @@ def sources_gone():
         refuse("\n".join(dict.fromkeys(needed)))
     for half in HALVES:
         for each in gone[half]:
-            logger.warning(
-                f"data.{half}: {each}; its source is not looked at, results/data/{half}.csv is taken as it is"
-            )
+            logger.warning(f"{each}; results/data/{half}.csv is taken as it is, its source is not looked at")
     return gone
 
 

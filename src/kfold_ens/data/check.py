@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import pandas as pd
 
 from kfold_ens.config import HALVES, Config, Half
@@ -81,34 +80,32 @@ def _distinct(train: pd.DataFrame) -> pd.DataFrame:
 
 def _listed(run: Config, half: Half, manifest: Path, threads: int, together: Together) -> pd.DataFrame:
     """A half's images with ``width`` and ``height``, if these can be read; if its source is gone, as they were."""
-    gone = missing(run.data.tables(half), run.data.folders(half))
+    gone = missing(run.data, half)
     if gone and manifest.is_file():
-        log.warning("data.%s: %s; taken as it was", half, "; ".join(gone))
+        log.warning("%s; the %s images are taken as they were", "; ".join(gone), half)
         return read_manifest(str(manifest))
     with TemporaryDirectory() as export:
         images = list_images(run.data, half, run.seed, Path(export), together)
         known = _known(manifest)
         known = known[known["image_id"].isin(images["image_id"])]
         new = images[~images["image_id"].isin(known["image_id"])]
-        with together.gather():
-            found = _looked_at(new, half, threads)
-            return pd.concat([each for each in (known, found) if len(each)])
-    return images
+        found = _looked_at(new, half, threads, together)
+        return pd.concat([each for each in (known, found) if len(each)])
 
 
-def _looked_at(images: pd.DataFrame, half: Half, threads: int) -> pd.DataFrame:
+def _looked_at(images: pd.DataFrame, half: Half, threads: int, together: Together) -> pd.DataFrame:
     """Images with what the manifest holds of them; if they are many, with their sizes only."""
     if len(images) <= MOST_IMAGES and sum(map(file_size, images["path"])) <= MOST_BYTES:
-        return inspected(images, threads)
+        return inspected(images, threads, together)
     log.warning(
         "data.%s: of %d images only the first bytes are read here. A run reads them to their end before it trains, "
         "and only then finds truncated images and byte-identical images with different labels",
         half,
         len(images),
     )
-    sizes = for_each_image(size_of, images["path"], threads, "Looking")
-    width, height = zip(*sizes, strict=True)
-    return images.assign(width=np.array(width, dtype=int), height=np.array(height, dtype=int))
+    sizes = for_each_image(size_of, images["path"], threads, "Looking", together=together)
+    width, height = zip(*(size or (None, None) for size in sizes), strict=True)
+    return images.assign(width=width, height=height)
 
 
 def _known(manifest: Path) -> pd.DataFrame:

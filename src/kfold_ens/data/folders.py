@@ -14,10 +14,15 @@ from kfold_ens.data.image_files import could_be_image, files_below
 from kfold_ens.files import read_json, sha256_of
 
 
-def missing(tables: Iterable[str], folders: Iterable[str]) -> list[str]:
-    """Those of a source's tables and folders that cannot be used, in words; an empty folder is as one not mounted."""
-    faults = [*(file_fault(table, "table") for table in tables), *map(folder_fault, folders)]
-    return [fault for fault in faults if fault]
+def missing(data: Source, half: Half) -> list[str]:
+    """What a half of a source lacks, in words after its key; an empty folder is as one not mounted."""
+    tables = data.tables(half)
+    faults = [
+        (key, file_fault(place, "table") if place in tables else folder_fault(place))
+        for key, places in data.places(half).items()
+        for place in places
+    ]
+    return [f"{key}: {fault}" for key, fault in faults if fault]
 
 
 def file_fault(path: str, what: str = "file") -> str | None:

@@ -76,7 +76,8 @@ def read_rgb(
 ) -> Image.Image:
     """Decode one image to RGB: the first frame, turned by its EXIF orientation, transparency on white.
 
-    ``shape`` is the (height, width) to shrink it to; ``intensity_range`` is as in ``config.Source``.
+    ``shape`` is the (height, width) to shrink it to; ``intensity_range`` is as in ``config.Source``. Where that decided
+    about the pixels, ``info["intensity_range"]`` of the result holds it.
 
     Raises:
         ImageError: as ``inspect`` does, and where the file is not the one whose hash the manifest holds.
@@ -175,7 +176,9 @@ def _from_16_bit(image: Image.Image, intensity_range: IntensityRange) -> Image.I
     values *= 255
     values += width // 2  # to the nearest
     values //= width
-    return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+    rgb = Image.fromarray(values.astype(np.uint8)).convert("RGB")
+    rgb.info["intensity_range"] = intensity_range
+    return rgb
 
 
 def _levels(values: np.ndarray, intensity_range: IntensityRange) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import fields
 from itertools import chain, islice
 from pathlib import Path
@@ -95,7 +96,7 @@ def write_test_manifest(
 
 def _list_halves(run: Config, exports: Mapping[Half, Path], together: Together) -> pd.DataFrame:
     """The images of both halves, as far as they can be listed."""
-    absent = missing(run.data.tables("test"), run.data.folders("test"))
+    absent = missing(run.data, "test")
     if absent:
         log.warning("the test images are not looked at: %s", "; ".join(absent))
     found = [pd.DataFrame(columns=COLUMNS)]
@@ -112,24 +113,26 @@ def build_manifest(images: pd.DataFrame, threads: int) -> pd.DataFrame:
     Raises:
         DataError: naming all unreadable files, or all equal images with different labels, at once.
     """
-    manifest = inspected(images, threads)
-    refuse_contradictions(manifest)
+    together = Together(DataError)
+    manifest = inspected(images, threads, together)
+    with together.gather():
+        refuse_contradictions(manifest)
+    together.raise_all()
     return manifest
 
 
-def inspected(images: pd.DataFrame, threads: int) -> pd.DataFrame:
+def inspected(images: pd.DataFrame, threads: int, together: Together) -> pd.DataFrame:
     """A listing with ``sha256, width, height, perceptual_hash``: every image is read to its end.
 
-    Raises:
-        DataError: naming all unreadable files at once.
+    ``together`` gathers the names of unreadable files, which have none of the four.
     """
-    inspections = for_each_image(inspect, images["path"], threads, "Inspecting")
-    pages = [path for path, each in zip(images["path"], inspections, strict=True) if each.has_pages]
+    inspections = for_each_image(inspect, images["path"], threads, "Inspecting", together=together)
+    pages = [path for path, each in zip(images["path"], inspections, strict=True) if each and each.has_pages]
     if pages:
         log.warning(
             "of these files with several pages only the first is read; save each page as a file:\n%s", listing(pages)
         )
-    return images.assign(**{name: [getattr(each, name) for each in inspections] for name in INSPECTED})
+    return images.assign(**{name: [getattr(each, name, None) for each in inspections] for name in INSPECTED})
 
 
 def read_manifest(*paths: str) -> pd.DataFrame:
@@ -139,12 +142,18 @@ def read_manifest(*paths: str) -> pd.DataFrame:
 
 
 def for_each_image(
-    work: Callable[..., Result], paths: Iterable[str], threads: int, doing: str, *more: Iterable[Any]
-) -> list[Result]:
+    work: Callable[..., Result],
+    paths: Iterable[str],
+    threads: int,
+    doing: str,
+    *more: Iterable[Any],
+    together: Together | None = None,
+) -> list[Result | None]:
     """Do ``work(path, ...)`` for every image, in threads: decoding releases the GIL.
 
     Raises:
-        DataError: listing every image for which ``work`` raised ImageError.
+        DataError: listing every image for which ``work`` raised ImageError. If ``together`` is to gather it, the
+            result for such an image is None.
     """
     from tqdm import tqdm  # here: benchmarks/gpu.py runs without it
 
@@ -161,10 +170,15 @@ def for_each_image(
     with ThreadPoolExecutor(threads) as pool:
         attempts = chain.from_iterable(pool.map(attempt, batch) for batch in batches)
         results = list(tqdm(attempts, doing, len(paths), unit="img", disable=None, leave=False))
+    with together.gather() if together else nullcontext():
+        _refuse_unusable(paths, results)
+    return [None if isinstance(result, ImageError) else result for result in results]
+
+
+def _refuse_unusable(paths: list[str], results: list[Any]) -> None:
     faults = [f"{path}: {it}" for path, it in zip(paths, results, strict=True) if isinstance(it, ImageError)]
     if faults:
         raise DataError(f"{len(faults)} files cannot be used; mend or remove them:\n{listing(faults, most=100)}")
-    return results
 
 
 def refuse_contradictions(manifest: pd.DataFrame) -> None:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class PixelStore:
     """Read access by ``image_id``; the bytes stay on disk and are shared between processes.
 
-    ``decoding`` holds the options that images were decoded with, as text, without those at their default.
+    ``decoding`` holds the options that decided how an image was decoded, as text, without those at their default.
     """
 
     def __init__(self, pixels: str | Path, index: str | Path) -> None:
@@ -104,18 +104,20 @@ def write_pixels(
     require_space(pixels.parent, int(ends[-1]), f"decoding {len(manifest):,} images")
     with atomic(pixels) as temporary, open(temporary, "wb") as file:
 
-        def decode(path: str, sha256: str, offset: int, shape: tuple[int, int]) -> tuple[float, float]:
-            decoded = np.asarray(read_rgb(path, sha256, shape, intensity_range))
+        def decode(path: str, sha256: str, offset: int, shape: tuple[int, int]) -> tuple[float, float, bool]:
+            image = read_rgb(path, sha256, shape, intensity_range)
+            decoded = np.asarray(image)
             _write_at(file.fileno(), decoded.tobytes(), offset)
-            return brightness(decoded)
+            return *brightness(decoded), "intensity_range" in image.info
 
         more = manifest["sha256"], offsets.tolist(), shapes
-        measured = np.array(for_each_image(decode, manifest["path"], threads, "Decoding", *more))
+        *measured, decided = np.array(for_each_image(decode, manifest["path"], threads, "Decoding", *more)).T
     with atomic(index) as temporary, open(temporary, "wb") as file:
         identity = {name: manifest[name].to_numpy(dtype=np.str_) for name in ("image_id", "sha256")}
         # No VERSION was raised for these two: that would train every fold again, and nothing is trained from them.
-        looks = dict(zip(("mean", "contrast"), measured.T, strict=True))
-        decoding = {} if intensity_range == "full" else {"intensity_range": canonical(intensity_range)}
+        looks = dict(zip(("mean", "contrast"), measured, strict=True))
+        changed = intensity_range != "full" and decided.any()
+        decoding = {"intensity_range": canonical(intensity_range)} if changed else {}
         np.savez(file, **identity, **looks, **decoding, offset=offsets, height=heights, width=widths)
     _warn_of_outliers(manifest.assign(**looks))
 
