@@ -1,0 +1,261 @@
+"""The metrics that a run can be scored by, by the names that config.yaml and recipes use.
+
+A new metric is one entry in ``METRICS`` and one word in ``METRIC_KINDS`` of ``config.py``. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from scipy.special import softmax
+from scipy.stats import rankdata
+
+Scores = np.ndarray  # (N, K): what each class of an image gets, logits or others
+Target = np.ndarray  # (N,) class indices
+NOT_A_NUMBER = float("nan")  # of a metric that has no value on these images
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: how it is computed, and what its interval follows from.
+
+    ``per_image`` gives a value (N,) per image whose mean is the metric, or has its sampling error (the pseudo-values of
+    Efron's infinitesimal jackknife); ``of_confusion`` gives the metric from confusion matrices (..., K, K) of truths by
+    predictions. Each metric has one of the two. ``k`` is the number of best classes that count.
+    """
+
+    label: str  # for people
+    compute: Callable[..., float]  # from scores (N, K) and target (N,)
+    better: Literal["min", "max"] = "max"
+    needs: Literal["labels", "order", "ranking", "probabilities"] = "labels"
+    per_image: Callable[..., np.ndarray] | None = None
+    of_confusion: Callable[[np.ndarray], np.ndarray] | None = None
+    bounds: tuple[float, float] = (0, 1)
+    needs_every_class: bool = False  # it has no value if a class has no image
+    k: int | None = None
+
+    @property
+    def needs_probabilities(self) -> bool:
+        return self.needs == "probabilities"
+
+
+# --- of labels -------------------------------------------------------------------------------------------
+
+
+def _of_labels(name: str, **options: object) -> Callable[[Scores, Target], float]:
+    """One of scikit-learn's metrics of labels, for the class with the largest score."""
+
+    def compute(scores: Scores, target: Target) -> float:
+        from sklearn import metrics  # here: loading it takes a second
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of classes that are predicted and absent
+            return float(getattr(metrics, name)(target, scores.argmax(axis=1), **options))
+
+    return compute
+
+
+def _accuracy(scores: Scores, target: Target) -> float:
+    return float((scores.argmax(axis=1) == target).mean())
+
+
+def _recalls(confusion: np.ndarray) -> np.ndarray:
+    """The mean recall of the classes that are there."""
+    images = confusion.sum(axis=-1)
+    recall = np.diagonal(confusion, axis1=-2, axis2=-1) / np.maximum(images, 1)
+    return recall.sum(axis=-1) / (images > 0).sum(axis=-1)
+
+
+def _macro_f1(confusion: np.ndarray) -> np.ndarray:
+    """The mean F1 of the classes that are there or predicted."""
+    both = confusion.sum(axis=-1) + confusion.sum(axis=-2)
+    f1 = 2 * np.diagonal(confusion, axis1=-2, axis2=-1) / np.maximum(both, 1)
+    return f1.sum(axis=-1) / (both > 0).sum(axis=-1)
+
+
+def _kappa(confusion: np.ndarray) -> np.ndarray:
+    """Cohen's kappa with quadratic weights, classes in order."""
+    places = np.arange(confusion.shape[-1])
+    weights = (places[:, None] - places) ** 2
+    expected = confusion.sum(axis=-1)[..., :, None] * confusion.sum(axis=-2)[..., None, :]
+    with np.errstate(invalid="ignore"):
+        disagreement = (weights * confusion).sum(axis=(-2, -1)) * confusion.sum(axis=(-2, -1))
+        return 1 - disagreement / (weights * expected).sum(axis=(-2, -1))
+
+
+# --- of rankings -----------------------------------------------------------------------------------------
+
+
+def truth_rank(scores: Scores, target: Target) -> np.ndarray:
+    """The place of the true class among an image's classes, from 0; on a tie the first class is better: (N,)."""
+    own = np.take_along_axis(scores, target[:, None], axis=1)
+    earlier = np.arange(scores.shape[1]) < target[:, None]
+    return ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
+
+
+def _in_top(scores: Scores, target: Target, k: int) -> np.ndarray:
+    # not scikit-learn's: that prefers the last class on a tie, and refuses two classes
+    return (truth_rank(scores, target) < k).astype(float)
+
+
+def _precision_at(scores: Scores, target: Target, k: int) -> np.ndarray:
+    rank = truth_rank(scores, target)
+    return np.where(rank < k, 1 / (rank + 1), 0)
+
+
+def _mean_of(per_image: Callable[..., np.ndarray]) -> Callable[..., float]:
+    return lambda *arguments, **options: float(per_image(*arguments, **options).mean())
+
+
+# --- of probabilities ------------------------------------------------------------------------------------
+
+
+def _surprise(probabilities: Scores, target: Target) -> np.ndarray:
+    """The negative logarithm of the truth's probability, clipped as in scikit-learn's log_loss."""
+    own = np.take_along_axis(probabilities, target[:, None], axis=1)[:, 0]
+    return -np.log(np.clip(own, np.finfo(own.dtype).eps, 1))
+
+
+def _one_against_the_rest(name: str) -> Callable[[Scores, Target], float]:
+    """One of scikit-learn's metrics of two classes, as the mean over all classes."""
+
+    def compute(probabilities: Scores, target: Target) -> float:
+        from sklearn import metrics
+
+        if absent_classes(target, probabilities.shape[1]) or (target == target[0]).all():
+            return NOT_A_NUMBER
+        of_class = getattr(metrics, name)
+        return float(np.mean([of_class(target == place, column) for place, column in enumerate(probabilities.T)]))
+
+    return compute
+
+
+def _log_loss(probabilities: Scores, target: Target) -> float:
+    from sklearn.metrics import log_loss
+
+    return float(log_loss(target, probabilities, labels=np.arange(probabilities.shape[1])))
+
+
+def _delong(probabilities: Scores, target: Target) -> np.ndarray:
+    """Pseudo-values of the macro ROC AUC, from the structural components of DeLong et al. 1988,
+    https://doi.org/10.2307/2531595."""
+    columns = [_delong_of_class(column, target == place) for place, column in enumerate(probabilities.T)]
+    return np.mean(columns, axis=0)
+
+
+def _delong_of_class(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    images, positives = len(scores), positive.sum()
+    negatives = images - positives
+    ranks, components = rankdata(scores), np.empty(images)
+    components[positive] = (ranks[positive] - rankdata(scores[positive])) / negatives
+    components[~positive] = 1 - (ranks[~positive] - rankdata(scores[~positive])) / positives
+    area = components[positive].mean()
+    return area + (components - area) * images / np.where(positive, positives, negatives)
+
+
+def _precision_influence(probabilities: Scores, target: Target) -> np.ndarray:
+    """Pseudo-values of the macro average precision: its derivative by the weight of each image."""
+    columns = [_precision_influence_of_class(column, target == place) for place, column in enumerate(probabilities.T)]
+    return np.mean(columns, axis=0)
+
+
+def _precision_influence_of_class(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    images, positives = len(scores), positive.sum()
+    order = np.argsort(scores, kind="stable")
+    ranked, truth = scores[order], positive[order]
+    first, last = np.searchsorted(ranked, ranked, "left"), np.searchsorted(ranked, ranked, "right")
+    above = images - first  # images that score as much or more, and the positive ones among them
+    positive_above = positives - np.concatenate([[0], np.cumsum(truth)])[first]
+    precision = positive_above / above
+
+    def of_lower_positives(each: np.ndarray) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(np.where(truth, each, 0))])[last]
+
+    average = precision[truth].mean()
+    lost = -of_lower_positives(precision / above)
+    gained = precision - average + of_lower_positives(1 / above)
+    influence = np.empty(images)
+    influence[order] = (lost + np.where(truth, gained, 0)) / positives
+    return average + images * influence
+
+
+# --- by name ---------------------------------------------------------------------------------------------
+
+
+METRICS = {
+    "accuracy": Metric("accuracy", _accuracy, per_image=partial(_in_top, k=1)),
+    "balanced_accuracy": Metric("balanced accuracy", _of_labels("balanced_accuracy_score"), of_confusion=_recalls),
+    "f1_macro": Metric("macro F1", _of_labels("f1_score", average="macro"), of_confusion=_macro_f1),
+    "log_loss": Metric("log loss", _log_loss, "min", "probabilities", _surprise, bounds=(0, float("inf"))),
+    "roc_auc": Metric(
+        "macro ROC AUC",
+        _one_against_the_rest("roc_auc_score"),
+        needs="probabilities",
+        per_image=_delong,
+        needs_every_class=True,
+    ),
+    "average_precision": Metric(
+        "macro average precision",
+        _one_against_the_rest("average_precision_score"),
+        needs="probabilities",
+        per_image=_precision_influence,
+        needs_every_class=True,
+    ),
+    "quadratic_kappa": Metric(
+        "quadratic kappa",
+        _of_labels("cohen_kappa_score", weights="quadratic"),
+        needs="order",
+        of_confusion=_kappa,
+        bounds=(-1, 1),
+    ),
+    "top_k_accuracy": Metric("top-{k} accuracy", _mean_of(_in_top), needs="ranking", per_image=_in_top),
+    "map_at_k": Metric("MAP@{k}", _mean_of(_precision_at), needs="ranking", per_image=_precision_at),
+}
+
+
+def find_metric(name: str) -> Metric:
+    """A metric by its name; ``map_at_5`` is ``map_at_k`` with k = 5."""
+    number = re.search(r"(?<=_)\d+(?=_|$)", name)
+    if not number:
+        return METRICS[name]
+    metric, k = METRICS[name.replace(number[0], "k")], int(number[0])
+    bound = {"compute": partial(metric.compute, k=k), "per_image": partial(metric.per_image, k=k)}
+    return replace(metric, label=metric.label.format(k=k), k=k, **bound)
+
+
+def absent_classes(target: Target, num_classes: int) -> list[int]:
+    """The classes that no image has."""
+    return np.flatnonzero(np.bincount(target, minlength=num_classes) == 0).tolist()
+
+
+def in_order(scores: Scores, target: Target, order: Sequence[int]) -> tuple[Scores, Target]:
+    """Scores and target with the classes in this order of their indices."""
+    place = np.empty(len(order), dtype=np.int64)
+    place[list(order)] = np.arange(len(order))
+    return scores[:, list(order)], place[target]
+
+
+def value(name: str, logits: Scores, target: Target, order: Sequence[int] | None = None) -> float:
+    """A metric of logits (N, K) and class indices (N,); NaN if it has no value on these images.
+
+    ``order`` lists the class indices from the lowest to the highest class: metrics that need an order take it.
+    """
+    metric = find_metric(name)
+    return metric.compute(*inputs_of(metric, logits, target, order))
+
+
+def inputs_of(
+    metric: Metric, logits: Scores, target: Target, order: Sequence[int] | None = None
+) -> tuple[Scores, Target]:
+    """What a metric is computed from: probabilities for logits, or classes in order, if it needs them."""
+    if metric.needs_probabilities:
+        return softmax(logits.astype(np.float64), axis=1), target
+    if metric.needs == "order" and order is not None:
+        return in_order(logits, target, order)
+    return logits, target
