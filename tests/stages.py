@@ -103,7 +103,8 @@ def newer_config() -> ModuleType:
 
 def training_recipe(**sections: object) -> TrainingRecipe:
     """The tiny recipe with other sections."""
-    return TrainingRecipe.model_validate({name: TINY_RECIPE[name] for name in TrainingRecipe.model_fields} | sections)
+    own = {name: section for name, section in TINY_RECIPE.items() if name in TrainingRecipe.model_fields}
+    return TrainingRecipe.model_validate(own | sections)
 
 
 def smallest_sibling(recipe: Recipe, size: int = 32) -> dict:

@@ -49,7 +49,7 @@ def test_a_row_for_every_fold_that_has_begun(folder):
         "epoch": "2",
         "loss": "1.000",
         "accuracy": "0.600",
-        "held-out": "0.8000 (best 0.9000)",
+        "held-out": "accuracy 0.8000 (best 0.9000), loss 0.4000",
         "images/s": "90",
         "left": "",
     }
@@ -61,10 +61,10 @@ def test_a_row_for_every_fold_that_has_begun(folder):
 @pytest.mark.parametrize(
     ("select", "shown"),
     [
-        ("best_accuracy", "0.8000 (best 0.9000)"),
-        ("best_loss", "loss 0.4000 (best 0.4000)"),
-        ("last", "0.8000"),
-        ("of another version", "0.8000"),
+        ("best_accuracy", "accuracy 0.8000 (best 0.9000), loss 0.4000"),
+        ("best_loss", "accuracy 0.8000, loss 0.4000 (best 0.4000)"),
+        ("last", "accuracy 0.8000, loss 0.4000"),
+        ("of another version", "accuracy 0.8000, loss 0.4000"),
     ],
 )
 def test_best_is_what_the_recipe_selects_by(folder, select, shown):
@@ -75,7 +75,14 @@ def test_best_is_what_the_recipe_selects_by(folder, select, shown):
 
 def test_no_best_is_shown_if_the_recipe_is_unknown(folder):
     (folder / "results/tiny/fold0/model.safetensors").write_bytes(b"")  # being written
-    assert [row["held-out"] for row in progress.fold_rows(folder)] == ["0.8000", "0.8000", ""]
+    assert [row["held-out"] for row in progress.fold_rows(folder)] == ["accuracy 0.8000, loss 0.4000"] * 2 + [""]
+
+
+def test_the_metric_comes_first(folder):
+    scored = EPOCHS.assign(val_f1_macro=[0.3, 0.2])
+    write_table(folder / "results/tiny/fold0/history.csv", scored)
+    write_model(folder, "best_f1_macro")
+    assert progress.fold_rows(folder)[0]["held-out"] == "macro F1 0.2000 (best 0.3000), accuracy 0.8000, loss 0.4000"
 
 
 def test_a_file_that_vanishes_or_is_no_json_is_no_fault(folder):

@@ -7,9 +7,9 @@ import pytest
 from kfold_ens import config
 from kfold_ens.data.sources import SOURCES
 from kfold_ens.ensemble.combine import METHODS
-from kfold_ens.history import SELECT
 from kfold_ens.loading.augmentation import AUGMENTATIONS, EVALUATION_VIEWS
 from kfold_ens.loading.samplers import SAMPLERS
+from kfold_ens.metrics import METRICS
 from kfold_ens.naming import NAMES
 from kfold_ens.network.backbones import BACKBONES, INSERTS
 from kfold_ens.network.heads import HEADS
@@ -66,4 +66,4 @@ def test_every_choice_within_a_section_is_known():
     assert kinds(config.TorchvisionBackbone.model_fields["inserted"].annotation) == set(INSERTS)
     assert set(get_args(config.Views.model_fields["average"].annotation)) == set(AVERAGES)
     assert set(PUBLISHED) == set(BACKBONES)
-    assert set(SELECT) == set(get_args(config.TrainingRecipe.model_fields["select"].annotation))
+    assert list(METRICS) == list(config.METRIC_KINDS)

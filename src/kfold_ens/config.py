@@ -6,6 +6,8 @@ Snakemake reads this module each time it reads the Snakefile, so it never import
 from __future__ import annotations
 
 import os
+import re
+from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -88,6 +90,45 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+# The metrics, in the order of messages; the k of the last two is a number: top_5_accuracy, map_at_5.
+METRIC_KINDS = (
+    "accuracy",
+    "balanced_accuracy",
+    "f1_macro",
+    "log_loss",
+    "roc_auc",
+    "average_precision",
+    "quadratic_kappa",
+    "top_k_accuracy",
+    "map_at_k",
+)
+
+
+def metric_kind(name: str) -> str:
+    """A metric's name with k for its number: map_at_5 is map_at_k."""
+    return re.sub(r"(?<=_)[1-9]\d*(?=_|$)", "k", name)
+
+
+def is_metric(name: Any) -> bool:
+    """Whether this is the name of a metric."""
+    is_complete = isinstance(name, str) and name not in ("top_k_accuracy", "map_at_k")
+    return is_complete and metric_kind(name) in METRIC_KINDS
+
+
+def _metric_or(*words: str, before: str = "") -> BeforeValidator:
+    """Accept a metric's name after some text, or one of the words."""
+    names = [*words, *(before + re.sub(r"_k(?=_|$)", "_5", kind) for kind in METRIC_KINDS)]
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and (value in words or value.startswith(before) and is_metric(value[len(before) :])):
+            return value
+        near = get_close_matches(str(value), names, 1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"must be {', '.join(names)} (5: any number) (got {SHORT.repr(value)}){meant}")
+
+    return BeforeValidator(check)
+
+
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Real, Field(gt=0)]
 NonNegative = Annotated[Real, Field(ge=0)]
@@ -99,6 +140,9 @@ Share = Annotated[Real, Field(gt=0, le=1)]
 Shares = Annotated[tuple[Share, Share], AfterValidator(_rising)]
 Name = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 Place = Annotated[Name, AfterValidator(_expanded)]  # a path of the user's
+Metric = Annotated[str, _metric_or()]
+Monitored = Annotated[str, _metric_or("loss", "metric")]  # the held-out loss, the metric of config.yaml, or another
+Selected = Annotated[str, _metric_or("last", "best_loss", "best_metric", before="best_")]
 
 
 class Section(BaseModel):
@@ -117,15 +161,20 @@ HALVES: tuple[Half, ...] = get_args(Half)
 IntensityRange = Literal["full", "per_image"] | tuple[int, int]
 
 
+NOT_OF_LISTS = {"test_labels", "class_order", "intensity_range"}  # keys that no list of images follows from
+
+
 class Source(Section):
     """What every data source has in common. A source that reads the user's own files says which, for each half.
 
     ``intensity_range`` is what becomes black and white in 16-bit greyscale images: the whole range (0 to 65535), each
-    image's own darkest and brightest pixel, or two levels, such as [0, 4095] for a sensor of 12 bits.
+    image's own darkest and brightest pixel, or two levels, such as [0, 4095] for a sensor of 12 bits. ``class_order``
+    lists all classes from the lowest to the highest, for quadratic_kappa.
     """
 
     limit_per_class: Count | None = None
     test_labels: Place | None = None
+    class_order: Annotated[list[Name], Field(min_length=2)] | None = None
     intensity_range: Annotated[IntensityRange, BeforeValidator(_intensity_range)] = "full"
 
     def tables(self, half: Half) -> list[str]:
@@ -147,7 +196,7 @@ class Source(Section):
     def of_half(self, half: Half) -> dict[str, Any]:
         """All that a half's list of images follows from, without what is at its default."""
         others = {key for other in HALVES if other != half for key in self.keys_of(other)}
-        return self.model_dump(mode="json", exclude={"test_labels", "intensity_range", *others}, exclude_defaults=True)
+        return self.model_dump(mode="json", exclude=NOT_OF_LISTS | others, exclude_defaults=True)
 
 
 class Digits(Source):
@@ -235,6 +284,13 @@ class Submission(Section):
         return self
 
 
+class Scoring(Section):
+    """What predictions are scored by, and the order of classes that quadratic_kappa needs."""
+
+    metric: Metric = "accuracy"
+    class_order: list[Name] | None = None
+
+
 class Config(Section):
     """``config.yaml``. From ``device`` on, the keys say how, never what, to compute."""
 
@@ -244,6 +300,7 @@ class Config(Section):
     num_folds: Annotated[int, Field(strict=True, ge=2)] = 5
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
     ensemble: Method = "average"
+    metric: Metric = "accuracy"
     submission: Submission = Submission()
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -260,6 +317,20 @@ class Config(Section):
         if self.gpu_slots > 1 and self.gpus_per_fold > 1:
             raise ValueError("a fold is trained on several GPUs (gpus_per_fold), or shares one (gpu_slots); not both")
         return self
+
+    @model_validator(mode="after")
+    def _metric_has_probabilities(self):
+        if self.ensemble == "vote" and self.metric in ("log_loss", "roc_auc", "average_precision"):
+            raise ValueError(
+                f"metric: {self.metric} needs probabilities, and ensemble: vote has none; write average or softmax"
+            )
+        return self
+
+    @property
+    def scoring(self) -> Scoring:
+        """What predictions are scored by."""
+        ordered = metric_kind(self.metric) == "quadratic_kappa"
+        return Scoring(metric=self.metric, class_order=self.data.class_order if ordered else None)
 
     @property
     def submission_names(self) -> str:
@@ -729,10 +800,10 @@ class OneCycle(Section):
 
 
 class Plateau(Section):
-    """The rate times ``factor`` after ``patience`` epochs without a better validation loss or accuracy."""
+    """The rate times ``factor`` after ``patience`` epochs without a better held-out loss or metric."""
 
     kind: Literal["plateau"]
-    monitor: Literal["loss", "accuracy"] = "loss"
+    monitor: Monitored = "loss"
     factor: Annotated[Fraction, Field(gt=0, lt=1)] = 0.1
     patience: Annotated[int, Field(strict=True, ge=0)] = 10
     min_lr: NonNegative = 0
@@ -777,10 +848,10 @@ class NoEarlyStopping(Section):
 
 
 class Patience(Section):
-    """Stop after ``patience`` epochs without a better validation loss or accuracy."""
+    """Stop after ``patience`` epochs without a better held-out loss or metric."""
 
     kind: Literal["patience"]
-    monitor: Literal["loss", "accuracy"] = "loss"
+    monitor: Monitored = "loss"
     patience: Count
 
 
@@ -834,7 +905,18 @@ class TrainingRecipe(Section):
     early_stopping: EarlyStopping
     epochs: Count
     batch_size: Annotated[int, Field(strict=True, ge=2)]
-    select: Literal["best_accuracy", "best_loss", "last"]
+    select: Selected
+    class_order: list[Name] | None = None  # of data.class_order, if quadratic_kappa decides about the weights
+
+    @property
+    def monitored(self) -> list[str]:
+        """The metrics that the weights depend on."""
+        names = [self.select.removeprefix("best_"), *(section.monitor for section in self._monitors().values())]
+        return list(dict.fromkeys(name for name in names if is_metric(name)))
+
+    def _monitors(self) -> dict[str, Any]:
+        sections = {"early_stopping": self.early_stopping, "schedule": self.schedule}
+        return {name: section for name, section in sections.items() if hasattr(section, "monitor")}
 
     @model_validator(mode="after")
     def _augmentation_gives_one_size(self):
@@ -878,6 +960,18 @@ class Recipe(TrainingRecipe):
     """One complete way to train and predict: every section is written out, here or in the base of an overlay."""
 
     tta: Tta
+
+    def of_run(self, scoring: Scoring, class_order: list[str] | None) -> Recipe:
+        """The recipe of a run: its metric stands where the recipe says ``metric``, and kappa has its order."""
+        named = {
+            name: section.model_copy(update={"monitor": scoring.metric})
+            for name, section in self._monitors().items()
+            if section.monitor == "metric"
+        }
+        select = f"best_{scoring.metric}" if self.select == "best_metric" else self.select
+        recipe = self.model_copy(update={**named, "select": select})
+        ordered = "quadratic_kappa" in recipe.monitored
+        return recipe.model_copy(update={"class_order": class_order if ordered else self.class_order})
 
     @model_validator(mode="after")
     def _views_can_be_made(self):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+
+from kfold_ens.metrics import find_metric
 
 Row = Mapping[str, Any]
 
@@ -19,7 +21,7 @@ class Column:
     label: str
     figure: str | None = None  # the title of the figure that shows it
     figure_factor: float = 1  # from the column's unit to the figure's
-    better: Literal["min", "max"] | None = None  # of a score, which `select` can name: which value is better
+    better: Literal["min", "max"] | None = None  # of a score: which value is better
     is_timing: bool = False  # differs between runs of the same seed
     is_share: bool = False  # from 0 to 1
     cell: str | None = None  # the format of a cell in a table, if not that of other numbers
@@ -42,38 +44,48 @@ COLUMNS = {
 }
 TIMINGS = [name for name, column in COLUMNS.items() if column.is_timing]
 
-# From a figure's title to the columns that it shows. Figures of scores come first.
-_scores_first = sorted(COLUMNS.values(), key=lambda column: column.better is None)
-FIGURES = {
-    title: [name for name, column in COLUMNS.items() if column.figure == title]
-    for title in dict.fromkeys(column.figure for column in _scores_first)
-    if title
-}
+
+def column(name: str) -> Column:
+    """What a column holds; those of metrics are called ``val_`` and the metric's name."""
+    return COLUMNS.get(name) or _of_metric(name.removeprefix("val_"))
 
 
-def _accuracy(logits: np.ndarray, target: np.ndarray) -> float:
-    return float((logits.argmax(axis=1) == target).mean())
+def _of_metric(name: str) -> Column:
+    metric = find_metric(name)
+    title = f"{metric.label[0].upper()}{metric.label[1:]}"
+    return Column(f"held-out {metric.label}", title, better=metric.better, cell="{:.4f}")
 
 
-# From held-out logits (N, K) and class indices (N,) to each validation score but the loss.
-SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"val_accuracy": _accuracy}
+def scores_in(names: Iterable[str]) -> list[str]:
+    """Those of some columns that hold held-out scores."""
+    return [name for name in names if name.startswith("val_")]
 
 
-def goodness(column: str, row: Row) -> float:
+def figures_of(names: Sequence[str]) -> dict[str, list[str]]:
+    """The columns that each figure shows, by its title. Figures of scores come first."""
+    scores_first = sorted(names, key=lambda name: column(name).better is None)
+    shown: dict[str, list[str]] = {}
+    for title in dict.fromkeys(column(name).figure for name in scores_first):
+        if title:
+            shown[title] = [name for name in names if column(name).figure == title]
+    return shown
+
+
+def goodness(name: str, row: Row) -> float:
     """A row's value in a column, negated if smaller is better."""
-    return -row[column] if COLUMNS[column].better == "min" else row[column]
+    return -row[name] if column(name).better == "min" else row[name]
 
 
-# From a recipe's `select` to the column that chooses the epoch: best_accuracy to val_accuracy, and so on.
-SELECTED_BY = {f"best_{name.removeprefix('val_')}": name for name, column in COLUMNS.items() if column.better}
-SELECTED_BY["last"] = "epoch"
+def selecting_column(select: str) -> str:
+    """The column that chooses the epoch: ``val_accuracy`` for a recipe's ``select: best_accuracy``, and so on."""
+    return "epoch" if select == "last" else f"val_{select.removeprefix('best_')}"
 
-# From a row to the value that is largest in the epoch whose weights are kept.
-SELECT: dict[str, Callable[[Row], float]] = {
-    select: partial(goodness, column) for select, column in SELECTED_BY.items()
-}
+
+def selecting_value(select: str, row: Row) -> float:
+    """The value that is largest in the epoch whose weights are kept."""
+    return goodness(selecting_column(select), row)
 
 
 def selected_row(history: Sequence[Row], select: str) -> Row:
     """The epoch whose weights are kept: the first of the best ones. NaN is worse than any number."""
-    return max(history, key=lambda row: np.nan_to_num(SELECT[select](row), nan=-np.inf))
+    return max(history, key=lambda row: np.nan_to_num(selecting_value(select, row), nan=-np.inf))

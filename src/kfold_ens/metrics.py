@@ -16,6 +16,9 @@ import numpy as np
 from scipy.special import softmax
 from scipy.stats import rankdata
 
+from kfold_ens.config import metric_kind
+from kfold_ens.errors import KfoldError
+
 Scores = np.ndarray  # (N, K): what each class of an image gets, logits or others
 Target = np.ndarray  # (N,) class indices
 NOT_A_NUMBER = float("nan")  # of a metric that has no value on these images
@@ -221,10 +224,10 @@ METRICS = {
 
 def find_metric(name: str) -> Metric:
     """A metric by its name; ``map_at_5`` is ``map_at_k`` with k = 5."""
-    number = re.search(r"(?<=_)\d+(?=_|$)", name)
-    if not number:
+    kind = metric_kind(name)
+    if kind == name:
         return METRICS[name]
-    metric, k = METRICS[name.replace(number[0], "k")], int(number[0])
+    metric, k = METRICS[kind], int(re.search(r"\d+", name)[0])
     bound = {"compute": partial(metric.compute, k=k), "per_image": partial(metric.per_image, k=k)}
     return replace(metric, label=metric.label.format(k=k), k=k, **bound)
 
@@ -232,6 +235,39 @@ def find_metric(name: str) -> Metric:
 def absent_classes(target: Target, num_classes: int) -> list[int]:
     """The classes that no image has."""
     return np.flatnonzero(np.bincount(target, minlength=num_classes) == 0).tolist()
+
+
+def places_in_order(classes: Sequence[str], class_order: Sequence[str] | None) -> list[int]:
+    """The indices of all classes from the lowest to the highest: as configured, or by their numbers.
+
+    Raises:
+        KfoldError: if the order is not that of these classes, or none is given and not all classes are numbers.
+    """
+    if class_order:
+        if sorted(class_order) != sorted(classes):
+            differing = sorted(set(class_order) ^ set(classes)) or "one is there twice"
+            raise KfoldError(f"data.class_order must hold each class once; check: {differing}")
+        return [classes.index(name) for name in class_order]
+    try:
+        return sorted(range(len(classes)), key=lambda place: float(classes[place]))
+    except ValueError:
+        raise KfoldError(
+            "quadratic_kappa needs the order of the classes, which are no numbers; "
+            "write data.class_order: [lowest, ..., highest]"
+        ) from None
+
+
+def refuse_unfit(name: str, classes: Sequence[str], class_order: Sequence[str] | None) -> None:
+    """Check that a metric can be computed for these classes.
+
+    Raises:
+        KfoldError: if k is larger than their number, or they have no order.
+    """
+    metric = find_metric(name)
+    if metric.k and metric.k > len(classes):
+        raise KfoldError(f"{name}: there are only {len(classes)} classes; write a smaller number")
+    if metric.needs == "order":
+        places_in_order(classes, class_order)
 
 
 def in_order(scores: Scores, target: Target, order: Sequence[int]) -> tuple[Scores, Target]:

@@ -14,8 +14,7 @@ import pandas as pd
 
 from kfold_ens.errors import DataError
 from kfold_ens.files import read_json
-from kfold_ens.history import COLUMNS as HISTORY
-from kfold_ens.history import SELECTED_BY, selected_row
+from kfold_ens.history import column, scores_in, selected_row, selecting_column
 from kfold_ens.model_header import header_of
 
 STALE = 60  # seconds: a fold in training writes its progress every five, except while it evaluates
@@ -57,16 +56,17 @@ def _row(folder: Path, recipe: str, fold: int) -> dict[str, str]:
 
 
 def _scores(history: pd.DataFrame, select: str | None) -> str:
-    """The score that a recipe selects its epoch by: of the last epoch, and of the best one.
-
-    If ``select`` is unknown or names no score: the last epoch's accuracy.
-    """
-    last, column = history.iloc[-1], SELECTED_BY.get(select)
-    if column not in history or not HISTORY[column].better:
-        return f"{last['val_accuracy']:.4f}"
-    best = selected_row(history.to_dict("records"), select)
-    name = "" if column == "val_accuracy" else f"{HISTORY[column].label.removeprefix('held-out ')} "
-    return f"{name}{last[column]:.4f} (best {best[column]:.4f})"
+    """The last epoch's held-out scores: other metrics first, then accuracy and loss; and the best of what selects."""
+    select = select or "last"
+    last, selecting = history.iloc[-1], selecting_column(select)
+    best = selected_row(history.to_dict("records"), select) if selecting in history else last
+    plain = [name for name in ("val_accuracy", "val_loss") if name in history]
+    names = [*(name for name in scores_in(history) if name not in plain), *plain]
+    return ", ".join(
+        f"{column(name).label.removeprefix('held-out ')} {last[name]:.4f}"
+        + (f" (best {best[name]:.4f})" if name == selecting else "")
+        for name in names
+    )
 
 
 def _recipe_of(folder: Path, place: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from kfold_ens.jobs import job
 from kfold_ens.loading.loader import training_batches, training_views
 from kfold_ens.training.loop import fit
 from kfold_ens.training.record import NoRecord
+from kfold_ens.training.scored import ScoredBy
 from kfold_ens.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -111,7 +112,7 @@ def write_curve(compute: Compute, digits: Stage, folder: Path) -> None:
     torch._dynamo.utils.counters.clear()  # of other tests in this process
     with in_float64():
         training, losses = Trainer(WHOLE, digits.fold(), None, InFloat64(**vars(compute))), Losses()
-        fit(training, losses)
+        fit(training, ScoredBy(("accuracy",), None), losses)
     graphs, ours = torch._dynamo.utils.counters["stats"]["unique_graphs"], training.backward
     assert (graphs > 0, ours.compiled is not ours.network) == (compute.compile,) * 2
     if compute.ranks.is_main:

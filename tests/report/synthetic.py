@@ -15,7 +15,7 @@ from kfold_ens.config import Config, Recipe, load_config
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.combine import METHODS, combine
 from kfold_ens.ensemble.metrics import summarize
-from kfold_ens.history import FIGURES
+from kfold_ens.history import COLUMNS, figures_of
 from kfold_ens.logits import Logits
 from kfold_ens.report.data import write_data, write_views
 from kfold_ens.report.ensemble import write_ensemble, write_submission_page
@@ -112,7 +112,7 @@ def make_store(folder: Path, ids: Sequence[str], side: int, random: np.random.Ge
 
 
 def history() -> pd.DataFrame:
-    columns = [name for names in FIGURES.values() for name in names]
+    columns = [name for names in figures_of(list(COLUMNS)).values() for name in names]
     return pd.DataFrame({"epoch": [1, 2], "device": "CPU"} | {name: [0.5, 0.25] for name in columns})
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from kfold_ens.history import FIGURES
+from kfold_ens.history import COLUMNS, figures_of
 from kfold_ens.report import figures, pages
 
 
@@ -19,7 +19,7 @@ HOSTILE = ["<script>alert(1)</script>", "$x_", "a\nb", "é" * 200, '"quoted"']
 
 
 def history(epochs=3):
-    names = [name for columns in FIGURES.values() for name in columns]
+    names = [name for columns in figures_of(list(COLUMNS)).values() for name in columns]
     return pd.DataFrame({"epoch": range(1, epochs + 1)} | {name: np.linspace(0.1, 0.9, epochs) for name in names})
 
 

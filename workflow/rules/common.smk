@@ -9,7 +9,8 @@ def read_recipes(files):
             refuse(f"{file}: rename this recipe: a brace in its name is a wildcard in Snakemake's results/{file.stem}")
         if of_stem.setdefault(file.stem, file) != file:
             refuse(f"{of_stem[file.stem]} and {file} would share results/{file.stem}; rename one")
-    return dict(zip(of_stem, checked(load_recipe, of_stem.values(), RECIPE_FOLDER)))
+    recipes = checked(load_recipe, of_stem.values(), RECIPE_FOLDER)
+    return {name: recipe.of_run(RUN.scoring, RUN.data.class_order) for name, recipe in zip(of_stem, recipes)}
 
 
 def merged_from():

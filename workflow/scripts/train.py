@@ -28,6 +28,7 @@ if __name__ == "__main__":
             state=Path(params.state),
             checkpoint_minutes=run.checkpoint_minutes,
             tensorboard=Path(params.tensorboard) if run.tensorboard else None,
+            scoring=run.scoring,
         )
         kept = KeptFolds(Path(params.kept))
         if not restore_fold(fold, outputs, kept, again=is_asked_for(snakemake.rule)):

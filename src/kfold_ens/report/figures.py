@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from kfold_ens.history import COLUMNS, FIGURES
+from kfold_ens.history import column as column_of
+from kfold_ens.history import figures_of
 from kfold_ens.report import style
 
 READABLE = 30  # so many classes can be named along an axis; so many counts a side can be written into cells
@@ -21,9 +22,10 @@ READABLE = 30  # so many classes can be named along an axis; so many counts a si
 
 def training_curves(histories: Mapping[int, pd.DataFrame], chosen: Mapping[int, int]) -> dict[str, Figure]:
     """Each fold's columns by epoch, a figure per quantity; a dot marks the epoch whose weights were kept."""
+    names = list(dict.fromkeys(name for history in histories.values() for name in history))
     return {
         title: _curves(title, columns, histories, chosen)
-        for title, columns in FIGURES.items()
+        for title, columns in figures_of(names).items()
         if any(history.reindex(columns=columns).notna().any(axis=None) for history in histories.values())
     }
 
@@ -38,8 +40,8 @@ def _curves(
     axis.set_title(title)
     axis.set_xlabel("epoch")
     axis.xaxis.get_major_locator().set_params(integer=True)
-    if len(columns) == 1:
-        axis.set_ylim(0, 1 if COLUMNS[columns[0]].is_share else None)
+    if len(columns) == 1 and not column_of(columns[0]).better:
+        axis.set_ylim(0, 1 if column_of(columns[0]).is_share else None)
     if "val_accuracy" in columns:
         _legend(figure, axis, len(histories))
     return figure
@@ -60,14 +62,14 @@ def _look(fold: int) -> dict:
 
 
 def _curve(axis: Axes, history: pd.DataFrame, column: str, fold: int, chosen: int) -> None:
-    values = history[column] * COLUMNS[column].figure_factor
+    values = history[column] * column_of(column).figure_factor
     look = _look(fold) | {"label": f"fold {fold}"}
     if column.startswith("train_"):
         look |= {"linestyle": "--", "alpha": 0.5, "label": None}
     if len(history) == 1:
         look["marker"] = "."  # a line of one point cannot be seen
     axis.plot(history["epoch"], values, **look)
-    if COLUMNS[column].better:
+    if column_of(column).better:
         axis.plot(chosen, values[history["epoch"] == chosen].iloc[0], "o", color=look["color"])
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kfold_ens.config import TrainingRecipe
+from kfold_ens.config import Scoring, TrainingRecipe
 from kfold_ens.data.folds import Fold, Images, read_fold
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.files import fingerprint, sha256_of
@@ -45,7 +45,8 @@ class TrainingOutputs:
     """Where the training of a fold writes, and how often it saves its state.
 
     ``history`` is rewritten after each epoch. ``state`` is a folder for the saved state, which is removed at the end.
-    ``tensorboard`` is a folder for event files, None for none.
+    ``tensorboard`` is a folder for event files, None for none. ``scoring`` names a metric that the history
+    holds beside those of the recipe; no weight depends on it.
     """
 
     history: Path
@@ -53,6 +54,7 @@ class TrainingOutputs:
     state: Path
     checkpoint_minutes: float = 5
     tensorboard: Path | None = None
+    scoring: Scoring = Scoring()
 
     def by_name(self) -> dict[str, Path]:
         """The files that are kept of a trained fold."""

@@ -22,7 +22,6 @@ from kfold_ens.config import TrainingRecipe
 from kfold_ens.data.folds import Fold
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import require_space, write_table
-from kfold_ens.history import SCORES
 from kfold_ens.loading.augmentation import build_evaluation_view
 from kfold_ens.loading.loader import EvaluationViews, Loading, evaluation_batches, training_batches, training_views
 from kfold_ens.network.classifier import TrainedModel, save_model
@@ -30,6 +29,7 @@ from kfold_ens.training.fold import FoldFiles, TrainingOutputs, fold_fingerprint
 from kfold_ens.training.kept import KeptFolds
 from kfold_ens.training.optimizers import state_size
 from kfold_ens.training.record import NoRecord, Progress, Record
+from kfold_ens.training.scored import ScoredBy, scored_by
 from kfold_ens.training.state import Checkpoints, StateFile
 from kfold_ens.training.trainer import Trainer
 
@@ -60,15 +60,16 @@ def train_fold(
         Preempted: if a signal asked the job to end, after saving.
     """
     owner = fold_fingerprint(recipe, fold, weights, version)
+    scored = scored_by(recipe, fold, outputs.scoring)
     trainer = Trainer(recipe, fold, weights, compute)
     file = StateFile(outputs.state, owner)
     require_space(outputs.state, _disk_space(trainer) - file.size, f"training fold {fold.number}")
     _resume(trainer, file)
     if not compute.ranks.is_main:
-        fit(trainer, NoRecord())
+        fit(trainer, scored, NoRecord())
         return
     progress = Progress(trainer, outputs.state / "progress.json", outputs.tensorboard)
-    fit(trainer, Record(Checkpoints(file, outputs.checkpoint_minutes), progress, outputs.history))
+    fit(trainer, scored, Record(Checkpoints(file, outputs.checkpoint_minutes), progress, outputs.history))
     write_table(outputs.history, pd.DataFrame(trainer.history))  # also if the saved state was past the last epoch
     log.info("fold %d: kept the weights of epoch %d", fold.number, trainer.best.epoch)
     save_model(outputs.model, TrainedModel(recipe, fold.classes, owner, trainer.best.weights))
@@ -95,7 +96,7 @@ def _disk_space(trainer: Trainer) -> int:
     return int(3 * state + weights)
 
 
-def fit(trainer: Trainer, record: Record | NoRecord) -> None:
+def fit(trainer: Trainer, scored: ScoredBy, record: Record | NoRecord) -> None:
     """Train to the last epoch: steps, then validation, then the epoch's row."""
     loading = trainer.compute.loading(trainer.recipe.batch_size, trainer.recipe.image)
     batches, validation = _batches(trainer, loading), _validation_batches(trainer, loading)
@@ -104,7 +105,7 @@ def fit(trainer: Trainer, record: Record | NoRecord) -> None:
             remaining = trainer.order.steps_per_epoch - trainer.position.step
             train_epoch(trainer, islice(batches, remaining), record)
             started = time.perf_counter()
-            scores = validate(trainer, validation)
+            scores = validate(trainer, validation, scored)
             row = trainer.finish_epoch(scores, time.perf_counter() - started)
             record.after_epoch(trainer, row)
 
@@ -143,7 +144,7 @@ def train_epoch(trainer: Trainer, batches: Iterator[tuple[Tensor, Tensor]], reco
     trainer.position.seconds = before + time.perf_counter() - started
 
 
-def validate(trainer: Trainer, batches: DataLoader) -> dict[str, float]:
+def validate(trainer: Trainer, batches: DataLoader, scored: ScoredBy) -> dict[str, float]:
     """The network's scores on the fold's held-out images; each rank's batches are its part of them."""
     compute, target = trainer.compute, trainer.fold.validation.target
     part = torch.from_numpy(predict_logits(trainer.evaluated, batches, trainer.recipe.image, compute))
@@ -151,4 +152,4 @@ def validate(trainer: Trainer, batches: DataLoader) -> dict[str, float]:
     if not logits.isfinite().all():
         raise KfoldError(f"fold {trainer.fold.number}: logits are not finite; lower optimizer.lr and run again.")
     loss = trainer.backward.criterion(logits, torch.from_numpy(target), trainer.position.epoch)
-    return {"val_loss": float(loss)} | {name: score(logits.numpy(), target) for name, score in SCORES.items()}
+    return {"val_loss": float(loss)} | scored.of(logits.numpy(), target)

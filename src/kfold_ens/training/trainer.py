@@ -20,7 +20,7 @@ from kfold_ens.compute.devices import Utilization, device_name
 from kfold_ens.config import TrainingRecipe
 from kfold_ens.data.folds import Fold
 from kfold_ens.errors import KfoldError
-from kfold_ens.history import SELECT
+from kfold_ens.history import selecting_value
 from kfold_ens.jobs import usable_threads
 from kfold_ens.loading.samplers import epoch_order
 from kfold_ens.network.classifier import Classifier, memory_format
@@ -149,7 +149,7 @@ class Trainer:
         """Write the epoch into the history, keep its weights if they are the best, and move on."""
         row = self._history_row(scores, seconds)
         self.history.append(row)
-        score = SELECT[self.recipe.select](row)
+        score = selecting_value(self.recipe.select, row)
         if score > self.best.score:
             weights = {name: tensor.detach().cpu().clone() for name, tensor in self.evaluated.state_dict().items()}
             self.best = Best(row["epoch"], score, weights)

@@ -1,0 +1,77 @@
+"""How often the 95% intervals of metrics hold the true value, by simulation.
+
+A population of ten classes of unequal size is drawn from again and again, as many images per class each time. The true
+value is that of 200,000 images. Two predictors of one strength are drawn, so that their true difference is zero.
+
+    python benchmarks/coverage.py --runs 1000 --images 300 3000
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from kfold_ens.ensemble.intervals import interval, paired_interval
+from kfold_ens.metrics import METRICS, find_metric, inputs_of, value
+
+CLASSES = 10
+NAMES = [name.replace("_k", "_3") if METRICS[name].needs == "ranking" else name for name in METRICS]
+NAMES = [name for name in NAMES if name != "accuracy"]  # Wilson's interval and that of Agresti and Min are known
+
+
+def drawn(counts: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two predictors' logits (N, K) of the same images, and these images' classes (N,).
+
+    Near classes are alike, and so are the two predictors: images are hard or easy for both.
+    """
+    target = np.repeat(np.arange(CLASSES), counts)
+    near = np.exp(-np.abs(np.arange(CLASSES) - target[:, None]))
+    shared = 6 * rng.gamma(2, 0.5, (len(target), 1)) * near + rng.normal(size=near.shape)
+    first, second = (shared + rng.normal(scale=0.7, size=near.shape) for _ in range(2))
+    return first, second, target
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--runs", type=int, default=1000)
+    arguments.add_argument("--images", type=int, nargs="+", default=[300, 3000])
+    options = arguments.parse_args()
+    print(
+        "| metric | images | true value | value inside | below | above | difference inside |",
+        "|---" * 7 + "|",
+        sep="\n",
+    )
+    for images in options.images:
+        for name, row in coverage(images, options.runs).items():
+            truth, inside, below, above, paired = row
+            print(f"| {name} | {images:,} | {truth:.4f} | {inside:.1%} | {below:.1%} | {above:.1%} | {paired:.1%} |")
+
+
+def coverage(images: int, runs: int, names: list[str] = NAMES) -> dict[str, tuple[float, ...]]:
+    """Per metric: its true value, the shares of runs whose interval holds it, or lies below or above it, and the share
+    whose interval of a difference holds zero."""
+    rng = np.random.default_rng(0)
+    shares = np.linspace(1, 4, CLASSES)
+    counts = np.round(images * shares / shares.sum()).astype(int)
+    first, _, target = drawn(counts * (200_000 // images), rng)
+    truth = {name: value(name, first, target) for name in names}
+    seen = {name: np.zeros((runs, 4)) for name in names}
+    for run in range(runs):
+        first, second, target = drawn(counts, rng)
+        for name in names:
+            seen[name][run] = _outcome(name, first, second, target, truth[name])
+    return {name: (truth[name], *seen[name].mean(axis=0)) for name in names}
+
+
+def _outcome(name: str, first: np.ndarray, second: np.ndarray, target: np.ndarray, truth: float) -> tuple[bool, ...]:
+    metric = find_metric(name)
+    some, others = (inputs_of(metric, logits, target) for logits in (first, second))
+    own = metric.compute(*some)
+    low, high = interval(metric, some, own)
+    from_, to = paired_interval(metric, some, others, own - metric.compute(*others))
+    return low <= truth <= high, high < truth, low > truth, from_ <= 0 <= to
+
+
+if __name__ == "__main__":
+    main()
