@@ -42,8 +42,6 @@ def test_a_recipe_says_whose_it_is_and_what_it_scored(path: Path):
 def test_a_main_recipe_is_complete_and_flat(path: Path):
     required = {name for name, field in Recipe.model_fields.items() if field.is_required()}
     assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) == required
-        name for name, field in Recipe.model_fields.items() if field.is_required()
-    }
     load_recipe(path, FOLDER)
 
 

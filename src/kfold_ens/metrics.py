@@ -17,7 +17,7 @@ from scipy.special import softmax
 from scipy.stats import rankdata
 
 from kfold_ens.config import metric_kind
-from kfold_ens.errors import KfoldError
+from kfold_ens.errors import DataError
 
 Scores = np.ndarray  # (N, K): what each class of an image gets, logits or others
 Target = np.ndarray  # (N,) class indices
@@ -241,17 +241,17 @@ def places_in_order(classes: Sequence[str], class_order: Sequence[str] | None) -
     """The indices of all classes from the lowest to the highest: as configured, or by their numbers.
 
     Raises:
-        KfoldError: if the order is not that of these classes, or none is given and not all classes are numbers.
+        DataError: if the order is not that of these classes, or none is given and not all classes are numbers.
     """
     if class_order:
         if sorted(class_order) != sorted(classes):
             differing = sorted(set(class_order) ^ set(classes)) or "one is there twice"
-            raise KfoldError(f"data.class_order must hold each class once; check: {differing}")
+            raise DataError(f"data.class_order must hold each class once; check: {differing}")
         return [classes.index(name) for name in class_order]
     try:
         return sorted(range(len(classes)), key=lambda place: float(classes[place]))
     except ValueError:
-        raise KfoldError(
+        raise DataError(
             "quadratic_kappa needs the order of the classes, which are no numbers; "
             "write data.class_order: [lowest, ..., highest]"
         ) from None
@@ -261,11 +261,11 @@ def refuse_unfit(name: str, classes: Sequence[str], class_order: Sequence[str] |
     """Check that a metric can be computed for these classes.
 
     Raises:
-        KfoldError: if k is larger than their number, or they have no order.
+        DataError: if k is larger than their number, or they have no order.
     """
     metric = find_metric(name)
     if metric.k and metric.k > len(classes):
-        raise KfoldError(f"{name}: there are only {len(classes)} classes; write a smaller number")
+        raise DataError(f"{name}: there are only {len(classes)} classes; write a smaller number")
     if metric.needs == "order":
         places_in_order(classes, class_order)
 

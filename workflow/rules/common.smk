@@ -66,6 +66,11 @@ def as_param(model, **selection):
     return canonical(model.model_dump(mode="json", exclude_defaults=True, **selection))
 
 
+def scoring_param():
+    """What predictions are scored by; nothing at the default, so scores made earlier stay."""
+    return {} if RUN.scoring == Scoring() else {"scoring": literal(as_param(RUN.scoring))}
+
+
 def literal(value):
     """A param of the user's words: Snakemake takes braces in a text for wildcards, but not in what a function returns."""
     return lambda wildcards: value

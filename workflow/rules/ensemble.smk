@@ -51,7 +51,7 @@ rule zip_submission:
         "../scripts/zip_submission.py"
 
 
-# Out-of-fold accuracy, and test accuracy of each fold and ensembling method if labels are known.
+# The metric out of fold, and on the test images of each fold and ensembling method if labels are known.
 rule metrics:
     input:
         **optional(test_labels=RUN.data.test_labels),
@@ -66,6 +66,7 @@ rule metrics:
     conda:
         ENVIRONMENT
     params:
+        **scoring_param(),
         submission=literal(as_param(RUN.submission)),
         names=RUN.submission_names,
         version=ensemble.VERSION,
@@ -95,6 +96,7 @@ rule compare_recipes:
     conda:
         ENVIRONMENT
     params:
+        **scoring_param(),
         recipes=ABLATION,
         version=ensemble.VERSION,  # raise it for changes of report/comparison.py too
     script:

@@ -180,6 +180,7 @@ rule ablation_page:
     conda:
         ENVIRONMENT
     params:
+        **scoring_param(),
         version=[ensemble.VERSION, report_stage.VERSION],
     script:
         "../scripts/ablation_page.py"

@@ -1,6 +1,7 @@
 """Several recipes side by side."""
 
 from kfold_ens.data.manifest import read_manifest
+from kfold_ens.ensemble.metrics import read_scoring
 from kfold_ens.files import write_table
 from kfold_ens.jobs import job, log
 from kfold_ens.report.comparison import as_text, compare, read_recipes
@@ -9,6 +10,6 @@ if __name__ == "__main__":
     with job(snakemake.log[0]):
         files = snakemake.input
         recipes = read_recipes(snakemake.params.recipes, files.metrics, files.oof, files.history, files.model)
-        table = compare(recipes, read_manifest(files.manifest))
+        table = compare(recipes, read_manifest(files.manifest), read_scoring(snakemake.params))
         write_table(snakemake.output[0], table)
         log.info("%s", as_text(table))

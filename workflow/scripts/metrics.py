@@ -2,7 +2,7 @@
 
 from kfold_ens.config import METHODS, Submission
 from kfold_ens.data.manifest import read_manifest
-from kfold_ens.ensemble.metrics import known_labels, summarize
+from kfold_ens.ensemble.metrics import known_labels, read_scoring, summarize
 from kfold_ens.files import write_json
 from kfold_ens.jobs import job
 from kfold_ens.logits import read_logits
@@ -20,5 +20,6 @@ if __name__ == "__main__":
                 Submission.model_validate_json(params.submission),
                 params.names,
             ),
+            scoring=read_scoring(params),
         )
         write_json(snakemake.output[0], metrics)

@@ -21,6 +21,7 @@ if __name__ == "__main__":
             test=dict(zip(params.folds, map(read_logits, files.test), strict=True)),
             combined=dict(zip(METHODS, map(read_logits, files.methods), strict=False)),
             label_of=label_of,
+            scoring=run.scoring,
         )
         write_overview(
             run=run,

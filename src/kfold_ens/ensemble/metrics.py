@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -10,28 +11,94 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, norm
 
-from kfold_ens.config import Submission
+from kfold_ens.config import Scoring, Submission
+from kfold_ens.ensemble.combine import METHODS
+from kfold_ens.ensemble.intervals import interval, paired_interval
 from kfold_ens.errors import DataError, listing
 from kfold_ens.logits import Logits, concatenated
+from kfold_ens.metrics import Metric, absent_classes, find_metric, inputs_of, places_in_order, value
 from kfold_ens.naming import submission_names
 from kfold_ens.nearest import with_suggestions
 from kfold_ens.user_tables import read_user_table
 
+DEFAULT = Scoring()
 
-def score(logits: Logits, label_of: Mapping[str, str]) -> dict[str, Any] | None:
-    """Accuracy over the images whose label is known, with Wilson's 95% interval; None if no label is known."""
+
+def read_scoring(params: Any) -> Scoring:
+    """What a job's params say about scoring; without a word the default."""
+    return Scoring.model_validate_json(params.get("scoring", "{}"))
+
+
+def score(
+    logits: Logits, label_of: Mapping[str, str], scoring: Scoring = DEFAULT, has_probabilities: bool = True
+) -> dict[str, Any] | None:
+    """The metric over the images whose label is known, with its 95% interval, and accuracy and log loss beside it.
+
+    None if no label is known. A metric without a value is None, and ``why`` says why. Wilson's interval for accuracy;
+    for other metrics that of ``intervals``.
+    """
     outcomes = correctness(logits, label_of)
     if outcomes.empty:
         return None
     correct, images = int(outcomes.sum()), len(outcomes)
-    interval = binomtest(correct, images).proportion_ci(0.95, method="wilson")
-    return {
-        "accuracy": correct / images,
-        "low": float(interval.low),
-        "high": float(interval.high),
-        "correct": correct,
-        "images": images,
-    }
+    counts = {"correct": correct, "images": images}
+    known = _known(logits, label_of, scoring)
+    others = {"accuracy": correct / images, "log_loss": _log_loss(known) if has_probabilities else None}
+    if scoring.metric == "accuracy":
+        wilson = binomtest(correct, images).proportion_ci(0.95, method="wilson")
+        own = {"accuracy": correct / images, "low": float(wilson.low), "high": float(wilson.high)}
+    else:
+        own = _with_interval(known, scoring, has_probabilities)
+    return own | {name: each for name, each in others.items() if name not in own} | counts
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Images with a label: logits (N, K), class indices (N,), the classes, and their order for quadratic_kappa."""
+
+    logits: np.ndarray
+    target: np.ndarray
+    classes: tuple[str, ...]
+    order: list[int] | None
+
+    def inputs(self, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
+        return inputs_of(metric, self.logits, self.target, self.order)
+
+
+def _known(logits: Logits, label_of: Mapping[str, str], scoring: Scoring) -> _Known:
+    labels = pd.Series([label_of.get(image_id) or None for image_id in logits.image_id], dtype=object)
+    target = pd.Index(logits.classes).get_indexer(labels)
+    has_order = find_metric(scoring.metric).needs == "order"
+    order = places_in_order(logits.classes, scoring.class_order) if has_order else None
+    return _Known(logits.values[target >= 0], target[target >= 0], logits.classes, order)
+
+
+def _log_loss(known: _Known) -> float | None:
+    return value("log_loss", known.logits, known.target) if len(known.target) else None
+
+
+def _with_interval(known: _Known, scoring: Scoring, has_probabilities: bool) -> dict[str, Any]:
+    metric = find_metric(scoring.metric)
+    if reason := _no_value(metric, known, has_probabilities):
+        return {scoring.metric: None, "low": None, "high": None, "why": reason}
+    inputs = known.inputs(metric)
+    own = metric.compute(*inputs)
+    low, high = interval(metric, inputs, own)
+    return {scoring.metric: _number(own), "low": _number(low), "high": _number(high)}
+
+
+def _no_value(metric: Metric, known: _Known, has_probabilities: bool) -> str | None:
+    """Why a metric has no value, in words; None if it has one."""
+    if metric.needs_probabilities and not has_probabilities:
+        return "a vote has no probabilities"
+    absent = [known.classes[place] for place in absent_classes(known.target, len(known.classes))]
+    if metric.needs_every_class and absent:
+        return f"no image is of class {', '.join(absent)}"
+    return None
+
+
+def _number(each: float) -> float | None:
+    return None if np.isnan(each) else float(each)
 
 
 def correctness(logits: Logits, label_of: Mapping[str, str]) -> pd.Series:
@@ -58,28 +125,60 @@ def paired_difference(some: pd.Series, others: pd.Series) -> dict[str, float]:
     }
 
 
+def difference(
+    some: Logits, others: Logits, label_of: Mapping[str, str], scoring: Scoring = DEFAULT
+) -> dict[str, float | None]:
+    """By how much the metric of ``some`` is above that of ``others``, with a paired 95% interval.
+
+    Both are of the same images; ``paired_difference`` gives accuracy's. None if the metric has no value.
+    """
+    if scoring.metric == "accuracy":
+        return paired_difference(correctness(some, label_of), correctness(others, label_of))
+    metric = find_metric(scoring.metric)
+    rows = pd.Index(others.image_id).get_indexer(pd.Index(some.image_id))
+    others = Logits(some.image_id, others.values[rows], others.classes)
+    first, second = (_known(each, label_of, scoring) for each in (some, others))
+    if _no_value(metric, first, has_probabilities=True):
+        return {"difference": None, "low": None, "high": None}
+    inputs = first.inputs(metric), second.inputs(metric)
+    own = metric.compute(*inputs[0]) - metric.compute(*inputs[1])
+    low, high = paired_interval(metric, *inputs, own)
+    return {"difference": own, "low": low, "high": high}
+
+
 def summarize(
-    oof: Mapping[int, Logits], test: Mapping[int, Logits], combined: Mapping[str, Logits], label_of: Mapping[str, str]
+    oof: Mapping[int, Logits],
+    test: Mapping[int, Logits],
+    combined: Mapping[str, Logits],
+    label_of: Mapping[str, str],
+    scoring: Scoring = DEFAULT,
 ) -> dict[str, Any]:
-    """``metrics.json``: accuracy out of fold, and on test images with labels, of each fold and ensembling method."""
+    """``metrics.json``: the metric out of fold, and on test images with labels, of each fold and ensembling method."""
+
+    def scored(logits: Logits, method: str = "average") -> dict[str, Any] | None:
+        return score(logits, label_of, scoring, METHODS[method].gives_probabilities)
+
     return {
-        "out_of_fold": score(concatenated(list(oof.values())), label_of),
-        "folds": {
-            str(fold): {"out_of_fold": score(oof[fold], label_of), "test": score(test[fold], label_of)} for fold in oof
-        },
-        "methods": {method: {"test": score(logits, label_of)} for method, logits in combined.items()},
-        "differences": differences({"one fold": next(iter(test.values())), **combined}, label_of),
+        "metric": scoring.metric,
+        "out_of_fold": scored(concatenated(list(oof.values()))),
+        "folds": {str(fold): {"out_of_fold": scored(oof[fold]), "test": scored(test[fold])} for fold in oof},
+        "methods": {method: {"test": scored(logits, method)} for method, logits in combined.items()},
+        "differences": differences({"one fold": next(iter(test.values())), **combined}, label_of, scoring),
     }
 
 
-def differences(predictions: Mapping[str, Logits], label_of: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Each pair's difference in accuracy on the test images, with a paired 95% interval; none without labels."""
-    outcomes = {name: correctness(logits, label_of) for name, logits in predictions.items()}
-    if any(each.empty for each in outcomes.values()):
+def differences(
+    predictions: Mapping[str, Logits], label_of: Mapping[str, str], scoring: Scoring = DEFAULT
+) -> list[dict[str, Any]]:
+    """Each pair's difference in the metric on the test images, with a paired 95% interval; none without labels."""
+    if any(correctness(each, label_of).empty for each in predictions.values()):
         return []
+    if find_metric(scoring.metric).needs_probabilities:
+        vague = {name for name, method in METHODS.items() if not method.gives_probabilities}
+        predictions = {name: each for name, each in predictions.items() if name not in vague}
     return [
-        {"of": some, "to": other, **paired_difference(outcomes[some], outcomes[other])}
-        for other, some in combinations(outcomes, 2)
+        {"of": some, "to": other, **difference(predictions[some], predictions[other], label_of, scoring)}
+        for other, some in combinations(predictions, 2)
     ]
 
 
@@ -119,20 +218,52 @@ def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Su
     return labels | {image_of[name]: label for name, label in given}
 
 
+def metric_of(metrics: Mapping[str, Any]) -> str:
+    """The metric that ``metrics.json`` leads with."""
+    return metrics.get("metric", "accuracy")
+
+
+def label_of_metric(metrics: Mapping[str, Any]) -> str:
+    """The same for people."""
+    return find_metric(metric_of(metrics)).label
+
+
+def interval_in_words(metrics: Mapping[str, Any]) -> str:
+    """Whose intervals stand in ``metrics.json``."""
+    return "Wilson's 95% interval" if metric_of(metrics) == "accuracy" else "a 95% interval by a stratified bootstrap"
+
+
+def cell(entry: Mapping[str, Any] | None, metric: str, with_interval: bool = True) -> str:
+    """A score in words: the metric, its interval, and accuracy and log loss beside it."""
+    if entry is None:
+        return "labels unknown"
+    own, low = entry[metric], entry["low"]
+    words = "no value: " + entry["why"] if own is None else f"{own:.4f}"
+    if with_interval and low is not None:
+        words += f" ({low:.4f} to {entry['high']:.4f})"
+    return ", ".join([words, *beside(entry, metric)])
+
+
+def beside(entry: Mapping[str, Any], metric: str) -> list[str]:
+    """Accuracy and log loss in words, unless they are the metric."""
+    others = {"accuracy": "accuracy", "log_loss": "log loss"}
+    return [
+        f"{label} {entry[name]:.4f}" for name, label in others.items() if name != metric and entry.get(name) is not None
+    ]
+
+
 def as_text(metrics: Mapping[str, Any], chosen: str) -> str:
     """The metrics as a small table for the terminal."""
-    rows = [("fold", "out-of-fold", "test")]
-    rows += [(name, _cell(fold["out_of_fold"]), _cell(fold["test"])) for name, fold in metrics["folds"].items()]
-    rows += [("all folds", _cell(metrics["out_of_fold"], interval=True), "")]
+    metric = metric_of(metrics)
+    rows = [(label_of_metric(metrics), "out-of-fold", "test")]
     rows += [
-        (f"{method} *" if method == chosen else method, "", _cell(entry["test"], interval=True))
+        (f"fold {name}", cell(fold["out_of_fold"], metric, False), cell(fold["test"], metric, False))
+        for name, fold in metrics["folds"].items()
+    ]
+    rows += [("all folds", cell(metrics["out_of_fold"], metric), "")]
+    rows += [
+        (f"{method} *" if method == chosen else method, "", cell(entry["test"], metric))
         for method, entry in metrics["methods"].items()
     ]
-    return "\n".join(f"  {name:<12}{oof:<28}{test}".rstrip() for name, oof, test in rows)
-
-
-def _cell(entry: Mapping[str, Any] | None, interval: bool = False) -> str:
-    if entry is None:
-        return "no labels"
-    text = f"{entry['accuracy']:.4f}"
-    return f"{text} ({entry['low']:.4f} to {entry['high']:.4f})" if interval else text
+    widths = [max(len(row[place]) for row in rows) + 2 for place in (0, 1)]
+    return "\n".join(f"  {name:<{widths[0]}}{oof:<{widths[1]}}{test}".rstrip() for name, oof, test in rows)

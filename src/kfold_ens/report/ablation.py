@@ -5,23 +5,26 @@ from __future__ import annotations
 import pandas as pd
 
 from kfold_ens.ensemble.combine import METHODS
+from kfold_ens.metrics import find_metric
 from kfold_ens.report import figures, pages
 from kfold_ens.report.pages import Markup
 
 
-def write_ablation(comparison: pd.DataFrame, path: str) -> None:
-    """The page of ``results/ablation.csv``."""
+def write_ablation(comparison: pd.DataFrame, path: str, metric: str = "accuracy") -> None:
+    """The page of ``results/ablation.csv``, whose scores are of this metric."""
+    label = find_metric(metric).label
+    title = f"{label[0].upper()}{label[1:]}"
     tested = {"one_fold": "one fold"} | {name: method.label for name, method in METHODS.items()}
     values = comparison.drop(columns=[name for name in comparison if name.endswith(("_low", "_high"))])
     pages.write_page(
         path,
         "Recipes side by side",
-        pages.table(values.dropna(axis=1, how="all"), "accuracies; the difference is to the first recipe, out of fold"),
-        _intervals(comparison, "out_of_fold", "Accuracy out of fold", "accuracy"),
-        _intervals(comparison, "difference", "Difference to the first recipe, out of fold", "difference in accuracy"),
+        pages.table(values.dropna(axis=1, how="all"), f"{label}; the difference is to the first recipe, out of fold"),
+        _intervals(comparison, "out_of_fold", f"{title} out of fold", label),
+        _intervals(comparison, "difference", "Difference to the first recipe, out of fold", f"difference in {label}"),
         *[
-            _intervals(comparison, name, f"Accuracy on the test images, {label}", "accuracy")
-            for name, label in tested.items()
+            _intervals(comparison, name, f"{title} on the test images, {words}", label)
+            for name, words in tested.items()
             if comparison[name].notna().any()
         ],
     )

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 from safetensors import safe_open
 
-from kfold_ens.ensemble.metrics import correctness, paired_difference
+from kfold_ens.config import Scoring
+from kfold_ens.ensemble.metrics import DEFAULT, difference, metric_of
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_json
 from kfold_ens.logits import Logits, concatenated, read_logits
@@ -67,28 +68,27 @@ def count_parameters(model: str) -> int:
     return sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(STATISTICS))
 
 
-def compare(recipes: Sequence[RecipeResults], manifest: pd.DataFrame) -> pd.DataFrame:
-    """A row per recipe: accuracies with 95% intervals, the paired difference to the first recipe out of fold, training
-    hours and millions of parameters. Test accuracies are empty if labels are unknown."""
+def compare(recipes: Sequence[RecipeResults], manifest: pd.DataFrame, scoring: Scoring = DEFAULT) -> pd.DataFrame:
+    """A row per recipe: the metric with 95% intervals, the paired difference to the first recipe out of fold, accuracy
+    and log loss out of fold, training hours and millions of parameters. Test scores are empty if labels are unknown."""
     label_of = dict(zip(manifest["image_id"], manifest["label"], strict=True))
-    first = correctness(recipes[0].oof, label_of)
     rows = []
     for recipe in recipes:
         row: dict[str, Any] = {"recipe": recipe.name}
-        row |= _columns("out_of_fold", recipe.metrics["out_of_fold"])
-        row |= _columns("one_fold", recipe.metrics["folds"]["0"]["test"])
+        metric = metric_of(recipe.metrics)
+        row |= _columns("out_of_fold", recipe.metrics["out_of_fold"], metric)
+        row |= _columns("one_fold", recipe.metrics["folds"]["0"]["test"], metric)
         for method, scores in recipe.metrics["methods"].items():
-            row |= _columns(method, scores["test"])
-        difference = paired_difference(correctness(recipe.oof, label_of), first)
-        row |= _columns("difference", difference)
+            row |= _columns(method, scores["test"], metric)
+        row |= _columns("difference", difference(recipe.oof, recipes[0].oof, label_of, scoring), "difference")
+        row |= {name: recipe.metrics["out_of_fold"].get(name) for name in ("accuracy", "log_loss") if name != metric}
         rows.append(row | {"hours": round(recipe.hours, 3), "parameters_m": round(recipe.parameters / 1e6, 1)})
     return pd.DataFrame(rows)
 
 
-def _columns(name: str, score: dict[str, Any] | None) -> dict[str, Any]:
+def _columns(name: str, score: dict[str, Any] | None, metric: str) -> dict[str, Any]:
     score = score or {}
-    value = score.get("accuracy", score.get("difference"))
-    return {name: value, f"{name}_low": score.get("low"), f"{name}_high": score.get("high")}
+    return {name: score.get(metric), f"{name}_low": score.get("low"), f"{name}_high": score.get("high")}
 
 
 def as_text(table: pd.DataFrame) -> str:

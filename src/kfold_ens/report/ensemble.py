@@ -9,6 +9,7 @@ import pandas as pd
 
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.combine import METHODS
+from kfold_ens.ensemble.metrics import interval_in_words, label_of_metric, metric_of
 from kfold_ens.logits import Logits, concatenated
 from kfold_ens.report import figures, pages, tables
 from kfold_ens.report.pages import Markup
@@ -16,6 +17,7 @@ from kfold_ens.report.pictures import of_store
 
 DISPUTED = 48  # pictures in the gallery
 FIRST_ROWS = 10
+BESIDE = ("low", "high", "accuracy", "log_loss", "images")
 
 
 def write_ensemble(
@@ -39,31 +41,25 @@ def write_ensemble(
 
 
 def scores(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """Accuracy on the test images of each fold and ensembling method: ``name, value, low, high, images``."""
+    """The metric on the test images of each fold and ensembling method: ``name, value, low, high, images``."""
     entries = {f"fold {fold}": entry["test"] for fold, entry in metrics["folds"].items()}
     entries |= {method: entry["test"] for method, entry in metrics["methods"].items()}
-    return _rows(entries)
+    return _rows(entries, metric_of(metrics))
 
 
 def out_of_fold(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """Accuracy out of fold, of each fold and of all of them, with the columns of ``scores``."""
+    """The metric out of fold, of each fold and of all of them, with the columns of ``scores``."""
     entries = {f"fold {fold}": entry["out_of_fold"] for fold, entry in metrics["folds"].items()}
-    return _rows(entries | {"all folds": metrics["out_of_fold"]})
+    return _rows(entries | {"all folds": metrics["out_of_fold"]}, metric_of(metrics))
 
 
-def _rows(entries: Mapping[str, Mapping[str, Any] | None]) -> pd.DataFrame:
+def _rows(entries: Mapping[str, Mapping[str, Any] | None], metric: str) -> pd.DataFrame:
     rows = [
-        {
-            "name": name,
-            "value": entry["accuracy"],
-            "low": entry["low"],
-            "high": entry["high"],
-            "images": entry["images"],
-        }
+        {"name": name, "value": entry[metric]} | {key: entry.get(key) for key in BESIDE}
         for name, entry in entries.items()
-        if entry
+        if entry and entry[metric] is not None
     ]
-    return pd.DataFrame(rows, columns=["name", "value", "low", "high", "images"])
+    return pd.DataFrame(rows, columns=["name", "value", *BESIDE])
 
 
 def gains(metrics: Mapping[str, Any]) -> pd.DataFrame:
@@ -71,50 +67,53 @@ def gains(metrics: Mapping[str, Any]) -> pd.DataFrame:
     rows = [
         {"name": f"{each['of']} − {each['to']}", "value": each["difference"], "low": each["low"], "high": each["high"]}
         for each in metrics["differences"]
+        if each["difference"] is not None
     ]
     return pd.DataFrame(rows, columns=["name", "value", "low", "high"])
 
 
 def _combinations(metrics: Mapping[str, Any]) -> list[Markup]:
-    blocks = []
-    tested, held_out = scores(metrics), out_of_fold(metrics)
-    if tested.empty:
-        blocks.append(
-            pages.note("The labels of the test images are unknown, so only out-of-fold accuracy can be shown.")
-        )
-    else:
-        difference = gains(metrics)
-        blocks += [
-            pages.figure(
-                figures.intervals(tested, "Accuracy on the test images", "accuracy"),
-                "Accuracy on the test images of each fold and ensembling method",
-            ),
-            pages.table(_named(tested), "accuracy on the test images, with Wilson's 95% interval"),
-            pages.figure(
-                figures.intervals(
-                    difference, "What ensembling gains on the test images", "difference in accuracy", zero=True
-                ),
-                "Differences in accuracy between ensembling methods and one fold",
-            ),
-            pages.table(
-                _named(difference),
-                "difference in accuracy on the same test images, with a paired 95% interval (Agresti and Min 2005); "
-                "“one fold” is fold 0",
-            ),
-        ]
+    label = label_of_metric(metrics)
+    title = f"{label[0].upper()}{label[1:]}"
+    held_out, interval = out_of_fold(metrics), interval_in_words(metrics)
     return [
-        *blocks,
+        *_tested(metrics, label, title, interval),
+        pages.figure(figures.intervals(held_out, f"{title} out of fold", label), f"{title} out of fold of each fold"),
+        pages.table(_named(held_out, label), f"{label} of each model on the images held out from it, with {interval}"),
+    ]
+
+
+def _tested(metrics: Mapping[str, Any], label: str, title: str, interval: str) -> list[Markup]:
+    tested, difference = scores(metrics), gains(metrics)
+    if tested.empty:
+        return [pages.note(f"The labels of the test images are unknown, so only out-of-fold {label} can be shown.")]
+    paired = "Agresti and Min 2005" if metric_of(metrics) == "accuracy" else "the same bootstrap"
+    return [
         pages.figure(
-            figures.intervals(held_out, "Accuracy out of fold", "accuracy"), "Accuracy out of fold of each fold"
+            figures.intervals(tested, f"{title} on the test images", label),
+            f"{title} on the test images of each fold and ensembling method",
+        ),
+        pages.table(_named(tested, label), f"{label} on the test images, with {interval}"),
+        pages.figure(
+            figures.intervals(
+                difference, "What ensembling gains on the test images", f"difference in {label}", zero=True
+            ),
+            f"Differences in {label} between ensembling methods and one fold",
         ),
         pages.table(
-            _named(held_out), "accuracy of each model on the images held out from it, with Wilson's 95% interval"
+            _named(difference, label),
+            f"difference in {label} on the same test images, with a paired 95% interval ({paired}); "
+            "“one fold” is fold 0",
         ),
     ]
 
 
-def _named(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.rename(columns={"name": "", "value": "accuracy", "low": "95% from", "high": "to"})
+def _named(rows: pd.DataFrame, label: str) -> pd.DataFrame:
+    """The rows with headings for people; accuracy stands once."""
+    beside = {"low": "95% from", "high": "to", "accuracy": "accuracy", "log_loss": "log loss"}
+    named = rows.drop(columns="accuracy", errors="ignore") if label == "accuracy" else rows
+    named = named.drop(columns="log_loss", errors="ignore") if label == "log loss" else named
+    return named.rename(columns={"name": "", "value": label} | beside).dropna(axis=1, how="all")
 
 
 def _agreement(test: Sequence[Logits], combined: Mapping[str, Logits], store: PixelStore) -> list[Markup]:

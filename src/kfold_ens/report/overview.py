@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 
 from kfold_ens.config import Config, Recipe
+from kfold_ens.ensemble.metrics import beside, cell, interval_in_words, label_of_metric, metric_of
 from kfold_ens.files import sha256_of
 from kfold_ens.history import COLUMNS
 from kfold_ens.model_header import header_of
@@ -62,28 +63,34 @@ def headline(name: str, metrics: Mapping[str, Any], run: Config) -> Markup:
     """The one number: the chosen ensembling method's on the test images, or out of fold if their labels are unknown."""
     method = metrics["methods"].get(run.ensemble, {}).get("test")
     entry, what = (method, f"on the test images, {run.ensemble}") if method else (metrics["out_of_fold"], "out of fold")
-    accuracy, low, high = (f"{entry[key]:.4f}" for key in ("accuracy", "low", "high"))
-    return Markup(
-        '<p class="score"><strong style="font-size: 2.6rem">{}</strong><br>'
-        "accuracy of {} {}, 95% interval {} to {}, {} images</p>"
-    ).format(accuracy, name, what, low, high, f"{entry['images']:,}")
+    metric = metric_of(metrics)
+    own = "no value" if entry[metric] is None else f"{entry[metric]:.4f}"
+    words = [f"{label_of_metric(metrics)} of {name} {what}", *_about(entry, metric), f"{entry['images']:,} images"]
+    return Markup('<p class="score"><strong style="font-size: 2.6rem">{}</strong><br>{}</p>').format(
+        own, ", ".join(words)
+    )
+
+
+def _about(entry: Mapping[str, Any], metric: str) -> list[str]:
+    """What stands beside the one number."""
+    low, high = entry["low"], entry["high"]
+    ends = [entry["why"]] if entry[metric] is None else []
+    ends += [] if low is None else [f"95% interval {low:.4f} to {high:.4f}"]
+    return ends + beside(entry, metric)
 
 
 def score_table(metrics: Mapping[str, Any], run: Config) -> Markup:
     """Each fold and each ensembling method, out of fold and on the test images."""
+    metric = metric_of(metrics)
     rows = [
-        {"": f"fold {fold}", "out of fold": _cell(entry["out_of_fold"]), "test": _cell(entry["test"])}
+        {"": f"fold {fold}", "out of fold": cell(entry["out_of_fold"], metric), "test": cell(entry["test"], metric)}
         for fold, entry in metrics["folds"].items()
     ]
-    rows.append({"": "all folds", "out of fold": _cell(metrics["out_of_fold"]), "test": ""})
+    rows.append({"": "all folds", "out of fold": cell(metrics["out_of_fold"], metric), "test": ""})
     for method, entry in metrics["methods"].items():
         chosen = " (handed in)" if method == run.ensemble else ""
-        rows.append({"": f"{method}{chosen}", "out of fold": "", "test": _cell(entry["test"])})
-    return pages.table(pd.DataFrame(rows), "accuracy, with Wilson's 95% interval")
-
-
-def _cell(entry: Mapping[str, Any] | None) -> str:
-    return f"{entry['accuracy']:.4f} ({entry['low']:.4f} to {entry['high']:.4f})" if entry else "labels unknown"
+        rows.append({"": f"{method}{chosen}", "out of fold": "", "test": cell(entry["test"], metric)})
+    return pages.table(pd.DataFrame(rows), f"{label_of_metric(metrics)}, with {interval_in_words(metrics)}")
 
 
 def write_provenance(
