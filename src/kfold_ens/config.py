@@ -215,16 +215,27 @@ Method = Literal["average", "softmax", "vote"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
-class Submission(Section):
-    """The submission's header, and how it names the images.
+WITHOUT_PROBABILITIES: tuple[Method, ...] = ("vote",)
 
-    ``sample`` is a table that the submission must equal in columns and ids, and whose order it takes; ``zip_member`` is
+
+class Submission(Section):
+    """What the submission holds, its header, and how it names the images.
+
+    ``sample`` is a table that the submission must equal in columns and ids, and whose order it takes. What is None, or a
+    column at its default, is inferred from it; without a sample it has a default (ensemble/forms.py). ``zip_member`` is
     what the submission is called inside of ``results/submission.zip``, which is then made too.
     """
 
+    kind: Literal["label", "probabilities", "top_k"] | None = None
     id_column: Name = "image_name"
     label_column: Name = "pred_label"
     names: Literal["stem", "file", "path"] | None = None
+    id_prefix: str | None = None  # before an image's name, as in test/123.jpg
+    class_prefix: str | None = None  # before a class, in the columns of probabilities
+    k: Count | None = None
+    separator: Name | None = None
+    decimals: Annotated[int, Field(strict=True, ge=1, le=12)] = 6
+    calibrate: bool = False
     sample: Place | None = None
     zip_member: Name | None = None
 
@@ -232,6 +243,18 @@ class Submission(Section):
     def _columns_differ(self):
         if self.id_column == self.label_column:
             raise ValueError(f"id_column and label_column are both {self.id_column!r}; name them apart")
+        return self
+
+    def stated(self, key: str) -> Any:
+        """A key's value, or None if it is at its default: a sample may then say otherwise."""
+        value = getattr(self, key)
+        return None if value == type(self).model_fields[key].default else value
+
+    @model_validator(mode="after")
+    def _calibrates_probabilities(self):
+        kind = self.kind or (None if self.sample else "label")
+        if self.calibrate and kind not in ("probabilities", None):
+            raise ValueError(f"calibrate changes probabilities only, and kind is {kind}; write kind: probabilities")
         return self
 
 
@@ -261,10 +284,26 @@ class Config(Section):
             raise ValueError("a fold is trained on several GPUs (gpus_per_fold), or shares one (gpu_slots); not both")
         return self
 
+    @model_validator(mode="after")
+    def _method_gives_what_is_submitted(self):
+        asked = self.submission.kind == "probabilities" or self.submission.calibrate
+        if asked and self.ensemble in WITHOUT_PROBABILITIES:
+            given = ", ".join(method for method in METHODS if method not in WITHOUT_PROBABILITIES)
+            what = "calibrate: true" if self.submission.calibrate else "kind: probabilities"
+            raise ValueError(
+                f"submission.{what} needs probabilities, and ensemble: {self.ensemble} gives none; "
+                f"write one of these at ensemble: {given}"
+            )
+        return self
+
     @property
     def submission_names(self) -> str:
         """A CSV's ids are the user's own strings and stay whole; a folder's files go by their stem."""
         return self.submission.names or ("path" if self.data.source == "csv" else "stem")
+
+    @property
+    def names_follow_from_sample(self) -> bool:
+        return bool(self.submission.sample) and self.submission.names is None
 
 
 # --- recipe sections ----------------------------------------------------------------------------------------
