@@ -216,14 +216,22 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 
 WITHOUT_PROBABILITIES: tuple[Method, ...] = ("vote",)
+# Keys of `submission` that concern one kind only.
+OF_KIND = {
+    "k": "top_k",
+    "separator": "top_k",
+    "class_prefix": "probabilities",
+    "decimals": "probabilities",
+    "calibrate": "probabilities",
+}
 
 
 class Submission(Section):
     """What the submission holds, its header, and how it names the images.
 
-    ``sample`` is a table that the submission must equal in columns and ids, and whose order it takes. What is None, or a
-    column at its default, is inferred from it; without a sample it has a default (ensemble/forms.py). ``zip_member`` is
-    what the submission is called inside of ``results/submission.zip``, which is then made too.
+    ``sample`` is a table that the submission must equal in columns and ids, and whose order it takes. What is at its
+    default is inferred from it; without a sample, None has a default of its own (ensemble/forms.py, kinds.py).
+    ``zip_member`` is what the submission is called inside of ``results/submission.zip``, which is then made too.
     """
 
     kind: Literal["label", "probabilities", "top_k"] | None = None
@@ -251,10 +259,13 @@ class Submission(Section):
         return None if value == type(self).model_fields[key].default else value
 
     @model_validator(mode="after")
-    def _calibrates_probabilities(self):
+    def _keys_are_of_the_kind(self):
         kind = self.kind or (None if self.sample else "label")
-        if self.calibrate and kind not in ("probabilities", None):
-            raise ValueError(f"calibrate changes probabilities only, and kind is {kind}; write kind: probabilities")
+        wrong = [
+            f"{key} needs kind: {needed}" for key, needed in OF_KIND.items() if needed != kind and self.stated(key)
+        ]
+        if kind and wrong:
+            raise ValueError(f"{', '.join(wrong)}; kind is {kind}")
         return self
 
 
@@ -303,6 +314,7 @@ class Config(Section):
 
     @property
     def names_follow_from_sample(self) -> bool:
+        """Whether what the submission calls an image is inferred from a sample."""
         return bool(self.submission.sample) and self.submission.names is None
 
 
