@@ -35,8 +35,8 @@ def written_ids(submission: Submission, names: str, test: pd.DataFrame) -> Ids:
     Raises:
         DataError: listing the names that two images would share.
     """
-    prefix = submission.id_prefix or ""
-    return Ids(submission.id_column, names, prefix, _prefixed(prefix, submission_names(test, names)))
+    prefix, form = submission.id_prefix or "", submission.names or names
+    return Ids(submission.id_column, form, prefix, _prefixed(prefix, submission_names(test, form)))
 
 
 def inferred_ids(table: pd.DataFrame, submission: Submission, names: str, test: pd.DataFrame) -> Ids:

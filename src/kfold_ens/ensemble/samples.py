@@ -79,11 +79,11 @@ def of_top_k(sample: Sample) -> dict[str, Any]:
 
 
 def splits_into_labels(sample: Sample) -> bool:
-    """Whether values of the one column are several labels by some separator; a label may hold one too."""
+    """Whether values of the one column are several labels, or config.yaml says so; a label may hold a separator too."""
     values = [value for value in sample.values if value not in sample.classes]
     asked = sample.submission
-    separators = [asked.separator] if asked.separator else SEPARATORS
-    return bool(asked.k) or any(_some_known(values, separator, sample.classes) for separator in separators)
+    written = asked.k is not None or asked.separator is not None
+    return written or any(_some_known(values, separator, sample.classes) for separator in SEPARATORS)
 
 
 def _some_known(values: Sequence[str], separator: str, classes: Sequence[str]) -> bool:
