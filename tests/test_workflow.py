@@ -282,16 +282,19 @@ def test_calibrated_probabilities_are_those_at_the_fitted_temperature(project):
     assert {"write_submission"} <= project.planned("submission", "-R", "predict_oof_fold0")
 
 
-def test_a_sample_that_does_not_fit_is_refused_before_training(project):
+@pytest.mark.parametrize("asked", ["manifest", "train_fold0"])
+def test_a_sample_that_does_not_fit_is_refused_before_training(project, asked):
+    before = project.times("results/tiny/*/model.safetensors")
     (project.folder / "sample.csv").write_text("id,0,1,1000\nnone,0,0,1\n")
     project.configure(submission={"sample": "sample.csv"})
-    done = project.run("-R", "manifest", "--", "submission")
+    done = project.run("-R", asked, "--", "submission")
     assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    assert project.times("results/tiny/*/model.safetensors") == before
     assert "1000: a column, but no class" in done.stdout
     assert "names the test images" in done.stdout
     assert "train_fold" not in re.sub(r"^train_fold\d +\d$", "", done.stdout, flags=re.MULTILINE)
-    checked = project.run("check")
-    assert "1000: a column, but no class" in checked.stdout
+    assert "1000: a column, but no class" in project.run("check").stdout
 
 
 # --- failures --------------------------------------------------------------------------------------------

@@ -86,6 +86,12 @@ def test_any_value_may_stand_where_a_label_goes(value, tmp_path):
     assert form_of(tmp_path, f"id,label\n1,{value}\n2,{value}\n").kind == "label"
 
 
+def test_values_that_are_names_of_images_by_chance_are_no_ids(tmp_path):
+    assert form_of(tmp_path, "label,id\n1,1\n1,2\n", classes=("1", "2")).id_column == "id"
+    with pytest.raises(DataError, match="Its column 'id' has none"):
+        form_of(tmp_path, "id,label\nnone,1\n", classes=("1", "2"))
+
+
 # --- refused ---------------------------------------------------------------------------------------------
 
 ONE, MANY = "id,label\n1,cat\n2,cat\n", "id,cat,dog,owl\n1,0,0,1\n2,0,0,1\n"
