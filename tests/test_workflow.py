@@ -252,13 +252,15 @@ def test_a_sample_alone_says_what_is_submitted_and_retrains_nothing(project, kin
     scores = {Path(image).stem: row for image, row in zip(logits.image_id, logits.values, strict=True)}
     sample, expected = of_each_kind(kind, scores, list(logits.classes))
     (project.folder / "sample.csv").write_text("\n".join(sample) + "\n")
+    page = "results/tiny/report/submission.html"
     project.configure(submission={"sample": "sample.csv"})
     assert project.planned("submission") == {"write_submission", "metrics", "submission"}
-    done = project.run("submission", "report")
+    done = project.run("submission", page)
     assert done.returncode == 0, done.stdout
     assert f"sample.csv: inferred kind '{kind}'" in done.stdout
     assert (project.folder / "results/submission.csv").read_text() == "\n".join(expected) + "\n"
-    assert project.planned("submission", "report") == set()
+    assert "every " in (project.folder / page).read_text(encoding="utf-8")
+    assert project.planned("submission", page) == set()
 
 
 @pytest.mark.slow
