@@ -69,6 +69,13 @@ def test_every_kind_without_a_sample(columns, expected, tmp_path):
     assert predicted_labels(read_table(tmp_path / "submission.csv"), form).tolist() == ["cat", "dog"]
 
 
+def test_columns_and_rows_stand_as_in_the_sample(tmp_path):
+    (tmp_path / "sample.csv").write_text("p_owl,p_cat,id,p_dog\n0,0,a,1\n0,0,b,1\n")
+    form = form_of(sample=str(tmp_path / "sample.csv"), decimals=2)
+    expected = "p_owl,p_cat,id,p_dog\n0.30,0.20,a,0.50\n0.34,0.33,b,0.33\n"
+    assert written(tmp_path / "submission.csv", form) == expected
+
+
 @pytest.mark.parametrize(
     ("columns", "old", "new", "finding"),
     [
