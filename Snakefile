@@ -63,6 +63,7 @@ rule submission:
 
 onstart:
     say_classes()
+    refuse_submission()
 
 
 onsuccess:

@@ -99,6 +99,14 @@ def findings(refusal: pytest.ExceptionInfo) -> dict[str, str]:
         ),
         ({"submission": {"id_column": "x", "label_column": "x"}}, "submission", "both 'x'; name them apart"),
         ({"submission": {"names": "folder"}}, "submission.names", "got 'folder'"),
+        ({"submission": {"kind": "best"}}, "submission.kind", "got 'best'"),
+        ({"submission": {"k": 3}}, "submission", "k needs kind: top_k; kind is label"),
+        (
+            {"submission": {"kind": "top_k", "calibrate": True, "class_prefix": "p"}},
+            "submission",
+            "class_prefix needs kind: probabilities, calibrate needs kind: probabilities; kind is top_k",
+        ),
+        ({"submission": {"kind": "probabilities", "decimals": 0}}, "submission.decimals", "greater than or equal to 1"),
     ],
 )
 def test_a_wrong_value_of_a_run_is_refused_by_its_key(changes, key, finding):
@@ -503,6 +511,22 @@ def test_a_source_says_which_tables_and_folders_its_halves_are_read_from(data, t
 def test_a_half_follows_from_its_own_part_of_the_source(data, change, halves):
     before, after = (load_config({"data": each}).data for each in (data, data | change))
     assert {half for half in HALVES if canonical(before.of_half(half)) != canonical(after.of_half(half))} == halves
+
+
+@pytest.mark.parametrize("submission", [{"kind": "probabilities"}, {"sample": "s.csv", "calibrate": True}])
+def test_probabilities_of_a_vote_are_refused(submission):
+    with pytest.raises(
+        ConfigError, match="ensemble: vote gives none; write one of these at ensemble: average, softmax"
+    ):
+        load_config({"data": FOLDER, "submission": submission, "ensemble": "vote"})
+
+
+def test_a_written_default_of_the_submission_is_none_at_all():
+    written = {"id_column": "image_name", "label_column": "pred_label", "kind": None}
+    run, plain = (load_config({"data": FOLDER, "submission": each}) for each in (written, {}))
+    assert run == plain
+    assert run.model_dump(exclude_defaults=True) == plain.model_dump(exclude_defaults=True)
+    assert run.submission.stated("id_column") is None
 
 
 @pytest.mark.parametrize("names", ["stem", "file", "path"])

@@ -7,6 +7,7 @@ import pytest
 from kfold_ens import config
 from kfold_ens.data.sources import SOURCES
 from kfold_ens.ensemble.combine import METHODS
+from kfold_ens.ensemble.kinds import KINDS
 from kfold_ens.loading.augmentation import AUGMENTATIONS, EVALUATION_VIEWS
 from kfold_ens.loading.samplers import SAMPLERS
 from kfold_ens.metrics import METRICS
@@ -60,6 +61,11 @@ def test_every_choice_of_a_run_is_known():
     assert list(config.METHODS) == list(get_args(config.Method)) == list(METHODS)  # the same order, too
     names = get_args(config.Submission.model_fields["names"].annotation)
     assert {name for choice in names for name in get_args(choice)} - {None} == set(NAMES)
+    submitted = get_args(config.Submission.model_fields["kind"].annotation)
+    assert {name for choice in submitted for name in get_args(choice)} == set(KINDS)
+    without = {name for name, method in METHODS.items() if not method.gives_probabilities}
+    assert without == set(config.WITHOUT_PROBABILITIES)
+    assert set(config.OF_KIND.values()) <= set(KINDS)
 
 
 def test_every_choice_within_a_section_is_known():
@@ -67,3 +73,4 @@ def test_every_choice_within_a_section_is_known():
     assert set(get_args(config.Views.model_fields["average"].annotation)) == set(AVERAGES)
     assert set(PUBLISHED) == set(BACKBONES)
     assert list(METRICS) == list(config.METRIC_KINDS)
+    assert [name for name, metric in METRICS.items() if metric.needs_probabilities] == list(config.OF_PROBABILITIES)

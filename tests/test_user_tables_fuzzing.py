@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kfold_ens.config import HALVES, Submission, load_config
 from kfold_ens.data.sources import list_images
-from kfold_ens.ensemble.submission import sample_ids
+from kfold_ens.ensemble.forms import resolved
 from kfold_ens.errors import DataError
 from kfold_ens.user_tables import read_user_table
 
@@ -110,8 +111,10 @@ def outcome(path: Path) -> str:
     for half in HALVES:
         words = refusal(list_images, data, half, 0, path.parent)
         assert words.startswith(f"data.{half}: {path}") or not words
-    words = refusal(sample_ids, str(path), ["a.png"], Submission(id_column="id", label_column="label"))
-    assert words.startswith(f"submission.sample: {path}") or not words
+    test = pd.DataFrame({"image_id": ["test/a.png"], "name": ["a.png"]})
+    for columns in ({}, {"id_column": "id", "label_column": "label"}):
+        words = refusal(resolved, Submission(sample=str(path), **columns), "path", test, ("cat", "dog"))
+        assert words.startswith("submission.") or not words
     if words := refusal(read_user_table, path, COLUMNS, "data.train"):
         assert words.startswith(f"data.train: {path}")
         return "refused"

@@ -207,6 +207,102 @@ def test_a_sample_sets_the_order_and_a_zip_is_made_where_it_is_wanted(project):
     assert "train_fold" not in re.sub(r"^train_fold\d +\d$", "", done.stdout, flags=re.MULTILINE)
 
 
+# --- kinds of submissions --------------------------------------------------------------------------------
+
+
+def largest_remainders(row: np.ndarray, decimals: int = 6) -> list[str]:
+    """A row of chances as text that sums to 1, one unit at a time."""
+    chances = np.exp(row - row.max())
+    scaled = chances / chances.sum() * 10**decimals
+    parts = [int(value) for value in scaled]
+    for place in sorted(range(len(parts)), key=lambda place: parts[place] - scaled[place])[: 10**decimals - sum(parts)]:
+        parts[place] += 1
+    return [f"{part // 10**decimals}.{part % 10**decimals:0{decimals}d}" for part in parts]
+
+
+def of_each_kind(kind: str, scores: dict[str, np.ndarray], classes: list[str]) -> tuple[list[str], list[str]]:
+    """The lines of a sample in an order of its own, and those of the submission that is expected of it."""
+    order = sorted(scores, key=lambda stem: stem[::-1])
+    columns = classes[::-1]
+    back = [classes.index(label) for label in columns]
+    rows = {
+        "label": [(stem, ["0"], [classes[scores[stem].argmax()]]) for stem in order],
+        "probabilities": [
+            (f"test/{stem}.png", ["0"] * len(classes), [largest_remainders(scores[stem])[place] for place in back])
+            for stem in order
+        ],
+        "top_k": [
+            (f"{stem}.png", ["0 1 2"], [" ".join(classes[place] for place in np.argsort(-scores[stem])[:3])])
+            for stem in order
+        ],
+    }[kind]
+    header = {
+        "label": "Id,Category",
+        "probabilities": ",".join(["id", *(f"p_{c}" for c in columns)]),
+        "top_k": "f,best",
+    }
+    sample, expected = ([",".join([id_, *row[at]]) for id_, *row in rows] for at in (0, 1))
+    return [header[kind], *sample], [header[kind], *expected]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["label", "probabilities", "top_k"])
+def test_a_sample_alone_says_what_is_submitted_and_retrains_nothing(project, kind):
+    logits = read_logits(project.folder / "results/tiny/average/test_logits.npz")
+    scores = {Path(image).stem: row for image, row in zip(logits.image_id, logits.values, strict=True)}
+    sample, expected = of_each_kind(kind, scores, list(logits.classes))
+    (project.folder / "sample.csv").write_text("\n".join(sample) + "\n")
+    page = "results/tiny/report/submission.html"
+    project.configure(submission={"sample": "sample.csv"})
+    assert project.planned("submission") == {"write_submission", "metrics", "submission"}
+    done = project.run("submission", page)
+    assert done.returncode == 0, done.stdout
+    assert f"sample.csv: inferred kind '{kind}'" in done.stdout
+    assert (project.folder / "results/submission.csv").read_text() == "\n".join(expected) + "\n"
+    assert "every " in (project.folder / page).read_text(encoding="utf-8")
+    assert project.planned("submission", page) == set()
+
+
+@pytest.mark.slow
+def test_calibrated_probabilities_are_those_at_the_fitted_temperature(project):
+    project.configure(submission={"kind": "probabilities", "calibrate": True})
+    assert project.planned("submission") == {"write_submission", "metrics", "submission"}
+    page = "results/tiny/report/calibration.html"
+    done = project.run("submission", page)
+    assert done.returncode == 0, done.stdout
+    found = re.search(
+        r"log loss ([\d.]+) before, ([\d.]+) after \(cross-fitted by fold\): temp\S+ ([\d.]+)", done.stdout
+    )
+    before, after, temperature = map(float, found.groups())
+    assert after < before
+    logits = read_logits(project.folder / "results/tiny/average/test_logits.npz")
+    table = pd.read_csv(project.folder / "results/submission.csv", index_col="image_name")
+    stems = [Path(image).stem for image in logits.image_id]
+    chances = np.exp((logits.values - logits.values.max(axis=1, keepdims=True)) / temperature)
+    expected = chances / chances.sum(axis=1, keepdims=True)
+    assert np.allclose(table.loc[stems].to_numpy(), expected, atol=2e-4)
+    assert "After calibration" in (project.folder / page).read_text(encoding="utf-8")
+    assert {"write_submission"} <= project.planned("submission", "-R", "predict_oof_fold0")
+
+
+@pytest.mark.parametrize("asked", ["manifest", "train_fold0"])
+def test_a_sample_that_does_not_fit_is_refused_before_training(project, asked):
+    before = project.times("results/tiny/*/model.safetensors")
+    (project.folder / "sample.csv").write_text("id,0,1,1000\nnone,0,0,1\n")
+    project.configure(submission={"sample": "sample.csv"})
+    done = project.run("-R", asked, "--", "submission")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    assert project.times("results/tiny/*/model.safetensors") == before
+    assert "1000: a column, but no class" in done.stdout
+    assert "names the test images" in done.stdout
+    assert "train_fold" not in re.sub(r"^train_fold\d +\d$", "", done.stdout, flags=re.MULTILINE)
+    assert "1000: a column, but no class" in project.run("check").stdout
+
+
+# --- failures --------------------------------------------------------------------------------------------
+
+
 @pytest.mark.slow
 def test_where_a_fold_fails_the_others_finish_and_it_alone_is_trained_again(project):
     for folder in ("results/tiny", "trained"):

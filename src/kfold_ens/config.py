@@ -104,6 +104,9 @@ METRIC_KINDS = (
 )
 
 
+OF_PROBABILITIES = ("log_loss", "roc_auc", "average_precision")  # they need more than an order of classes
+
+
 def metric_kind(name: str) -> str:
     """A metric's name with k for its number: map_at_5 is map_at_k."""
     return re.sub(r"(?<=_)[1-9]\d*(?=_|$)", "k", name)
@@ -264,16 +267,35 @@ Method = Literal["average", "softmax", "vote"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
-class Submission(Section):
-    """The submission's header, and how it names the images.
+WITHOUT_PROBABILITIES: tuple[Method, ...] = ("vote",)
+# Keys of `submission` that concern one kind only.
+OF_KIND = {
+    "k": "top_k",
+    "separator": "top_k",
+    "class_prefix": "probabilities",
+    "decimals": "probabilities",
+    "calibrate": "probabilities",
+}
 
-    ``sample`` is a table that the submission must equal in columns and ids, and whose order it takes; ``zip_member`` is
-    what the submission is called inside of ``results/submission.zip``, which is then made too.
+
+class Submission(Section):
+    """What the submission holds, its header, and how it names the images.
+
+    ``sample`` is a table that the submission must equal in columns and ids, and whose order it takes. What is at its
+    default is inferred from it; without a sample, None has a default of its own (ensemble/forms.py, kinds.py).
+    ``zip_member`` is what the submission is called inside of ``results/submission.zip``, which is then made too.
     """
 
+    kind: Literal["label", "probabilities", "top_k"] | None = None
     id_column: Name = "image_name"
     label_column: Name = "pred_label"
     names: Literal["stem", "file", "path"] | None = None
+    id_prefix: str | None = None  # before an image's name, as in test/123.jpg
+    class_prefix: str | None = None  # before a class, in the columns of probabilities
+    k: Count | None = None
+    separator: Name | None = None
+    decimals: Annotated[int, Field(strict=True, ge=1, le=12)] = 6
+    calibrate: bool = False
     sample: Place | None = None
     zip_member: Name | None = None
 
@@ -281,6 +303,21 @@ class Submission(Section):
     def _columns_differ(self):
         if self.id_column == self.label_column:
             raise ValueError(f"id_column and label_column are both {self.id_column!r}; name them apart")
+        return self
+
+    def stated(self, key: str) -> Any:
+        """A key's value, or None if it is at its default: a sample may then say otherwise."""
+        value = getattr(self, key)
+        return None if value == type(self).model_fields[key].default else value
+
+    @model_validator(mode="after")
+    def _keys_are_of_the_kind(self):
+        kind = self.kind or (None if self.sample else "label")
+        wrong = [
+            f"{key} needs kind: {needed}" for key, needed in OF_KIND.items() if needed != kind and self.stated(key)
+        ]
+        if kind and wrong:
+            raise ValueError(f"{', '.join(wrong)}; kind is {kind}")
         return self
 
 
@@ -319,23 +356,35 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _metric_has_probabilities(self):
-        if self.ensemble == "vote" and self.metric in ("log_loss", "roc_auc", "average_precision"):
+    def _method_gives_what_is_asked_for(self):
+        asked = {
+            "submission.kind: probabilities": self.submission.kind == "probabilities",
+            "submission.calibrate: true": self.submission.calibrate,
+            f"metric: {self.metric}": self.metric in OF_PROBABILITIES,
+        }
+        needing = [key for key, is_asked in asked.items() if is_asked]
+        if needing and self.ensemble in WITHOUT_PROBABILITIES:
+            given = " or ".join(method for method in METHODS if method not in WITHOUT_PROBABILITIES)
             raise ValueError(
-                f"metric: {self.metric} needs probabilities, and ensemble: vote has none; write average or softmax"
+                f"ensemble: {self.ensemble} gives no probabilities, which {' and '.join(needing)} needs; write {given}"
             )
         return self
 
     @property
     def scoring(self) -> Scoring:
         """What predictions are scored by."""
-        ordered = metric_kind(self.metric) == "quadratic_kappa"
+        ordered = self.metric == "quadratic_kappa"
         return Scoring(metric=self.metric, class_order=self.data.class_order if ordered else None)
 
     @property
     def submission_names(self) -> str:
         """A CSV's ids are the user's own strings and stay whole; a folder's files go by their stem."""
         return self.submission.names or ("path" if self.data.source == "csv" else "stem")
+
+    @property
+    def names_follow_from_sample(self) -> bool:
+        """Whether what the submission calls an image is inferred from a sample."""
+        return bool(self.submission.sample) and self.submission.names is None
 
 
 # --- recipe sections ----------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfold_ens.config import Submission
-from kfold_ens.ensemble.metrics import as_text, differences, known_labels, paired_difference, score, summarize
+from kfold_ens.ensemble.known_labels import known_labels
+from kfold_ens.ensemble.metrics import as_text, differences, paired_difference, score, summarize
 from kfold_ens.errors import DataError
 from kfold_ens.logits import Logits
 

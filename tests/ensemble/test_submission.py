@@ -8,12 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kfold_ens.config import Submission
-from kfold_ens.ensemble.submission import (
-    build_submission,
-    check_submission,
-    sample_ids,
-    write_zip,
-)
+from kfold_ens.ensemble.forms import resolved
+from kfold_ens.ensemble.submission import build_submission, check_submission, write_zip
 from kfold_ens.errors import DataError, KfoldError
 from kfold_ens.files import read_table, write_table
 from kfold_ens.logits import Logits
@@ -48,8 +44,12 @@ def predicting(labels, names, classes=None):
     return Logits(np.array([f"test/{name}" for name in names], dtype=object), values, classes)
 
 
+def built(logits, test, columns, names):
+    return build_submission(logits, resolved(columns, names, test, logits.classes))
+
+
 def written(path, logits, test, columns=None, names="path"):
-    write_table(path, build_submission(logits, test, columns or Submission(), names))
+    write_table(path, built(logits, test, columns or Submission(), names))
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.reader(file))
 
@@ -81,7 +81,7 @@ def test_names_and_labels_come_back_as_they_were(tmp_path, pairs):
 )
 def test_images_are_called_by_stem_file_or_path(names, expected):
     images = ["sub/007.png", "x.y.jpg"]
-    table = build_submission(predicting(["1", "1"], images), table_of(images), Submission(), names)
+    table = built(predicting(["1", "1"], images), table_of(images), Submission(), names)
     assert table["image_name"].tolist() == expected
 
 
@@ -90,7 +90,7 @@ def test_logits_of_other_images_are_refused(others):
     logits = predicting(["1"] * len(others), others)
     different = "\n".join(f"  test/{name}" for name in sorted({"a.png", "b.png"} ^ set(others)))
     with pytest.raises(KfoldError, match=f"predict again:\n{different}$"):
-        build_submission(logits, table_of(["a.png", "b.png"]), Submission(), "path")
+        built(logits, table_of(["a.png", "b.png"]), Submission(), "path")
 
 
 # --- checked once more -----------------------------------------------------------------------------------
@@ -101,7 +101,8 @@ RIGHT = "image_name,pred_label\na,1\nb,2\nc,1\n"
 
 def checked(tmp_path, text):
     (tmp_path / "submission.csv").write_text(text)
-    return check_submission(str(tmp_path / "submission.csv"), table_of(NAMES), ("1", "2"), Submission(), "path")
+    form = resolved(Submission(), "path", table_of(NAMES), ("1", "2"))
+    return check_submission(str(tmp_path / "submission.csv"), form)
 
 
 def test_what_was_found_right_is_said(tmp_path):
@@ -128,22 +129,25 @@ def test_a_submission_that_does_not_fit_is_refused(old, new, finding, tmp_path):
 
 def sampled(tmp_path, text):
     (tmp_path / "sample.csv").write_text(text)
-    return sample_ids(str(tmp_path / "sample.csv"), NAMES, Submission())
+    return of_sample(tmp_path, Submission()).ids
+
+
+def of_sample(tmp_path, columns, classes=("1", "2")):
+    asked = columns.model_copy(update={"sample": str(tmp_path / "sample.csv")})
+    return resolved(asked, "path", table_of(NAMES), classes)
 
 
 def test_the_order_is_the_samples(tmp_path):
     (tmp_path / "sample.csv").write_text("image_name,pred_label\nc,0\na,0\nb,0\n")
     columns = Submission(sample=str(tmp_path / "sample.csv"))
-    table = build_submission(predicting(["1", "2", "3"], NAMES), table_of(NAMES), columns, "path")
+    table = built(predicting(["1", "2", "3"], NAMES), table_of(NAMES), columns, "path")
     assert table.to_dict("list") == {"image_name": ["c", "a", "b"], "pred_label": ["3", "1", "2"]}
 
 
 @pytest.mark.parametrize(
     ("text", "finding"),
     [
-        ("id,pred_label\na,0\nb,0\nc,0\n", "lacks columns"),
-        ("image_name,pred_label,more\na,0,\nb,0,\nc,0,\n", "has the columns .*'more'.*, config.yaml has"),
-        ("pred_label,image_name\n0,a\n0,b\n0,c\n", "has the columns .'pred_label', 'image_name'., config.yaml has"),
+        ("image_name,pred_label,more\na,0,\nb,0,\nc,0,\n", "has the columns .*'more'.*the classes are '1', '2'"),
         ("image_name,pred_label,image_name\na,0,a\n", "has these columns more than once"),
         ("image_name,pred_label\n", "submission.sample: .*sample.csv has the columns .* but no rows"),
         ("image_name,pred_label\na,0\nb,0\nC.png,0\n", "C.png: no test image is called so; did you mean c.*case"),
@@ -160,7 +164,7 @@ def test_a_sample_of_something_else_is_refused(text, finding, tmp_path):
 def test_a_sample_with_semicolons_or_of_excels_is_read(tmp_path, caplog):
     (tmp_path / "sample.csv").write_text("image_name;pred_label\nc;0\na;0\nb;0\n", encoding="utf-16")
     with caplog.at_level("INFO"):
-        assert sample_ids(str(tmp_path / "sample.csv"), NAMES, Submission()) == ["c", "a", "b"]
+        assert of_sample(tmp_path, Submission()).ids == ("c", "a", "b")
     assert "submission.sample: " in caplog.text
     assert "separated by semicolons and read so; results are written with commas" in caplog.text
 

@@ -130,6 +130,12 @@ def model_of(recipe, fold):
     return {"model": ancient(model), "history": history}
 
 
+def what_calibrates():
+    """What a temperature is fitted on, if one is asked for."""
+    oof = [logits_of(RECIPE, fold)[0] for fold in FOLDS]
+    return {"oof": oof, "train": TRAIN} if RUN.submission.calibrate else {}
+
+
 def made_on_the_way(recipe):
     """The small files of every stage. Targets ask for them all.
 

@@ -18,6 +18,7 @@ rule combine:
 rule write_submission:
     input:
         **optional(sample=RUN.submission.sample),
+        **what_calibrates(),
         logits=f"results/{RECIPE}/{RUN.ensemble}/test_logits.npz",
         manifest=TEST,
     output:

@@ -87,4 +87,21 @@ def say_classes():
         logger.info(describe(dict(read_manifest(TRAIN)["label"].value_counts())))
 
 
+def refuse_submission():
+    """End if the submission does not fit the images of manifests that are up to date, and folds are to be trained.
+
+    If a manifest is to be made, its rule does the same; if nothing is to be trained, `write_submission` does.
+    """
+    planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
+    listed = planned.isdisjoint({"manifest", "test_manifest"}) and all(map(has_manifest, HALVES))
+    if listed and any(name.startswith("train_") for name in planned):
+        from kfold_ens.data.manifest import read_manifest
+        from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
+
+        try:
+            refuse_what_cannot_be_submitted(read_manifest(TRAIN, TEST), RUN)
+        except KfoldError as error:
+            refuse(error)
+
+
 GONE = sources_gone()

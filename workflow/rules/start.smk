@@ -24,7 +24,7 @@ try:
     from kfold_ens import report as report_stage
     from kfold_ens.config import HALVES, METHODS, Scoring, find_recipe, load_config, load_recipe
     from kfold_ens.data.folders import file_fault, images_fingerprint, is_source_of, missing
-    from kfold_ens.errors import ConfigError
+    from kfold_ens.errors import ConfigError, KfoldError
     from kfold_ens.files import canonical, fingerprint, read_json
     from kfold_ens.findings import Written
     from kfold_ens.machine import THREADS_PER_GPU, fold_memory, plan_folds, this_machine

@@ -3,7 +3,7 @@
 from kfold_ens.config import METHODS, Submission
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.data.pixels import PixelStore
-from kfold_ens.ensemble.metrics import known_labels
+from kfold_ens.ensemble.known_labels import known_labels
 from kfold_ens.files import read_json
 from kfold_ens.jobs import job
 from kfold_ens.logits import read_logits
@@ -11,7 +11,8 @@ from kfold_ens.report.ensemble import write_ensemble
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
-        files, params = snakemake.input, snakemake.params
+        files = snakemake.input
+        submission, names = Submission.model_validate_json(snakemake.params.submission), snakemake.params.names
         write_ensemble(
             metrics=read_json(files.metrics),
             oof=list(map(read_logits, files.oof)),
@@ -20,9 +21,10 @@ if __name__ == "__main__":
             label_of=known_labels(
                 read_manifest(*files.manifests),
                 files.get("test_labels"),
-                Submission.model_validate_json(params.submission),
-                params.names,
+                submission,
+                names,
             ),
             store=PixelStore(files.pixels, files.index),
             outputs=dict(snakemake.output.items()),
+            calibrated=submission.calibrate,
         )

@@ -2,7 +2,8 @@
 
 from kfold_ens.config import METHODS, Submission
 from kfold_ens.data.manifest import read_manifest
-from kfold_ens.ensemble.metrics import known_labels, read_scoring, summarize
+from kfold_ens.ensemble.known_labels import known_labels
+from kfold_ens.ensemble.metrics import read_scoring, summarize
 from kfold_ens.files import write_json
 from kfold_ens.jobs import job
 from kfold_ens.logits import read_logits

@@ -4,7 +4,8 @@ import pandas as pd
 
 from kfold_ens.config import METHODS, Config, Recipe
 from kfold_ens.data.manifest import read_manifest
-from kfold_ens.ensemble.metrics import known_labels, summarize
+from kfold_ens.ensemble.known_labels import known_labels
+from kfold_ens.ensemble.metrics import summarize
 from kfold_ens.files import read_json
 from kfold_ens.jobs import job
 from kfold_ens.logits import read_logits

@@ -21,11 +21,11 @@ from kfold_ens.data.manifest import (
     inspected,
     read_manifest,
     refuse_contradictions,
+    refuse_shared_names,
     tell_training_images,
 )
 from kfold_ens.data.sources import list_images
 from kfold_ens.errors import DataError, Together
-from kfold_ens.naming import submission_names
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def check_data(
     if "test" in halves:
         log.info("%d test images", len(halves["test"]))
         with together.gather():
-            submission_names(halves["test"], run.submission_names)
+            refuse_shared_names(halves["test"], run)
     if len(halves) == len(HALVES):  # or all that the other half should hold would be said to be unknown
         with together.gather():
             also(pd.concat(halves.values()), run)

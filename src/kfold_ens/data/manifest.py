@@ -51,7 +51,7 @@ def write_train_manifest(
         with together.gather():
             classes = class_labels(train["label"]) if len(train) else []
         with together.gather():
-            submission_names(test, run.submission_names)
+            refuse_shared_names(test, run)
         with together.gather():
             manifest = build_manifest(images, threads)
     together.raise_all()
@@ -60,6 +60,16 @@ def write_train_manifest(
     write_table(manifest_file, train)
     write_json(classes_file, classes)
     return manifest
+
+
+def refuse_shared_names(test: pd.DataFrame, run: Config) -> None:
+    """Refuse test images that the submission could not tell apart; a sample may have them in another form.
+
+    Raises:
+        DataError: listing the names that two images would share.
+    """
+    if not run.names_follow_from_sample:
+        submission_names(test, run.submission_names)
 
 
 def tell_training_images(train: pd.DataFrame, run: Config) -> None:
@@ -83,7 +93,7 @@ def write_test_manifest(
     images = list_images(run.data, "test", run.seed, export)
     train = read_manifest(train_file)
     test = build_manifest(images, threads)
-    submission_names(test, run.submission_names)
+    refuse_shared_names(test, run)
     copies = test["sha256"].isin(train["sha256"]).sum()
     log.info("%d test images (%d byte-identical to a training image)", len(test), copies)
     both = pd.concat([train, test], ignore_index=True)

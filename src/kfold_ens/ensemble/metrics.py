@@ -11,15 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, norm
 
-from kfold_ens.config import Scoring, Submission
+from kfold_ens.config import Scoring
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.intervals import interval, paired_interval
-from kfold_ens.errors import DataError, listing
 from kfold_ens.logits import Logits, concatenated
 from kfold_ens.metrics import Metric, absent_classes, find_metric, inputs_of, places_in_order, value
-from kfold_ens.naming import submission_names
-from kfold_ens.nearest import with_suggestions
-from kfold_ens.user_tables import read_user_table
 
 DEFAULT = Scoring()
 
@@ -180,42 +176,6 @@ def differences(
         {"of": some, "to": other, **difference(predictions[some], predictions[other], label_of, scoring)}
         for other, some in combinations(predictions, 2)
     ]
-
-
-def columns_of(submission: Submission) -> dict[str, str]:
-    """The submission's columns by their keys in config.yaml: a sample and a table of test labels must have them."""
-    return {
-        "submission.id_column": submission.id_column,
-        "submission.label_column": submission.label_column,
-    }
-
-
-def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Submission, names: str) -> dict[str, str]:
-    """Labels by image id: the manifest's, and those of a table in the submission's format for test images.
-
-    Raises:
-        DataError: if the table lacks a column, repeats an image, or has an image that is not in the test set or a label
-            that no training image has.
-    """
-    labels = dict(zip(manifest["image_id"], manifest["label"], strict=True))
-    if test_labels is None:
-        return labels
-    columns = [submission.id_column, submission.label_column]
-    table = read_user_table(test_labels, columns_of(submission), "data.test_labels")
-    test = manifest[manifest["split"] == "test"]
-    image_of = dict(zip(submission_names(test, names), test["image_id"], strict=True))
-    unknown = sorted(set(table[columns[0]]) - set(image_of))
-    if unknown:
-        lines = listing(with_suggestions(unknown, image_of))
-        raise DataError(f"data.test_labels: {test_labels} names images that are no test images:\n{lines}")
-    repeated = sorted(set(table.loc[table[columns[0]].duplicated(), columns[0]]))
-    if repeated:
-        raise DataError(f"data.test_labels: {test_labels} names images twice:\n{listing(repeated)}")
-    foreign = sorted(set(table[columns[1]]) - set(manifest.loc[manifest["split"] == "train", "label"]) - {""})
-    if foreign:
-        raise DataError(f"data.test_labels: {test_labels} has labels that no training image has:\n{listing(foreign)}")
-    given = zip(table[columns[0]], table[columns[1]], strict=True)
-    return labels | {image_of[name]: label for name, label in given}
 
 
 def metric_of(metrics: Mapping[str, Any]) -> str:

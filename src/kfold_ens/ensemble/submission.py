@@ -2,85 +2,72 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+import numpy as np
 import pandas as pd
 
 from kfold_ens.config import Config, Submission
-from kfold_ens.ensemble.metrics import columns_of, known_labels
-from kfold_ens.errors import DataError, KfoldError, listing
+from kfold_ens.ensemble.combine import METHODS
+from kfold_ens.ensemble.forms import resolved
+from kfold_ens.ensemble.kinds import KINDS, Form
+from kfold_ens.ensemble.known_labels import known_labels
+from kfold_ens.errors import DataError, KfoldError, Together, listing
 from kfold_ens.files import atomic, read_table
 from kfold_ens.logits import Logits
-from kfold_ens.naming import submission_names
-from kfold_ens.nearest import with_suggestions
-from kfold_ens.user_tables import read_user_table
+
+SHOWN = 6  # columns in a message
 
 
-def build_submission(logits: Logits, test: pd.DataFrame, columns: Submission, names: str) -> pd.DataFrame:
-    """The submission's table: the prediction for every test image, in the order of the sample, or of the manifest.
+def build_submission(logits: Logits, form: Form) -> pd.DataFrame:
+    """The submission's table: what is predicted for every test image, in the form's order.
 
     Raises:
-        KfoldError: where the logits, or the sample, are not those of exactly these images.
+        KfoldError: if the logits are not those of exactly these images.
     """
-    predicted = dict(zip(logits.image_id, logits.predictions(), strict=True))
-    differing = sorted(set(predicted) ^ set(test["image_id"]))
+    differing = sorted(set(logits.image_id) ^ set(form.image_ids))
     if differing:
         raise KfoldError(f"logits and manifest differ in these test images; predict again:\n{listing(differing)}")
-    table = pd.DataFrame(
-        {
-            columns.id_column: submission_names(test, names),
-            columns.label_column: [predicted[image_id] for image_id in test["image_id"]],
-        }
-    )
-    ids = ids_in_order(test, columns, names)
-    return table.set_index(columns.id_column).loc[ids].reset_index()
+    rows = pd.Index(logits.image_id).get_indexer(pd.Index(form.image_ids))
+    ordered = Logits(np.array(form.image_ids, dtype=object), logits.values[rows], logits.classes)
+    return pd.DataFrame({form.id_column: form.ids, **KINDS[form.kind].values(ordered, form)})[list(form.header)]
 
 
 def refuse_what_cannot_be_submitted(manifest: pd.DataFrame, run: Config) -> None:
     """Check, before anything is trained, what the submission and its scores will need of a manifest's test images.
 
+    Logs what is inferred from a sample.
+
     Raises:
-        DataError: if the table of test labels, or the sample, is not one for exactly these images.
+        DataError: if the table of test labels, or the sample, is not one for exactly these images and classes, or if
+            the ensembling method gives no probabilities and these are to be submitted.
     """
-    test = manifest[manifest["split"] == "test"]
-    if len(test):
+    test, together = manifest[manifest["split"] == "test"], Together(DataError)
+    if test.empty:
+        return
+    with together.gather():
         known_labels(manifest, run.data.test_labels, run.submission, run.submission_names)
-        ids_in_order(test, run.submission, run.submission_names)
+    with together.gather():
+        classes = sorted(set(manifest.loc[manifest["split"] == "train", "label"]))
+        form = resolved(run.submission, run.submission_names, test, classes)
+        if KINDS[form.kind].needs_probabilities and not METHODS[run.ensemble].gives_probabilities:
+            given = ", ".join(name for name, method in METHODS.items() if method.gives_probabilities)
+            raise DataError(
+                f"submission.sample: {run.submission.sample} needs probabilities, and ensemble: {run.ensemble} gives "
+                f"none; write one of these at ensemble: {given}"
+            )
+    together.raise_all()
 
 
-def ids_in_order(test: pd.DataFrame, columns: Submission, names: str) -> list[str]:
-    """What the submission calls the test images, in the order of the sample where there is one.
-
-    Raises:
-        DataError: where the sample is not one for exactly these images.
-    """
-    wanted = submission_names(test, names)
-    return sample_ids(columns.sample, wanted, columns) if columns.sample else wanted
+def as_written(submission: Submission, path: str) -> Submission:
+    """The configuration with a finished submission as its sample, if there is one: it has the sample's form."""
+    return submission.model_copy(update={"sample": path}) if submission.sample else submission
 
 
-def sample_ids(path: str, wanted: Sequence[str], columns: Submission) -> list[str]:
-    """The ids of a sample submission, in its order, where it is one for exactly the wanted ids.
-
-    Raises:
-        DataError: listing in which columns or ids it differs.
-    """
-    header = [columns.id_column, columns.label_column]
-    sample = read_user_table(path, columns_of(columns), "submission.sample")
-    if list(sample) != header:
-        raise DataError(f"submission.sample: {path} has the columns {list(sample)}, config.yaml has {header}")
-    ids = sample[columns.id_column].tolist()
-    findings = [f"{name}: there {times} times" for name, times in Counter(ids).items() if times > 1]
-    if foreign := sorted(set(ids) - set(wanted)):
-        findings += with_suggestions(foreign, wanted, "no test image is called so")
-    findings += [f"{name}: a test image, but not in the sample" for name in sorted(set(wanted) - set(ids))]
-    if findings:
-        raise DataError(
-            f"submission.sample: {path} and the test images differ (see submission.names too):\n{listing(findings)}"
-        )
-    return ids
+def predicted_labels(table: pd.DataFrame, form: Form) -> pd.Series:
+    """The likeliest label of each row of a submission."""
+    return KINDS[form.kind].predicted(table, form)
 
 
 def write_zip(path: str, submission: str, member: str) -> None:
@@ -91,24 +78,26 @@ def write_zip(path: str, submission: str, member: str) -> None:
         archive.writestr(entry, Path(submission).read_bytes())
 
 
-def check_submission(
-    path: str, test: pd.DataFrame, classes: Sequence[str], columns: Submission, names: str
-) -> list[str]:
+def check_submission(path: str, form: Form) -> list[str]:
     """Read a written submission again, and say in words what was found right.
 
     Raises:
         KfoldError: listing all that is wrong.
     """
     table = read_table(path)
-    wanted, given = submission_names(test, names), table.iloc[:, 0].tolist()
-    foreign = sorted(set(table.iloc[:, -1]) - set(classes))
+    header = list(form.header)
+    wide = len(table.columns) == len(header)
+    as_wanted = table.set_axis(header, axis=1) if wide else table.reindex(columns=header, fill_value="")
+    given = as_wanted[form.id_column].tolist()
     checks = {
-        f"the header is {columns.id_column},{columns.label_column}": list(table)
-        == [columns.id_column, columns.label_column],
-        f"there are {len(wanted):,} rows, one for each test image": len(given) == len(wanted),
-        "no image is missing, and none is foreign": set(given) == set(wanted),
+        f"the header is {','.join(header[:SHOWN])}{f' and {len(header) - SHOWN} more' * (len(header) > SHOWN)}": tuple(
+            table
+        )
+        == form.header,
+        f"there are {len(form.ids):,} rows, one for each test image": len(given) == len(form.ids),
+        "no image is missing, and none is foreign": set(given) == set(form.ids),
         "no image is there twice": len(set(given)) == len(given),
-        f"every label is one of the {len(classes):,} training classes": not foreign,
+        **KINDS[form.kind].checks(as_wanted, form),
     }
     wrong = [check for check, right in checks.items() if not right]
     if wrong:

@@ -10,13 +10,14 @@ import pandas as pd
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.metrics import interval_in_words, label_of_metric, metric_of
+from kfold_ens.ensemble.temperature import at_temperature, calibrate
 from kfold_ens.logits import Logits, concatenated
 from kfold_ens.report import figures, pages, tables
 from kfold_ens.report.pages import Markup
 from kfold_ens.report.pictures import of_store
 
 DISPUTED = 48  # pictures in the gallery
-FIRST_ROWS = 10
+FIRST_ROWS, FIRST_COLUMNS = 10, 12  # of the submission
 BESIDE = ("low", "high", "accuracy", "log_loss", "images")
 
 
@@ -28,15 +29,17 @@ def write_ensemble(
     label_of: Mapping[str, str],
     store: PixelStore,
     outputs: Mapping[str, str],
+    calibrated: bool = False,
 ) -> None:
-    """The pages ``combinations``, ``agreement`` and ``calibration``."""
+    """The pages ``combinations``, ``agreement`` and ``calibration``; if ``calibrated``, the last shows both sides."""
     probabilities = {name: combined[name] for name, method in METHODS.items() if method.gives_probabilities}
     pages.write_page(outputs["combinations"], "Folds and ensembling methods", *_combinations(metrics))
     pages.write_page(outputs["agreement"], "Do the folds agree?", *_agreement(test, probabilities, store))
     pages.write_page(
         outputs["calibration"],
         "How sure, and how often right?",
-        *_calibration(concatenated(oof), probabilities, label_of),
+        *_calibration({"out of fold": concatenated(oof)} | _of_tests(probabilities), label_of),
+        *(_after_calibration(oof, probabilities, label_of) if calibrated else []),
     )
 
 
@@ -137,8 +140,45 @@ def _agreement(test: Sequence[Logits], combined: Mapping[str, Logits], store: Pi
     ]
 
 
-def _calibration(oof: Logits, combined: Mapping[str, Logits], label_of: Mapping[str, str]) -> list[Markup]:
-    sets = {"out of fold": oof} | {f"test images, {name}": logits for name, logits in combined.items()}
+def _of_tests(combined: Mapping[str, Logits], after: str = "") -> dict[str, Logits]:
+    return {f"test images, {name}{after}": logits for name, logits in combined.items()}
+
+
+def _after_calibration(
+    oof: Sequence[Logits], combined: Mapping[str, Logits], label_of: Mapping[str, str]
+) -> list[Markup]:
+    """What a temperature changes, and the diagrams after it; those before it stand above on the page."""
+    calibration = calibrate(oof, label_of)
+    after = {"out of fold, calibrated": concatenated(list(map(at_temperature, oof, calibration.of_folds)))}
+    scaled = {name: at_temperature(logits, calibration.temperature) for name, logits in combined.items()}
+    losses = pd.DataFrame(
+        [("before", 1.0, calibration.before), ("after, cross-fitted", calibration.temperature, calibration.after)],
+        columns=["", "temperature", "log loss"],
+    )
+    return [
+        pages.heading("After calibration"),
+        pages.paragraph(
+            "The logits are divided by a temperature, fitted by log loss on the out-of-fold logits. The log loss after "
+            "is cross-fitted: each fold is scored by the temperature fitted on the others. The submission's "
+            "probabilities are those after calibration."
+        ),
+        pages.table(losses, "log loss out of fold"),
+        *_reliability(after | _of_tests(scaled, ", calibrated"), label_of),
+    ]
+
+
+def _calibration(sets: Mapping[str, Logits], label_of: Mapping[str, str]) -> list[Markup]:
+    return [
+        pages.paragraph(
+            "Dots on the diagonal: of the images predicted with 80% confidence, 80% are right. The expected "
+            "calibration error is that of Guo et al. 2017, in 15 bins. "
+            f"{_without_confidence()}"
+        ),
+        *_reliability(sets, label_of),
+    ]
+
+
+def _reliability(sets: Mapping[str, Logits], label_of: Mapping[str, str]) -> list[Markup]:
     known = {name: tables.labelled(logits, label_of) for name, logits in sets.items()}
     bins = {
         name: tables.calibration(tables.confidence_of(logits), logits.predictions() == truth)
@@ -147,11 +187,6 @@ def _calibration(oof: Logits, combined: Mapping[str, Logits], label_of: Mapping[
     }
     errors = [{"": name, "expected calibration error": tables.calibration_error(each)} for name, each in bins.items()]
     return [
-        pages.paragraph(
-            "Dots on the diagonal: of the images predicted with 80% confidence, 80% are right. The expected "
-            "calibration error is that of Guo et al. 2017, in 15 bins. "
-            f"{_without_confidence()}"
-        ),
         pages.table(pd.DataFrame(errors)),
         pages.grid(
             *[
@@ -174,10 +209,17 @@ def _class_counts(predicted: pd.Series, train_labels: pd.Series, classes: Sequen
 
 
 def write_submission_page(
-    submission: pd.DataFrame, train_labels: pd.Series, classes: Sequence[str], checks: Sequence[str], path: str
+    submission: pd.DataFrame,
+    predicted: pd.Series,
+    train_labels: pd.Series,
+    classes: Sequence[str],
+    checks: Sequence[str],
+    path: str,
 ) -> None:
-    """Write the page of the submission: checks passed, its first rows, and its classes beside those of training."""
-    predicted = submission.iloc[:, 1]
+    """Write the page of the submission: checks passed, its first rows, and its classes beside those of training.
+
+    ``predicted`` is the likeliest label of each of its rows.
+    """
     missing = [label for label in classes if label not in set(predicted)]
     absent = (
         f"{len(missing)} of {len(classes)} classes are never predicted: {', '.join(map(figures.cut, missing[:20]))}."
@@ -194,5 +236,5 @@ def write_submission_page(
         ),
         pages.table(_class_counts(predicted, train_labels, classes), "images of each class"),
         pages.heading("First rows"),
-        pages.table(submission[:FIRST_ROWS]),
+        pages.table(submission.iloc[:FIRST_ROWS, :FIRST_COLUMNS]),
     )

@@ -1,0 +1,100 @@
+"""A submission with nothing left to infer: from config.yaml, and from the sample if there is one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from kfold_ens.config import OF_KIND, Submission
+from kfold_ens.ensemble.ids import Ids, inferred_ids, rows_in_order, written_ids
+from kfold_ens.ensemble.kinds import KINDS, Form
+from kfold_ens.ensemble.samples import Sample
+from kfold_ens.errors import DataError, Together, listing
+from kfold_ens.user_tables import read_user_table
+
+log = logging.getLogger(__name__)
+
+
+def resolved(submission: Submission, names: str, test: pd.DataFrame, classes: Sequence[str]) -> Form:
+    """The form of a submission for these test images and classes.
+
+    ``names`` is the form of the ids if neither config.yaml nor the sample says.
+
+    Raises:
+        DataError: listing all that the sample, config.yaml, the images and the classes do not agree in.
+    """
+    if submission.sample:
+        return _from_sample(submission, names, test, classes)
+    ids, kind = written_ids(submission, names, test), submission.kind or "label"
+    found = KINDS[kind].written(submission, classes)
+    form = _form(kind, ids, ids.wanted, test, {"classes": classes, "decimals": submission.decimals} | found)
+    KINDS[kind].refuse(form)
+    return form
+
+
+def _form(kind: str, ids: Ids, rows: Sequence[str], test: pd.DataFrame, found: dict[str, Any]) -> Form:
+    image_of = dict(zip(ids.wanted, test["image_id"], strict=True))
+    rest = {key: value for key, value in found.items() if key != "columns"}
+    header = rest.pop("header", (ids.column, *found["columns"]))
+    return Form(
+        kind=kind,
+        header=tuple(dict.fromkeys(header)),
+        id_column=ids.column,
+        ids=tuple(rows),
+        image_ids=tuple(image_of[row] for row in rows),
+        **rest | {"classes": tuple(rest["classes"])},
+    )
+
+
+def _from_sample(submission: Submission, names: str, test: pd.DataFrame, classes: Sequence[str]) -> Form:
+    path, together = str(submission.sample), Together(DataError)
+    table = read_user_table(path, written_columns(submission), "submission.sample")
+    ids = inferred_ids(table, submission, names, test)
+    rows: Sequence[str] = ids.wanted
+    with together.gather():
+        rows = rows_in_order(table, ids, test["name"].tolist(), path)
+    sample = Sample(path, table.drop(columns=ids.column), submission, classes)
+    with together.gather():
+        kind = submission.kind or _kind_of(sample)
+        found = {"header": list(table), "classes": classes, "decimals": submission.decimals}
+        found |= KINDS[kind].sampled(sample)
+        KINDS[kind].refuse(_form(kind, ids, ids.wanted, test, found))
+        _refuse_keys_of_other_kinds(sample, kind)
+    together.raise_all()
+    log.info("submission.sample: %s: %s", path, _inferred(submission, ids, kind, found))
+    return _form(kind, ids, rows, test, found)
+
+
+def written_columns(submission: Submission) -> dict[str, str]:
+    """The columns that config.yaml names and that a table for all kinds must have, by their keys."""
+    column = submission.stated("id_column")
+    return {"submission.id_column": column} if column else {}
+
+
+def _kind_of(sample: Sample) -> str:
+    kind = next((name for name, kind in KINDS.items() if kind.is_of(sample)), None)
+    if kind is None:
+        raise DataError(f"submission.sample: {sample.path} has no column beside the ids, so its kind is unknown")
+    return kind
+
+
+def _refuse_keys_of_other_kinds(sample: Sample, kind: str) -> None:
+    written = [key for key, needed in OF_KIND.items() if needed != kind and sample.submission.stated(key) is not None]
+    if written:
+        lines = [f"{key} needs kind: {OF_KIND[key]}" for key in written]
+        raise DataError(
+            f"submission.sample: {sample.path} is of kind {kind}, and config.yaml has keys of another kind; remove "
+            f"them, or write submission.kind:\n{listing(lines)}"
+        )
+
+
+def _inferred(submission: Submission, ids: Ids, kind: str, found: dict[str, Any]) -> str:
+    """What followed from the sample and not from config.yaml, in one line."""
+    values = {"kind": kind, "id_column": ids.column, "names": ids.names, "id_prefix": ids.prefix}
+    values |= {key: found[key] for key in ("k", "separator") if key in found}
+    columns = f"{len(found['columns'])} columns of classes" if KINDS[kind].needs_probabilities else found["columns"][0]
+    facts = [f"{key} {value!r}" for key, value in values.items() if submission.stated(key) is None]
+    return f"inferred {', '.join([*facts, f'columns beside the ids: {columns}'])}, and the order of its rows"

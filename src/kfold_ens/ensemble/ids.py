@@ -1,0 +1,140 @@
+"""Which column of a user's table names the test images, and in which form."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from kfold_ens.config import Submission
+from kfold_ens.errors import DataError, listing
+from kfold_ens.naming import NAMES, submission_names
+from kfold_ens.nearest import shown, with_suggestions
+
+LOOKED_AT = 5  # values of a column that a prefix is looked for in
+RECOGNISED = 0.5  # share of a column's values that must be test images, or it is not taken for the ids
+SHOWN = 3  # ids and names in a message
+
+
+@dataclass(frozen=True)
+class Ids:
+    """A column that names test images, and what it calls each of them."""
+
+    column: str
+    names: str  # the form: a key of NAMES
+    prefix: str
+    wanted: tuple[str, ...]  # what it calls each test image, in the manifest's order
+    share: float = 1.0  # of the column's values, those that are test images
+
+
+def written_ids(submission: Submission, names: str, test: pd.DataFrame) -> Ids:
+    """The ids as config.yaml has them.
+
+    Raises:
+        DataError: listing the names that two images would share.
+    """
+    prefix, form = submission.id_prefix or "", submission.names or names
+    return Ids(submission.id_column, form, prefix, _prefixed(prefix, submission_names(test, form)))
+
+
+def inferred_ids(table: pd.DataFrame, submission: Submission, names: str, test: pd.DataFrame) -> Ids:
+    """The ids of a table: the column, form and prefix by which most of its values are test images.
+
+    What config.yaml states stays as it is; on a tie, the form ``names`` and the first column are taken.
+
+    Raises:
+        DataError: if two images would share a name in every form, or in ``names`` while no other fits.
+    """
+    forms = _forms(submission, names, test)
+    column = submission.stated("id_column")
+    columns = [column] if column else list(filter(None, table))  # Excel adds nameless columns
+    best = None
+    for ids in _candidates(table, columns, forms, submission.id_prefix):
+        if best is None or ids.share > best.share:
+            best = ids
+        if best.share == 1:
+            break
+    if best.share < RECOGNISED:
+        submission_names(test, names)  # which form the sample has is unknown: the names that are shared may be why
+    return best
+
+
+def _forms(submission: Submission, names: str, test: pd.DataFrame) -> dict[str, list[str]]:
+    """What each test image is called, by the forms that name them all apart."""
+    forms = {}
+    for form in [submission.names] if submission.names else dict.fromkeys([names, *NAMES]):
+        try:
+            forms[form] = submission_names(test, form)
+        except DataError as error:
+            refusal = error
+    if not forms:
+        raise refusal
+    return forms
+
+
+def _candidates(
+    table: pd.DataFrame, columns: Sequence[str], forms: dict[str, list[str]], prefix: str | None
+) -> Iterator[Ids]:
+    known = {form: frozenset(wanted) for form, wanted in forms.items()}
+    for column in columns:
+        values = table[column].tolist()
+        for form, wanted in forms.items():
+            prefixes = [prefix] if prefix is not None else _prefixes(values[:LOOKED_AT], known[form])
+            for each in prefixes:
+                yield Ids(column, form, each, _prefixed(each, wanted), _share(values, each, known[form]))
+
+
+def _prefixes(values: Sequence[str], known: frozenset[str]) -> list[str]:
+    """Text that may stand before the names in these values; none first."""
+    return list(
+        dict.fromkeys(["", *(value[:end] for value in values for end in range(len(value)) if value[end:] in known)])
+    )
+
+
+def _share(values: Sequence[str], prefix: str, known: frozenset[str]) -> float:
+    """The share of a column's values that are test images; 0 if it has one value for several images."""
+    different = set(values)
+    if len(different) == 1 < len(known):
+        return 0.0
+    return sum(value.startswith(prefix) and value[len(prefix) :] in known for value in different) / len(values)
+
+
+def _prefixed(prefix: str, wanted: Sequence[str]) -> tuple[str, ...]:
+    return tuple(prefix + name for name in wanted)
+
+
+def rows_in_order(table: pd.DataFrame, ids: Ids, names: Sequence[str], path: str) -> list[str]:
+    """The ids of a sample, in its order.
+
+    Raises:
+        DataError: listing where they are not exactly the test images; ``names`` are what these are called by the user.
+    """
+    given = table[ids.column].tolist()
+    if ids.share < RECOGNISED:
+        raise DataError(_unrecognised(given, ids, names, path))
+    findings = [f"{shown(name)}: there {times} times" for name, times in Counter(given).items() if times > 1]
+    if foreign := sorted(set(given) - set(ids.wanted)):
+        findings += with_suggestions(foreign, ids.wanted, "no test image is called so")
+    missing = sorted(set(ids.wanted) - set(given))
+    findings += [f"{shown(name)}: a test image, but not in the sample" for name in missing]
+    if findings:
+        raise DataError(
+            f"submission.sample: {path} and the test images differ (see submission.names too):\n{listing(findings)}"
+        )
+    return given
+
+
+def _unrecognised(given: Sequence[str], ids: Ids, names: Sequence[str], path: str) -> str:
+    unknown = sorted(set(given) - set(ids.wanted))
+    return (
+        f"submission.sample: no column of {path} names the test images by {', '.join(NAMES)} or these behind one "
+        f"prefix. Its column {ids.column!r} has {_some(given)}; the test images are {_some(names)}. Take the sample of "
+        f"these images, or write submission.id_column, names and id_prefix:\n"
+        f"{listing(with_suggestions(unknown, ids.wanted, 'no test image is called so'))}"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(shown, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")

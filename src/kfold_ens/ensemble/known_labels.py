@@ -1,0 +1,74 @@
+"""The labels of the test images, where the user knows them: they only ever score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from kfold_ens.config import Submission
+from kfold_ens.ensemble.forms import written_columns
+from kfold_ens.ensemble.ids import Ids, inferred_ids, written_ids
+from kfold_ens.errors import DataError, listing
+from kfold_ens.nearest import with_suggestions
+from kfold_ens.user_tables import read_user_table
+
+
+def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Submission, names: str) -> dict[str, str]:
+    """Labels by image id: the manifest's, and those of a table of ids and labels of test images.
+
+    The ids are in the submission's form. If that follows from a sample, the table's own form is inferred likewise.
+
+    Raises:
+        DataError: if the table lacks a column, repeats an image, or has an image that is not in the test set or a label
+            that no training image has.
+    """
+    labels = dict(zip(manifest["image_id"], manifest["label"], strict=True))
+    if test_labels is None:
+        return labels
+    table = read_user_table(test_labels, _columns_of(submission), "data.test_labels")
+    test = manifest[manifest["split"] == "test"]
+    ids = _ids_of(table, submission, names, test)
+    label_column = _label_column(table, ids, submission, test_labels)
+    image_of = dict(zip(ids.wanted, test["image_id"], strict=True))
+    given, known = table[ids.column].tolist(), set(manifest.loc[manifest["split"] == "train", "label"])
+    _refuse_other_images(table[ids.column], image_of, test_labels)
+    foreign = sorted(set(table[label_column]) - known - {""})
+    if foreign:
+        raise DataError(f"data.test_labels: {test_labels} has labels that no training image has:\n{listing(foreign)}")
+    return labels | {image_of[name]: label for name, label in zip(given, table[label_column], strict=True)}
+
+
+def _columns_of(submission: Submission) -> dict[str, str]:
+    """The columns that a table of test labels must have, by their keys in config.yaml."""
+    if submission.sample:
+        return written_columns(submission)
+    columns = {"submission.id_column": submission.id_column, "submission.label_column": submission.label_column}
+    return columns if submission.kind in (None, "label") else {"submission.id_column": submission.id_column}
+
+
+def _ids_of(table: pd.DataFrame, submission: Submission, names: str, test: pd.DataFrame) -> Ids:
+    return inferred_ids(table, submission, names, test) if submission.sample else written_ids(submission, names, test)
+
+
+def _label_column(table: pd.DataFrame, ids: Ids, submission: Submission, path: str) -> str:
+    """The column that config.yaml names, or else the only one beside the ids."""
+    others = [column for column in table if column != ids.column]
+    if submission.label_column in others:
+        return submission.label_column
+    if len(others) != 1 or submission.stated("label_column"):
+        raise DataError(
+            f"data.test_labels: {path} has no column {submission.label_column!r} (submission.label_column), and the "
+            f"columns {others} beside the ids; name the labels' column at submission.label_column"
+        )
+    return others[0]
+
+
+def _refuse_other_images(ids: pd.Series, known: Sequence[str] | dict[str, str], path: str) -> None:
+    unknown = sorted(set(ids) - set(known))
+    if unknown:
+        lines = listing(with_suggestions(unknown, known))
+        raise DataError(f"data.test_labels: {path} names images that are no test images:\n{lines}")
+    repeated = sorted(set(ids[ids.duplicated()]))
+    if repeated:
+        raise DataError(f"data.test_labels: {path} names images twice:\n{listing(repeated)}")

@@ -1,0 +1,191 @@
+"""What the columns beside the ids of a sample submission tell: a label, k labels, or a class each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from kfold_ens.config import Submission
+from kfold_ens.errors import DataError, listing
+from kfold_ens.nearest import with_suggestions
+
+SEPARATORS = (" ", ",", ", ", ";", "|", "/", "\t")  # of the labels of one cell
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample submission without its ids, beside what is asked for and what there is."""
+
+    path: str
+    cells: pd.DataFrame
+    submission: Submission
+    classes: Sequence[str]
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.cells)
+
+    @property
+    def values(self) -> list[str]:
+        """The cells of the first column that hold something, each once."""
+        return sorted(set(self.cells.iloc[:, 0]) - {""})
+
+    def refusal(self, key: str, written: object, found: str) -> DataError:
+        """The error about what config.yaml and the sample do not agree in."""
+        return DataError(f"submission.{key}: config.yaml has {written!r}, submission.sample: {self.path} has {found}")
+
+
+# --- one column ------------------------------------------------------------------------------------------
+
+
+def of_labels(sample: Sample) -> dict[str, Any]:
+    """A sample with a label a row. Its values may be anything, as samples often hold one value throughout.
+
+    Raises:
+        DataError: if they are fractions and it is not written that labels are meant.
+    """
+    column = _only_column(sample)
+    if sample.submission.kind is None and _are_fractions(sample):
+        raise DataError(
+            f"submission.sample: {sample.path}: its column {column!r} holds fractions such as {sample.values[0]}, and "
+            "no class is called so. Write submission.kind: label if it takes a label; probabilities need a sample with "
+            f"a column for each of the {len(sample.classes)} classes"
+        )
+    return {"columns": (column,)}
+
+
+def of_top_k(sample: Sample) -> dict[str, Any]:
+    """A sample with k labels a row.
+
+    Raises:
+        DataError: if k is not written and its rows do not have one number of known labels, or another than is written.
+    """
+    column, separator = _only_column(sample), _separator(sample)
+    counts = {len(value.split(separator)) for value in sample.values} if _all_known(sample, separator) else set()
+    k = sample.submission.k
+    if len(counts) > 1 or not (counts or k):
+        found = f"from {min(counts)} to {max(counts)}" if counts else "no known"
+        raise DataError(
+            f"submission.sample: {sample.path}: its column {column!r} has {found} labels a row, so k is unknown; "
+            f"write submission.k{_unknown(sample, separator)}"
+        )
+    if k and counts - {k}:
+        raise sample.refusal("k", k, f"{counts.pop()} labels a row")
+    return {"columns": (column,), "k": k or counts.pop(), "separator": separator}
+
+
+def splits_into_labels(sample: Sample) -> bool:
+    """Whether values of the one column are several labels, or config.yaml says so; a label may hold a separator too."""
+    values = [value for value in sample.values if value not in sample.classes]
+    asked = sample.submission
+    written = asked.k is not None or asked.separator is not None
+    return written or any(_some_known(values, separator, sample.classes) for separator in SEPARATORS)
+
+
+def _some_known(values: Sequence[str], separator: str, classes: Sequence[str]) -> bool:
+    rows = [value.split(separator) for value in values]
+    return bool(rows) and all(len(row) > 1 for row in rows) and any(set(row) & set(classes) for row in rows)
+
+
+def _separator(sample: Sample) -> str:
+    """The separator by which all parts of the values are labels; a space if none is, or no value has several.
+
+    Raises:
+        DataError: if another one is written.
+    """
+    several = any(value not in sample.classes for value in sample.values)
+    fitting = [each for each in SEPARATORS if several and _all_known(sample, each)]
+    written = sample.submission.separator
+    if written and fitting and not _all_known(sample, written):
+        raise sample.refusal("separator", written, f"labels separated by {fitting[0]!r}")
+    return written or (fitting or [" "])[0]
+
+
+def _all_known(sample: Sample, separator: str) -> bool:
+    parts = {part for value in sample.values for part in value.split(separator)}
+    return bool(parts) and parts <= set(sample.classes)
+
+
+def _unknown(sample: Sample, separator: str) -> str:
+    """The parts of the values that are no labels, on lines of their own."""
+    parts = {part for value in sample.values for part in value.split(separator)}
+    unknown = sorted(parts - set(sample.classes))
+    return f":\n{listing(with_suggestions(unknown, sample.classes, 'no class is called so'))}" if unknown else ""
+
+
+def _only_column(sample: Sample) -> str:
+    """The one column beside the ids.
+
+    Raises:
+        DataError: if there are several or none, or config.yaml names another.
+    """
+    if len(sample.columns) != 1:
+        kind = sample.submission.kind
+        raise sample.refusal("kind", kind, f"{len(sample.columns)} columns beside the ids: {_short(sample.columns)}")
+    (column,) = sample.columns
+    written = sample.submission.stated("label_column")
+    if written not in (None, column):
+        raise sample.refusal("label_column", written, f"the column {column!r}")
+    return column
+
+
+def _are_fractions(sample: Sample) -> bool:
+    def is_number(text: str) -> bool:
+        try:
+            float(text)
+        except ValueError:
+            return False
+        return True
+
+    fractions = [value for value in sample.values if "." in value and is_number(value)]
+    known = set(sample.values) <= set(sample.classes) or all(map(is_number, sample.classes))
+    return bool(fractions) and all(map(is_number, sample.values)) and not known
+
+
+# --- a column per class ----------------------------------------------------------------------------------
+
+
+def of_classes(sample: Sample) -> dict[str, Any]:
+    """A sample with a column per class.
+
+    Raises:
+        DataError: listing classes without a column, and columns that are no class.
+    """
+    prefix = _class_prefix(sample)
+    names = {f"{prefix}{label}": label for label in sample.classes}
+    foreign = [column for column in sample.columns if column not in names]
+    findings = with_suggestions(foreign, names, "a column, but no class")
+    findings += [f"{name}: a class, but no column" for name in names if name not in sample.columns]
+    if findings:
+        raise DataError(
+            f"submission.sample: {sample.path}: probabilities need a column for each of the {len(sample.classes)} "
+            f"classes, and the id column; the sample has the columns {_short(sample.columns)} beside the ids, the "
+            f"classes are {_short(sample.classes)}{_advice(sample)}:\n{listing(findings)}"
+        )
+    return {"columns": tuple(sample.columns), "classes": tuple(names[column] for column in sample.columns)}
+
+
+def _class_prefix(sample: Sample) -> str:
+    """The text before the class in most columns; as config.yaml has it, if that says."""
+    if sample.submission.class_prefix is not None:
+        return sample.submission.class_prefix
+    known = set(sample.classes)
+    columns = sample.columns
+    found = Counter(name[:end] for name in columns for end in range(len(name)) if name[end:] in known)
+    return min(found, key=lambda prefix: (-found[prefix], len(prefix)), default="")
+
+
+def _advice(sample: Sample) -> str:
+    if sample.submission.class_prefix is not None:
+        return f" (config.yaml has class_prefix: {sample.submission.class_prefix!r})"
+    if len(sample.columns) == 1 and len(sample.classes) == 2:
+        return ". One column for two classes is not written: add the other class to the sample"
+    return ""
+
+
+def _short(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

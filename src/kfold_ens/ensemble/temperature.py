@@ -1,0 +1,74 @@
+"""A temperature for probabilities: a number that logits are divided by, so that they are as sure as they are right.
+
+Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from kfold_ens.logits import Logits, concatenated
+
+LOG_BOUNDS = (np.log(0.01), np.log(100.0))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A temperature, and the out-of-fold log loss before and after; the latter is cross-fitted by fold."""
+
+    temperature: float  # 1 if no other lowers the loss
+    before: float
+    after: float
+    of_folds: tuple[float, ...]  # fitted for each fold on the others
+
+    def __str__(self) -> str:
+        kept = f"temperature {self.temperature:.4g}" if self.temperature != 1 else "no temperature lowers it, so none"
+        return f"out-of-fold log loss {self.before:.4f} before, {self.after:.4f} after (cross-fitted by fold): {kept}"
+
+
+def calibrate(oof: Sequence[Logits], label_of: Mapping[str, str]) -> Calibration:
+    """Fit a temperature on the out-of-fold logits of all folds, and score it cross-fitted.
+
+    For the score, each fold's images are scored by the temperature that is fitted on the other folds. The temperature
+    is 1 if the cross-fitted loss is not below the loss before.
+
+    The logits are those of single models. The temperature is applied to the ensemble of them all, whose members are
+    averaged and so less sure than each: it can leave the ensemble less sure than it should be.
+    """
+    of_folds = tuple(
+        fitted(concatenated([*oof[:fold], *oof[fold + 1 :]]), label_of) if len(oof) > 1 else 1.0
+        for fold in range(len(oof))
+    )
+    before = log_loss(concatenated(oof), label_of)
+    after = log_loss(concatenated(list(map(at_temperature, oof, of_folds))), label_of)
+    if after < before:
+        return Calibration(fitted(concatenated(oof), label_of), before, after, of_folds)
+    return Calibration(1.0, before, before, (1.0,) * len(oof))
+
+
+def fitted(logits: Logits, label_of: Mapping[str, str]) -> float:
+    """The temperature with the lowest log loss over these images; 1 if none lowers it. Its logarithm is optimised."""
+
+    def loss(log_temperature: float) -> float:
+        return log_loss(at_temperature(logits, np.exp(log_temperature)), label_of)
+
+    found = minimize_scalar(loss, bounds=LOG_BOUNDS, method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+
+
+def log_loss(logits: Logits, label_of: Mapping[str, str]) -> float:
+    """The mean of -log softmax of the labels, in float64."""
+    place = {label: index for index, label in enumerate(logits.classes)}
+    columns = np.array([place[label_of[image_id]] for image_id in logits.image_id])
+    log_p = log_softmax(logits.values.astype(np.float64), axis=1)
+    return float(-log_p[np.arange(len(columns)), columns].mean())
+
+
+def at_temperature(logits: Logits, temperature: float) -> Logits:
+    """Logits divided by a temperature, in float64."""
+    return Logits(logits.image_id, logits.values.astype(np.float64) / temperature, logits.classes)

@@ -1,0 +1,190 @@
+"""What is inferred from a sample submission, and what is refused."""
+
+import random
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kfold_ens.config import Config, Submission
+from kfold_ens.ensemble.forms import resolved
+from kfold_ens.ensemble.known_labels import known_labels
+from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
+from kfold_ens.errors import DataError
+from kfold_ens.naming import NAMES
+
+CLASSES = ("cat", "dog", "owl")
+TEST = pd.DataFrame(
+    {"image_id": ["test/1.jpg", "test/2.jpg"], "name": ["1.jpg", "2.jpg"], "split": "test", "label": ""}
+)
+TRAIN = pd.DataFrame({"image_id": CLASSES, "name": CLASSES, "split": "train", "label": CLASSES})
+
+
+def form_of(folder, text, classes=CLASSES, **columns):
+    (folder / "sample.csv").write_text(text)
+    return resolved(Submission(sample=str(folder / "sample.csv"), **columns), "stem", TEST, classes)
+
+
+# --- inferred --------------------------------------------------------------------------------------------
+
+LABEL = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=5)
+WORDS = st.lists(LABEL, min_size=2, max_size=6, unique=True)
+IMAGES = st.lists(st.text("0123456789", min_size=4, max_size=6), min_size=3, max_size=6, unique=True)
+
+
+@given(
+    classes=WORDS,
+    stems=IMAGES,
+    names=st.sampled_from(sorted(NAMES)),
+    prefix=st.sampled_from(["", "test/", "img_"]),
+    class_prefix=st.sampled_from(["", "p_", "Class_"]),
+    kind=st.sampled_from(["label", "probabilities", "top_k"]),
+    separator=st.sampled_from([" ", ",", ", ", "|"]),
+    draw=st.randoms(use_true_random=False),
+)
+def test_a_sample_of_any_form_is_recognised(
+    tmp_path_factory, classes, stems, names, prefix, class_prefix, kind, separator, draw: random.Random
+):
+    test = pd.DataFrame({"image_id": stems, "name": [f"sub/{stem}.jpg" for stem in stems]})
+    ids = [prefix + NAMES[names](name) for name in test["name"]]
+    k = draw.randint(2, len(classes))
+    columns = draw.sample(classes, len(classes))
+    cells = {
+        "label": {"the label": [draw.choice(classes) for _ in stems]},
+        "probabilities": {f"{class_prefix}{label}": ["0.5"] * len(stems) for label in columns},
+        "top_k": {"the labels": [separator.join(draw.sample(classes, k)) for _ in stems]},
+    }[kind]
+    table = pd.DataFrame({"the id": ids, **cells}).sample(frac=1, random_state=draw.randrange(99))
+    path = tmp_path_factory.mktemp("sample") / "sample.csv"
+    table.to_csv(path, index=False)
+    form = resolved(Submission(sample=str(path)), "stem", test, sorted(classes))
+    assert (form.kind, form.header, form.ids) == (kind, tuple(table), tuple(table["the id"]))
+    assert form.image_ids == tuple(test["image_id"][table.index])
+    expected = {"label": {}, "probabilities": {"classes": tuple(columns)}, "top_k": {"k": k, "separator": separator}}
+    assert all(getattr(form, key) == value for key, value in expected[kind].items())
+
+
+def test_one_line_says_what_was_inferred(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        form_of(tmp_path, "id,best\ntest/2.jpg,cat|dog\ntest/1.jpg,dog|owl\n", separator="|")
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == (
+        f"submission.sample: {tmp_path}/sample.csv: inferred kind 'top_k', id_column 'id', names 'file', "
+        "id_prefix 'test/', k 2, columns beside the ids: best, and the order of its rows"
+    )
+
+
+def test_the_columns_stand_in_the_samples_order(tmp_path):
+    form = form_of(tmp_path, "p_owl,p_cat,id,p_dog\n0,0,2,1\n0,0,1,1\n")
+    assert form.header == ("p_owl", "p_cat", "id", "p_dog")
+    assert form.classes == ("owl", "cat", "dog")
+
+
+@pytest.mark.parametrize("value", ["0", "", "none", "to be predicted"])
+def test_any_value_may_stand_where_a_label_goes(value, tmp_path):
+    assert form_of(tmp_path, f"id,label\n1,{value}\n2,{value}\n").kind == "label"
+
+
+def test_values_that_are_names_of_images_by_chance_are_no_ids(tmp_path):
+    assert form_of(tmp_path, "label,id\n1,1\n1,2\n", classes=("1", "2")).id_column == "id"
+    with pytest.raises(DataError, match="Its column 'id' has none"):
+        form_of(tmp_path, "id,label\nnone,1\n", classes=("1", "2"))
+
+
+# --- refused ---------------------------------------------------------------------------------------------
+
+ONE, MANY = "id,label\n1,cat\n2,cat\n", "id,cat,dog,owl\n1,0,0,1\n2,0,0,1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "finding"),
+    [
+        (ONE, {"id_column": "image"}, "config.yaml wants 'image'"),
+        (ONE, {"label_column": "class"}, "config.yaml has 'class', submission.sample ... has the column 'label'"),
+        (ONE, {"kind": "probabilities"}, "cat: a class, but no column"),
+        (ONE, {"names": "file"}, "1: no test image is called so; did you mean 1.jpg"),
+        (ONE, {"id_prefix": "test/"}, "1: no test image is called so; did you mean test/1"),
+        (ONE, {"k": 3}, "config.yaml has 3, submission.sample ... has 1 labels a row"),
+        (ONE, {"calibrate": True}, "is of kind label ... calibrate needs kind: probabilities"),
+        (MANY, {"kind": "label"}, "config.yaml has 'label', submission.sample ... has 3 columns beside the ids"),
+        (MANY, {"class_prefix": "p_"}, "config.yaml has class_prefix: 'p_' ... cat: a column, but no class"),
+        (MANY.replace("owl", "emu"), {}, "emu: a column, but no class ... owl: a class, but no column"),
+        (MANY.replace(",owl", ",owl,wolf").replace("1\n", "1,0\n"), {}, "wolf: a column, but no class"),
+        ("id,label\n1,0.5\n2,0.5\n", {}, "holds fractions such as 0.5 ... Write submission.kind: label"),
+        ("id,cat\n1,0.5\n2,0.5\n", {"kind": "probabilities"}, "dog: a class, but no column"),
+        ("id\n1\n2\n", {}, "has no column beside the ids"),
+        ("id,best\n1,cat dog\n2,cat\n", {"kind": "top_k"}, "has from 1 to 2 labels a row ... write submission.k"),
+        ("id,best\n1,cat emu\n2,cat dog\n", {}, "has no known labels a row ... emu: no class is called so"),
+        ("id,best\n1,cat dog\n2,cat dog\n", {"separator": "|"}, "config.yaml has '|',  ... separated by ' '"),
+        ("id,best\n1,cat dog\n2,cat dog\n", {"kind": "label", "label_column": "x"}, "config.yaml has 'x'"),
+        (
+            "id,label\nA7,cat\nB8,cat\n",
+            {},
+            "no column of  ...  names the test images ... 'id' has A7, B8; ... are 1.jpg, 2.jpg",
+        ),
+        ("id,best\n1,cat dog owl cat\n2,cat dog owl cat\n", {}, "submission.k is 4, and there are 3 classes"),
+    ],
+)
+def test_what_a_sample_contradicts_is_refused_with_both_sides(text, columns, finding, tmp_path):
+    with pytest.raises(DataError) as refusal:
+        form_of(tmp_path, text, **columns)
+    assert all(words in str(refusal.value) for words in finding.split(" ... ")), refusal.value
+
+
+def test_one_column_for_two_classes_is_refused_with_what_to_do(tmp_path):
+    with pytest.raises(DataError, match="add the other class to the sample"):
+        form_of(tmp_path, "id,dog\n1,0.5\n2,0.5\n", classes=("cat", "dog"), kind="probabilities")
+
+
+def refusal_of(folder, text, **run):
+    (folder / "sample.csv").write_text(text)
+    submission = {"sample": str(folder / "sample.csv")} | run.pop("submission", {})
+    config = Config(data={"source": "digits"} | run.pop("data", {}), submission=submission, **run)
+    with pytest.raises(DataError) as refusal:
+        refuse_what_cannot_be_submitted(pd.concat([TRAIN, TEST]), config)
+    return str(refusal.value)
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path):
+    (tmp_path / "labels.csv").write_text("id,label\n1,emu\n")
+    text = "id,cat,dog,emu\n1,0,0,1\n3,0,0,1\n"
+    words = refusal_of(tmp_path, text, data={"test_labels": str(tmp_path / "labels.csv")})
+    for finding in (
+        "3: no test image is called so",
+        "2: a test image, but not in the sample",
+        "emu: a column, but no class",
+        "labels.csv has labels that no training image has:\n  emu",
+    ):
+        assert finding in words
+
+
+def test_probabilities_of_a_vote_are_refused_before_training(tmp_path):
+    assert "needs probabilities, and ensemble: vote gives none; write one of these at ensemble: average, softmax" in (
+        refusal_of(tmp_path, MANY, ensemble="vote")
+    )
+
+
+# --- test labels -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("image_name,pred_label\n1,cat\n2,owl\n", {"kind": "top_k"}),
+        ("image_name,class\n1,cat\n2,owl\n", {"kind": "probabilities"}),
+        ("image_name,x,class\n1,9,cat\n2,9,owl\n", {"kind": "probabilities", "label_column": "class"}),
+        ("file,class\ntest/1.jpg,cat\ntest/2.jpg,owl\n", {"sample": "any"}),
+        ("class,id\ncat,1\nowl,2\n", {"sample": "any"}),
+    ],
+)
+def test_test_labels_score_every_kind(text, columns, tmp_path):
+    (tmp_path / "labels.csv").write_text(text)
+    labels = known_labels(pd.concat([TRAIN, TEST]), str(tmp_path / "labels.csv"), Submission(**columns), "stem")
+    assert {image: labels[image] for image in TEST["image_id"]} == {"test/1.jpg": "cat", "test/2.jpg": "owl"}
+
+
+def test_a_column_of_labels_that_cannot_be_told_is_asked_for(tmp_path):
+    (tmp_path / "labels.csv").write_text("image_name,one,two\n1,cat,cat\n")
+    with pytest.raises(DataError, match="name the labels' column at submission.label_column"):
+        known_labels(pd.concat([TRAIN, TEST]), str(tmp_path / "labels.csv"), Submission(kind="probabilities"), "stem")

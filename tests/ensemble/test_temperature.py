@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+from scipy.special import softmax
+
+from kfold_ens.ensemble.temperature import at_temperature, calibrate, fitted, log_loss
+from kfold_ens.logits import Logits
+
+CLASSES = ("cat", "dog", "owl")
+
+
+def folds_of(scale, folds=3, images=400, seed=0):
+    """Logits of folds whose probabilities are right where ``scale`` is 1, and their labels."""
+    random, label_of, oof = np.random.default_rng(seed), {}, []
+    for fold in range(folds):
+        true = random.normal(0, 2, (images, len(CLASSES)))
+        labels = [random.choice(CLASSES, p=row) for row in softmax(true, axis=1)]
+        ids = np.array([f"{fold}/{index}" for index in range(images)], dtype=object)
+        label_of |= dict(zip(ids, labels, strict=True))
+        oof.append(Logits(ids, (true * scale).astype(np.float32), CLASSES))
+    return oof, label_of
+
+
+@pytest.mark.parametrize("scale", [0.2, 3.0, 20.0])
+def test_the_temperature_undoes_a_scale(scale):
+    oof, label_of = folds_of(scale, images=4000)
+    assert calibrate(oof, label_of).temperature == pytest.approx(scale, rel=0.1)
+
+
+def test_the_temperature_is_where_the_losss_slope_is_zero():
+    (logits,), label_of = folds_of(3.0, folds=1)
+    truth = np.array([[label_of[each] == name for name in CLASSES] for each in logits.image_id])
+
+    def slope(temperature):  # of the log loss, times T squared
+        values = logits.values.astype(np.float64)
+        return ((truth - softmax(values / temperature, axis=1)) * values).sum()
+
+    assert fitted(logits, label_of) == pytest.approx(brentq(slope, 1, 10), rel=1e-4)
+
+
+def test_the_loss_is_that_of_the_labels():
+    (logits,), label_of = folds_of(1.0, folds=1)
+    chances = softmax(logits.values.astype(np.float64), axis=1)
+    own = [chances[row, CLASSES.index(label_of[each])] for row, each in enumerate(logits.image_id)]
+    assert log_loss(logits, label_of) == pytest.approx(-np.log(own).mean())
+
+
+def test_each_fold_is_scored_by_a_temperature_that_has_not_seen_it():
+    oof, label_of = folds_of(3.0)
+    found = calibrate(oof, label_of)
+    for fold in range(len(oof)):
+        others = [each for place, each in enumerate(oof) if place != fold]
+        joined = Logits(
+            np.concatenate([each.image_id for each in others]), np.concatenate([e.values for e in others]), CLASSES
+        )
+        assert found.of_folds[fold] == fitted(joined, label_of)
+    losses = [
+        log_loss(at_temperature(logits, each), label_of) for logits, each in zip(oof, found.of_folds, strict=True)
+    ]
+    assert found.after == pytest.approx(np.mean(losses))
+    assert found.after < found.before
+    assert len(set(found.of_folds)) == len(oof)
+
+
+def test_a_temperature_that_lowers_nothing_is_not_kept():
+    kept = []
+    for seed in range(8):
+        oof, label_of = folds_of(1.0, images=60, seed=seed)
+        found = calibrate(oof, label_of)
+        assert found.after <= found.before
+        assert (found.temperature == 1) == (found.after == found.before)
+        kept.append(found.temperature != 1)
+    assert not all(kept)
+
+
+def test_predictions_stay_at_any_temperature():
+    (logits,), _ = folds_of(1.0, folds=1)
+    assert (at_temperature(logits, 7.3).predictions() == logits.predictions()).all()
