@@ -515,10 +515,34 @@ def test_a_half_follows_from_its_own_part_of_the_source(data, change, halves):
 
 @pytest.mark.parametrize("submission", [{"kind": "probabilities"}, {"sample": "s.csv", "calibrate": True}])
 def test_probabilities_of_a_vote_are_refused(submission):
-    with pytest.raises(
-        ConfigError, match="ensemble: vote gives none; write one of these at ensemble: average, softmax"
-    ):
+    with pytest.raises(ConfigError, match="vote gives no probabilities, which .* needs; write average or softmax"):
         load_config({"data": FOLDER, "submission": submission, "ensemble": "vote"})
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "roc_auc", "average_precision"])
+def test_a_metric_of_probabilities_is_refused_for_a_vote(metric):
+    with pytest.raises(ConfigError, match=f"no probabilities, which metric: {metric} needs"):
+        load_config({"data": FOLDER, "metric": metric, "ensemble": "vote"})
+
+
+@pytest.mark.parametrize(
+    "metric", ["f1", "top_k_accuracy", "map_at_k", "map_at_0", "MAP@5", "map_at_5_6", 5, None, ["f1_macro"]]
+)
+def test_a_metric_that_there_is_not_is_refused_with_those_that_there_are(metric):
+    with pytest.raises(ConfigError, match=r"metric: must be accuracy, .*f1_macro.*map_at_5 \(5: any number\)"):
+        load_config({"data": FOLDER, "metric": metric})
+    assert load_config({"data": FOLDER, "metric": "map_at_12"}).metric == "map_at_12"
+
+
+def test_the_metric_of_the_run_stands_where_a_recipe_names_none():
+    sections = {"select": "best_metric", "early_stopping": {"kind": "patience", "monitor": "metric", "patience": 2}}
+    recipe = Recipe.model_validate(TINY_RECIPE | sections)
+    run = load_config({"data": FOLDER | {"class_order": ["b", "a"]}, "metric": "quadratic_kappa"})
+    of_run = recipe.of_run(run.scoring, run.data.class_order)
+    assert (of_run.select, of_run.early_stopping.monitor) == ("best_quadratic_kappa", "quadratic_kappa")
+    assert of_run.class_order == ["b", "a"]
+    plain = Recipe.model_validate(TINY_RECIPE)
+    assert plain.of_run(run.scoring, run.data.class_order) == plain
 
 
 def test_a_written_default_of_the_submission_is_none_at_all():

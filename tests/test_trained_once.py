@@ -133,6 +133,29 @@ def test_the_intensity_range_decodes_again_and_its_default_does_nothing(project)
     assert not {"manifest", "test_manifest", "folds"} & planned
 
 
+SCORES = {"metrics", "submission"}
+
+
+def test_another_metric_scores_again_and_trains_what_selects_by_it(project):
+    project.configure(metric="f1_macro")
+    assert project.planned("submission") == SCORES
+    write_yaml(project.folder / "by_metric.yaml", RECIPE | {"epochs": 1, "batch_size": 8, "select": "best_metric"})
+    project.configure(metric="accuracy", recipe="by_metric.yaml")
+    assert planned_to_train(project, "submission") == {"train_fold0", "train_fold1"}
+    project.configure(metric="f1_macro", recipe="by_metric.yaml")
+    done = project.run("submission")
+    assert done.returncode == 0, done.stdout
+    assert "macro F1" in done.stdout
+    assert "val_f1_macro" in pd.read_csv(project.folder / "results/by_metric/fold0/history.csv")
+    assert project.planned("submission") == set()
+    project.configure(metric="quadratic_kappa", recipe="by_metric.yaml")
+    assert planned_to_train(project, "submission") == {"train_fold0", "train_fold1"}
+    project.configure(metric="top_4_accuracy", recipe="by_metric.yaml")
+    done = project.run("submission")
+    assert "top_4_accuracy: there are only 3 classes" in done.stdout
+    assert "rule train_" not in done.stdout
+
+
 def test_another_test_folder_retrains_nothing(project):
     write_images(project.folder / "data/final", ["x.png", "y.png"], "7", 40)
     project.configure(data=FOLDER | {"test": "data/final"})

@@ -261,12 +261,12 @@ def refuse_unfit(name: str, classes: Sequence[str], class_order: Sequence[str] |
     """Check that a metric can be computed for these classes.
 
     Raises:
-        DataError: if k is larger than their number, or they have no order.
+        DataError: if k is larger than their number, they have no order, or the order given is not theirs.
     """
     metric = find_metric(name)
     if metric.k and metric.k > len(classes):
         raise DataError(f"{name}: there are only {len(classes)} classes; write a smaller number")
-    if metric.needs == "order":
+    if metric.needs == "order" or class_order:
         places_in_order(classes, class_order)
 
 

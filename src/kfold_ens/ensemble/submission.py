@@ -16,6 +16,7 @@ from kfold_ens.ensemble.known_labels import known_labels
 from kfold_ens.errors import DataError, KfoldError, Together, listing
 from kfold_ens.files import atomic, read_table
 from kfold_ens.logits import Logits
+from kfold_ens.metrics import refuse_unfit
 
 SHOWN = 6  # columns in a message
 
@@ -40,16 +41,25 @@ def refuse_what_cannot_be_submitted(manifest: pd.DataFrame, run: Config) -> None
     Logs what is inferred from a sample.
 
     Raises:
-        DataError: if the table of test labels, or the sample, is not one for exactly these images and classes, or if
-            the ensembling method gives no probabilities and these are to be submitted.
+        DataError: if the metric does not fit the classes, if the table of test labels, or the sample, is not one for
+            exactly these images and classes, or if the ensembling method gives no probabilities and these are to be
+            submitted.
     """
     test, together = manifest[manifest["split"] == "test"], Together(DataError)
-    if test.empty:
-        return
+    classes = sorted(set(manifest.loc[manifest["split"] == "train", "label"]))
+    with together.gather():
+        refuse_unfit(run.metric, classes, run.data.class_order)
+    if len(test):
+        _refuse_unfit_tables(manifest, test, classes, run, together)
+    together.raise_all()
+
+
+def _refuse_unfit_tables(
+    manifest: pd.DataFrame, test: pd.DataFrame, classes: list[str], run: Config, together: Together
+) -> None:
     with together.gather():
         known_labels(manifest, run.data.test_labels, run.submission, run.submission_names)
     with together.gather():
-        classes = sorted(set(manifest.loc[manifest["split"] == "train", "label"]))
         form = resolved(run.submission, run.submission_names, test, classes)
         if KINDS[form.kind].needs_probabilities and not METHODS[run.ensemble].gives_probabilities:
             given = ", ".join(name for name, method in METHODS.items() if method.gives_probabilities)
@@ -57,7 +67,6 @@ def refuse_what_cannot_be_submitted(manifest: pd.DataFrame, run: Config) -> None
                 f"submission.sample: {run.submission.sample} needs probabilities, and ensemble: {run.ensemble} gives "
                 f"none; write one of these at ensemble: {given}"
             )
-    together.raise_all()
 
 
 def as_written(submission: Submission, path: str) -> Submission:
