@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ import yaml
 from conftest import REPOSITORY, write_classes, write_image, write_yaml
 from projects import RECIPE, Project, new_project, write_colour
 from stages import smallest_sibling
+from test_readme import competitions
 
 from kfold_ens.config import load_recipe
 from kfold_ens.logits import read_logits
@@ -261,6 +263,41 @@ def test_a_sample_alone_says_what_is_submitted_and_retrains_nothing(project, kin
     assert (project.folder / "results/submission.csv").read_text() == "\n".join(expected) + "\n"
     assert "every " in (project.folder / page).read_text(encoding="utf-8")
     assert project.planned("submission", page) == set()
+
+
+FIRST_LINES = {  # of the submission, by the row of the README's table
+    "accuracy of labels": r"image_name,pred_label\n[0-9a-f-]{36},\d+\n",
+    "macro F1": r"image_name,pred_label\n[0-9a-f-]{36},\d+\n",
+    "ROC AUC, with probabilities": r"image_name,0,1,10,100,.*\n[0-9a-f-]{36}(,[01]\.\d{6}){20}\n",
+    "log loss": r"image_name,0,1,10,100,.*\n[0-9a-f-]{36}(,[01]\.\d{6}){20}\n",
+    "quadratic weighted kappa": r"image_name,pred_label\n[0-9a-f-]{36},\d+\n",
+    "MAP@5, five labels per image": r"image_name,pred_label\n[0-9a-f-]{36},\d+( \d+){4}\n",
+    '"as in this sample"': r"f,best\n[0-9a-f-]{36}\.png,\d+\n",
+    "ids with folders: test/123.png": r"image_name,pred_label\ntest/[0-9a-f-]{36}\.png,\d+\n",
+    "a zip with prediction.csv": r"image_name,pred_label\n[0-9a-f-]{36},\d+\n",
+    "class names as columns": r"id,0,1,10,100,.*\n[0-9a-f-]{36}(,[01]\.\d{6}){20}\n",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("says", FIRST_LINES)
+def test_what_the_readme_says_for_a_competition_makes_its_submission_and_trains_nothing(project, says):
+    written = competitions()[says]
+    stems = sorted(path.stem for path in (project.folder / "data/test").iterdir())
+    sample = "\n".join(["f,best", *(f"{stem}.png,0" for stem in stems)])
+    (project.folder / "sample_submission.csv").write_text(f"{sample}\n")
+    project.configure(**written)
+    assert not {rule for rule in project.planned("submission") if rule.startswith(("train_", "predict_"))}
+    done = project.run("submission")
+    assert done.returncode == 0, done.stdout
+    assert re.match(FIRST_LINES[says], (project.folder / "results/submission.csv").read_text())
+    metric = written.get("metric", "accuracy")
+    own = json.loads((project.folder / "results/tiny/metrics.json").read_text())
+    assert own["metric"] == metric
+    entry = own["out_of_fold"]
+    assert entry["low"] <= entry[metric] <= entry["high"]
+    assert {"accuracy", "log_loss"} <= set(entry)
+    assert (project.folder / "results/submission.zip").is_file() == ("zip" in says)
 
 
 @pytest.mark.slow
