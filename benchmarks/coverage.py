@@ -4,11 +4,15 @@ A population of ten classes of unequal size is drawn from again and again, as ma
 value is that of 200,000 images. Two predictors of one strength are drawn, so that their true difference is zero.
 
     python benchmarks/coverage.py --runs 1000 --images 300 3000
+
+With ``--seconds`` it measures instead how long the intervals of 60,000 images and 100 classes take.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
+import time
 
 import numpy as np
 
@@ -36,7 +40,11 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--runs", type=int, default=1000)
     arguments.add_argument("--images", type=int, nargs="+", default=[300, 3000])
+    arguments.add_argument("--seconds", action="store_true")
     options = arguments.parse_args()
+    if options.seconds:
+        print_seconds()
+        return
     print(
         "| metric | images | true value | value inside | below | above | difference inside |",
         "|---" * 7 + "|",
@@ -71,6 +79,25 @@ def _outcome(name: str, first: np.ndarray, second: np.ndarray, target: np.ndarra
     low, high = interval(metric, some, own)
     from_, to = paired_interval(metric, some, others, own - metric.compute(*others))
     return low <= truth <= high, high < truth, low > truth, from_ <= 0 <= to
+
+
+def print_seconds(images: int = 60_000, classes: int = 100) -> None:
+    """How long the interval of each metric takes, and that of a difference, and the most memory used so far."""
+    rng = np.random.default_rng(0)
+    target = np.repeat(np.arange(classes), images // classes)
+    both = [rng.normal(size=(images, classes)) + 3.5 * np.eye(classes)[target] for _ in range(2)]
+    print("| metric | interval | difference | GB |\n|---|---|---|---|")
+    for name in NAMES:
+        metric = find_metric(name)
+        some, others = (inputs_of(metric, logits.astype(np.float32), target) for logits in both)
+        own, other = metric.compute(*some), metric.compute(*others)
+        began = time.perf_counter()
+        interval(metric, some, own)
+        between = time.perf_counter()
+        paired_interval(metric, some, others, own - other)
+        ended = time.perf_counter()
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"| {name} | {between - began:.1f} | {ended - between:.1f} | {memory:.2f} |")
 
 
 if __name__ == "__main__":
