@@ -433,8 +433,8 @@ def test_bad_images_are_listed_before_any_training(project):
     ],
 )
 def test_the_cap_on_gpus_is_as_many_jobs_as_can_have_one_and_jobs_are_told(project, arguments, gpus):
-    asks = "from kfold_ens.jobs import job, processes_at_once\nprint(processes_at_once(), 'at once')\n"
-    project.edit("workflow/scripts/submission.py", "from kfold_ens.jobs import job\n", asks)
+    asks = "from kfold_ens.jobs import processes_at_once\nprint(processes_at_once(), 'at once')\nif __name__"
+    project.edit("workflow/scripts/submission.py", "if __name__", asks)
     done = project.run("-R", "write_submission", *arguments, "--", "submission")
     assert done.returncode == 0, done.stdout
     assert re.search(rf'Provided resources:.*gpu=({gpus}\b|Resource\("gpu", {gpus}\))', done.stdout), done.stdout
