@@ -102,6 +102,18 @@ def test_an_absent_class_leaves_no_value(name):
     assert not np.isnan(value(name, logits, np.array([0, 1, 2])))
 
 
+@pytest.mark.parametrize("classes", [("1", "nan", "2"), ("1", "inf"), ("1", "1.0", "2"), ("1", "two")])
+def test_classes_that_are_not_distinct_numbers_have_no_order(classes):
+    with pytest.raises(DataError, match="not distinct numbers"):
+        places_in_order(classes, None)
+
+
+def test_an_absent_class_still_lies_between_its_neighbours():
+    """scikit-learn alone would take the classes 0, 1 and 4 for neighbours."""
+    logits, target = np.eye(5)[[0, 4, 1, 4]], np.array([0, 1, 1, 4])
+    assert value("quadratic_kappa", logits, target) == pytest.approx(by_hand("quadratic_kappa", logits, target))
+
+
 def test_the_order_of_classes_decides_about_kappa():
     logits = np.eye(3)[[0, 2, 1, 1]]
     target = np.array([0, 2, 1, 2])

@@ -268,14 +268,14 @@ def test_a_sample_alone_says_what_is_submitted_and_retrains_nothing(project, kin
 FIRST_LINES = {  # of the submission, by the row of the README's table
     "accuracy of labels": r"image_name,pred_label\n[0-9a-f-]{36},\d+\n",
     "macro F1": r"image_name,pred_label\n[0-9a-f-]{36},\d+\n",
-    "ROC AUC, with probabilities": r"image_name,0,1,10,100,.*\n[0-9a-f-]{36}(,[01]\.\d{6}){20}\n",
-    "log loss": r"image_name,0,1,10,100,.*\n[0-9a-f-]{36}(,[01]\.\d{6}){20}\n",
+    "ROC AUC, with probabilities": r"image_name,0,1,2,3,.*\n[0-9a-f-]{36}(,[01]\.\d{6}){20}\n",
+    "log loss": r"image_name,0,1,2,3,.*\n[0-9a-f-]{36}(,[01]\.\d{6}){20}\n",
     "quadratic weighted kappa": r"image_name,pred_label\n[0-9a-f-]{36},\d+\n",
     "MAP@5, five labels per image": r"image_name,pred_label\n[0-9a-f-]{36},\d+( \d+){4}\n",
     '"as in this sample"': r"f,best\n[0-9a-f-]{36}\.png,\d+\n",
     "ids with folders: test/123.png": r"image_name,pred_label\ntest/[0-9a-f-]{36}\.png,\d+\n",
     "a zip with prediction.csv": r"image_name,pred_label\n[0-9a-f-]{36},\d+\n",
-    "class names as columns": r"id,0,1,10,100,.*\n[0-9a-f-]{36}(,[01]\.\d{6}){20}\n",
+    "class names as columns": r"id,0,1,2,3,.*\n[0-9a-f-]{36}(,[01]\.\d{6}){20}\n",
 }
 
 

@@ -1020,7 +1020,7 @@ class Recipe(TrainingRecipe):
         select = f"best_{scoring.metric}" if self.select == "best_metric" else self.select
         recipe = self.model_copy(update={**named, "select": select})
         ordered = "quadratic_kappa" in recipe.monitored
-        return recipe.model_copy(update={"class_order": class_order if ordered else self.class_order})
+        return recipe.model_copy(update={"class_order": (class_order or self.class_order) if ordered else None})
 
     @model_validator(mode="after")
     def _views_can_be_made(self):

@@ -14,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 from scipy.special import softmax
-from scipy.stats import rankdata
 
 from kfold_ens.config import metric_kind
 from kfold_ens.errors import DataError
+from kfold_ens.pseudo_values import delong, precision_influence
 
 Scores = np.ndarray  # (N, K): what each class of an image gets, logits or others
 Target = np.ndarray  # (N,) class indices
@@ -51,15 +51,19 @@ class Metric:
 # --- of labels -------------------------------------------------------------------------------------------
 
 
-def _of_labels(name: str, **options: object) -> Callable[[Scores, Target], float]:
-    """One of scikit-learn's metrics of labels, for the class with the largest score."""
+def _of_labels(name: str, names_classes: bool = False, **options: object) -> Callable[[Scores, Target], float]:
+    """One of scikit-learn's metrics of labels, for the class with the largest score.
+
+    ``names_classes`` is for a metric that counts places between classes: absent classes count too.
+    """
 
     def compute(scores: Scores, target: Target) -> float:
         from sklearn import metrics  # here: loading it takes a second
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of classes that are predicted and absent
-            return float(getattr(metrics, name)(target, scores.argmax(axis=1), **options))
+            classes = {"labels": np.arange(scores.shape[1])} if names_classes else {}
+            return float(getattr(metrics, name)(target, scores.argmax(axis=1), **classes, **options))
 
     return compute
 
@@ -145,49 +149,6 @@ def _log_loss(probabilities: Scores, target: Target) -> float:
     return float(log_loss(target, probabilities, labels=np.arange(probabilities.shape[1])))
 
 
-def _delong(probabilities: Scores, target: Target) -> np.ndarray:
-    """Pseudo-values of the macro ROC AUC, from the structural components of DeLong et al. 1988,
-    https://doi.org/10.2307/2531595."""
-    columns = [_delong_of_class(column, target == place) for place, column in enumerate(probabilities.T)]
-    return np.mean(columns, axis=0)
-
-
-def _delong_of_class(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    images, positives = len(scores), positive.sum()
-    negatives = images - positives
-    ranks, components = rankdata(scores), np.empty(images)
-    components[positive] = (ranks[positive] - rankdata(scores[positive])) / negatives
-    components[~positive] = 1 - (ranks[~positive] - rankdata(scores[~positive])) / positives
-    area = components[positive].mean()
-    return area + (components - area) * images / np.where(positive, positives, negatives)
-
-
-def _precision_influence(probabilities: Scores, target: Target) -> np.ndarray:
-    """Pseudo-values of the macro average precision: its derivative by the weight of each image."""
-    columns = [_precision_influence_of_class(column, target == place) for place, column in enumerate(probabilities.T)]
-    return np.mean(columns, axis=0)
-
-
-def _precision_influence_of_class(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    images, positives = len(scores), positive.sum()
-    order = np.argsort(scores, kind="stable")
-    ranked, truth = scores[order], positive[order]
-    first, last = np.searchsorted(ranked, ranked, "left"), np.searchsorted(ranked, ranked, "right")
-    above = images - first  # images that score as much or more, and the positive ones among them
-    positive_above = positives - np.concatenate([[0], np.cumsum(truth)])[first]
-    precision = positive_above / above
-
-    def of_lower_positives(each: np.ndarray) -> np.ndarray:
-        return np.concatenate([[0], np.cumsum(np.where(truth, each, 0))])[last]
-
-    average = precision[truth].mean()
-    lost = -of_lower_positives(precision / above)
-    gained = precision - average + of_lower_positives(1 / above)
-    influence = np.empty(images)
-    influence[order] = (lost + np.where(truth, gained, 0)) / positives
-    return average + images * influence
-
-
 # --- by name ---------------------------------------------------------------------------------------------
 
 
@@ -200,19 +161,19 @@ METRICS = {
         "macro ROC AUC",
         _one_against_the_rest("roc_auc_score"),
         needs="probabilities",
-        per_image=_delong,
+        per_image=delong,
         needs_every_class=True,
     ),
     "average_precision": Metric(
         "macro average precision",
         _one_against_the_rest("average_precision_score"),
         needs="probabilities",
-        per_image=_precision_influence,
+        per_image=precision_influence,
         needs_every_class=True,
     ),
     "quadratic_kappa": Metric(
         "quadratic kappa",
-        _of_labels("cohen_kappa_score", weights="quadratic"),
+        _of_labels("cohen_kappa_score", names_classes=True, weights="quadratic"),
         needs="order",
         of_confusion=_kappa,
         bounds=(-1, 1),
@@ -248,13 +209,20 @@ def places_in_order(classes: Sequence[str], class_order: Sequence[str] | None) -
             differing = sorted(set(class_order) ^ set(classes)) or "one is there twice"
             raise DataError(f"data.class_order must hold each class once; check: {differing}")
         return [classes.index(name) for name in class_order]
-    try:
-        return sorted(range(len(classes)), key=lambda place: float(classes[place]))
-    except ValueError:
+    numbers = [_number(name) for name in classes]
+    if not np.isfinite(numbers).all() or len(set(numbers)) < len(numbers):
         raise DataError(
-            "quadratic_kappa needs the order of the classes, which are no numbers; "
+            "quadratic_kappa needs the order of the classes, which are not distinct numbers; "
             "write data.class_order: [lowest, ..., highest]"
-        ) from None
+        )
+    return np.argsort(numbers).tolist()
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return NOT_A_NUMBER
 
 
 def refuse_unfit(name: str, classes: Sequence[str], class_order: Sequence[str] | None) -> None:

@@ -86,6 +86,18 @@ def test_any_value_may_stand_where_a_label_goes(value, tmp_path):
     assert form_of(tmp_path, f"id,label\n1,{value}\n2,{value}\n").kind == "label"
 
 
+@pytest.mark.parametrize(("value", "classes"), [("0.5", ("0", "1")), ("5e-1", ("cat", "dog")), (".5", ("cat", "1.5"))])
+def test_a_column_of_fractions_is_no_label_unless_the_classes_are_fractions(value, classes, tmp_path):
+    with pytest.raises(DataError, match="holds fractions such as"):
+        form_of(tmp_path, f"id,label\n1,{value}\n2,{value}\n", classes=classes)
+    assert form_of(tmp_path, f"id,label\n1,{value}\n2,{value}\n", classes=("1", value)).kind == "label"
+
+
+def test_a_written_kind_of_one_label_contradicts_a_sample_of_several(tmp_path):
+    with pytest.raises(DataError, match="kind: config.yaml has 'label', .* several labels per row: 'cat dog'"):
+        form_of(tmp_path, "id,label\n1,cat dog\n2,cat dog\n", kind="label")
+
+
 def test_values_that_are_names_of_images_by_chance_are_no_ids(tmp_path):
     assert form_of(tmp_path, "label,id\n1,1\n1,2\n", classes=("1", "2")).id_column == "id"
     with pytest.raises(DataError, match="Its column 'id' has none"):
@@ -182,6 +194,13 @@ def test_test_labels_score_every_kind(text, columns, tmp_path):
     (tmp_path / "labels.csv").write_text(text)
     labels = known_labels(pd.concat([TRAIN, TEST]), str(tmp_path / "labels.csv"), Submission(**columns), "stem")
     assert {image: labels[image] for image in TEST["image_id"]} == {"test/1.jpg": "cat", "test/2.jpg": "owl"}
+
+
+def test_one_test_label_beside_a_sample_is_read_in_its_form(tmp_path):
+    (tmp_path / "sample.csv").write_text("id,label\n1.jpg,cat\n2.jpg,cat\n")
+    (tmp_path / "labels.csv").write_text("id,label\n2.jpg,owl\n")
+    sample = Submission(sample=str(tmp_path / "sample.csv"))
+    assert known_labels(pd.concat([TRAIN, TEST]), str(tmp_path / "labels.csv"), sample, "stem")["test/2.jpg"] == "owl"
 
 
 def test_a_column_of_labels_that_cannot_be_told_is_asked_for(tmp_path):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfold_ens.config import Submission
+from kfold_ens.config import Scoring, Submission
 from kfold_ens.ensemble.known_labels import known_labels
-from kfold_ens.ensemble.metrics import as_text, differences, paired_difference, score, summarize
+from kfold_ens.ensemble.metrics import as_text, cell, difference, differences, paired_difference, score, summarize
 from kfold_ens.errors import DataError
 from kfold_ens.logits import Logits
 
@@ -46,6 +46,31 @@ def test_accuracy_comes_with_wilsons_interval(counts):
 def test_only_images_with_a_label_count(label_of, counts):
     result = score(predicting(["7", "007", "7"]), label_of)
     assert counts == (result and (result["correct"], result["images"]))
+
+
+def test_a_metric_without_a_value_says_why():
+    alike = predicting(["7"] * 4, classes=("7", "8", "9"))
+    labels = {f"img{index}": "7" for index in range(4)}
+    for metric, why in (("quadratic_kappa", "of one class"), ("roc_auc", "no image is of class 8, 9")):
+        scoring = Scoring(metric=metric)
+        entry = score(alike, labels, scoring)
+        assert (entry[metric], entry["low"]) == (None, None)
+        assert why in entry["why"]
+        assert why in cell(entry, metric)
+        assert difference(alike, alike, labels, scoring) == {"difference": None, "low": None, "high": None}
+    assert score(alike, labels, Scoring(metric="roc_auc"), has_probabilities=False)["why"].startswith("a vote")
+
+
+def test_scores_of_an_earlier_version_are_shown():
+    entry = {"accuracy": 0.5, "low": 0.4, "high": 0.6, "correct": 1, "images": 2}
+    old = {"folds": {"0": {"out_of_fold": entry, "test": None}}, "out_of_fold": entry, "methods": {}}
+    assert "0.5000 (0.4000 to 0.6000)" in as_text(old, "average")
+
+
+def test_a_metric_that_does_not_fit_the_classes_is_not_scored():
+    logits = predicting(["7", "007"])
+    with pytest.raises(DataError, match="only 2 classes"):
+        summarize({0: logits}, {0: logits}, {}, {}, Scoring(metric="top_3_accuracy"))
 
 
 def test_the_summary_scores_all_folds_and_methods():

@@ -24,10 +24,10 @@ def interval(metric: Metric, inputs: tuple[np.ndarray, np.ndarray], value: float
 
 
 def paired_interval(metric: Metric, some: tuple, others: tuple, difference: float) -> tuple[float, float]:
-    """The 95% interval of a difference on the same images, in the same order."""
+    """The 95% interval of a difference on the same images, in the same order; NaN if all resamples are alike."""
     first, second = _replicates(metric, [some, others])
     half = float(norm.ppf(0.975) * (first - second).std(ddof=1))
-    return difference - half, difference + half
+    return (difference - half, difference + half) if half else (float("nan"), float("nan"))
 
 
 def _unbounded(metric: Metric, value: float, spread: float) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from kfold_ens.config import Scoring
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.intervals import interval, paired_interval
 from kfold_ens.logits import Logits, concatenated
-from kfold_ens.metrics import Metric, absent_classes, find_metric, inputs_of, places_in_order, value
+from kfold_ens.metrics import Metric, absent_classes, find_metric, inputs_of, places_in_order, refuse_unfit, value
 
 DEFAULT = Scoring()
 
@@ -79,8 +79,10 @@ def _with_interval(known: _Known, scoring: Scoring, has_probabilities: bool) -> 
         return {scoring.metric: None, "low": None, "high": None, "why": reason}
     inputs = known.inputs(metric)
     own = metric.compute(*inputs)
+    if np.isnan(own):
+        return {scoring.metric: None, "low": None, "high": None, "why": "all labels and predictions are of one class"}
     low, high = interval(metric, inputs, own)
-    return {scoring.metric: _number(own), "low": _number(low), "high": _number(high)}
+    return {scoring.metric: float(own), "low": _number(low), "high": _number(high)}
 
 
 def _no_value(metric: Metric, known: _Known, has_probabilities: bool) -> str | None:
@@ -139,7 +141,7 @@ def difference(
     inputs = first.inputs(metric), second.inputs(metric)
     own = metric.compute(*inputs[0]) - metric.compute(*inputs[1])
     low, high = paired_interval(metric, *inputs, own)
-    return {"difference": own, "low": low, "high": high}
+    return {"difference": _number(own), "low": _number(low), "high": _number(high)}
 
 
 def summarize(
@@ -150,6 +152,8 @@ def summarize(
     scoring: Scoring = DEFAULT,
 ) -> dict[str, Any]:
     """``metrics.json``: the metric out of fold, and on test images with labels, of each fold and ensembling method."""
+
+    refuse_unfit(scoring.metric, next(iter(oof.values())).classes, scoring.class_order)
 
     def scored(logits: Logits, method: str = "average") -> dict[str, Any] | None:
         return score(logits, label_of, scoring, METHODS[method].gives_probabilities)
@@ -189,7 +193,7 @@ def label_of_metric(metrics: Mapping[str, Any]) -> str:
 
 
 def interval_in_words(metrics: Mapping[str, Any]) -> str:
-    """Whose intervals stand in ``metrics.json``."""
+    """The kind of interval in ``metrics.json``."""
     return "Wilson's 95% interval" if metric_of(metrics) == "accuracy" else "a 95% interval by a stratified bootstrap"
 
 

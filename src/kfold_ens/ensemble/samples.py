@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from kfold_ens.config import Submission
@@ -49,6 +50,8 @@ def of_labels(sample: Sample) -> dict[str, Any]:
         DataError: if they are fractions and it is not written that labels are meant.
     """
     column = _only_column(sample)
+    if sample.submission.kind == "label" and splits_into_labels(sample):
+        raise sample.refusal("kind", "label", f"several labels per row: {sample.values[0]!r}")
     if sample.submission.kind is None and _are_fractions(sample):
         raise DataError(
             f"submission.sample: {sample.path}: its column {column!r} holds fractions such as {sample.values[0]}, and "
@@ -134,16 +137,18 @@ def _only_column(sample: Sample) -> str:
 
 
 def _are_fractions(sample: Sample) -> bool:
-    def is_number(text: str) -> bool:
-        try:
-            float(text)
-        except ValueError:
-            return False
-        return True
+    """Whether all values are numbers, not all of them whole, and not all of them classes."""
+    values = [_number(value) for value in sample.values]
+    known = {_number(name) for name in sample.classes}
+    are_numbers = np.isfinite(values).all() if values else False
+    return bool(are_numbers) and not all(map(float.is_integer, values)) and not set(values) <= known
 
-    fractions = [value for value in sample.values if "." in value and is_number(value)]
-    known = set(sample.values) <= set(sample.classes) or all(map(is_number, sample.classes))
-    return bool(fractions) and all(map(is_number, sample.values)) and not known
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 # --- a column per class ----------------------------------------------------------------------------------

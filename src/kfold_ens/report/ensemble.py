@@ -88,10 +88,14 @@ def _combinations(metrics: Mapping[str, Any]) -> list[Markup]:
 
 def _tested(metrics: Mapping[str, Any], label: str, title: str, interval: str) -> list[Markup]:
     tested, difference = scores(metrics), gains(metrics)
-    if tested.empty:
+    missing = _without_value(metrics)
+    if tested.empty and not missing:
         return [pages.note(f"The labels of the test images are unknown, so only out-of-fold {label} can be shown.")]
+    if tested.empty:
+        return missing
     paired = "Agresti and Min 2005" if metric_of(metrics) == "accuracy" else "the same bootstrap"
     return [
+        *missing,
         pages.figure(
             figures.intervals(tested, f"{title} on the test images", label),
             f"{title} on the test images of each fold and ensembling method",
@@ -109,6 +113,14 @@ def _tested(metrics: Mapping[str, Any], label: str, title: str, interval: str) -
             "“one fold” is fold 0",
         ),
     ]
+
+
+def _without_value(metrics: Mapping[str, Any]) -> list[Markup]:
+    """A note for each fold and ensembling method that has no value on the test images."""
+    entries = {f"fold {fold}": entry["test"] for fold, entry in metrics["folds"].items()}
+    entries |= {method: entry["test"] for method, entry in metrics["methods"].items()}
+    whys = {name: entry["why"] for name, entry in entries.items() if entry and "why" in entry}
+    return [pages.note(f"{name}: no {label_of_metric(metrics)}, as {why}.") for name, why in whys.items()]
 
 
 def _named(rows: pd.DataFrame, label: str) -> pd.DataFrame:
