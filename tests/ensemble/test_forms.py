@@ -196,13 +196,6 @@ def test_test_labels_score_every_kind(text, columns, tmp_path):
     assert {image: labels[image] for image in TEST["image_id"]} == {"test/1.jpg": "cat", "test/2.jpg": "owl"}
 
 
-def test_one_test_label_beside_a_sample_is_read_in_its_form(tmp_path):
-    (tmp_path / "sample.csv").write_text("id,label\n1.jpg,cat\n2.jpg,cat\n")
-    (tmp_path / "labels.csv").write_text("id,label\n2.jpg,owl\n")
-    sample = Submission(sample=str(tmp_path / "sample.csv"))
-    assert known_labels(pd.concat([TRAIN, TEST]), str(tmp_path / "labels.csv"), sample, "stem")["test/2.jpg"] == "owl"
-
-
 def test_a_column_of_labels_that_cannot_be_told_is_asked_for(tmp_path):
     (tmp_path / "labels.csv").write_text("image_name,one,two\n1,cat,cat\n")
     with pytest.raises(DataError, match="name the labels' column at submission.label_column"):

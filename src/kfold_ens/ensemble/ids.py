@@ -96,7 +96,7 @@ def _prefixes(values: Sequence[str], known: frozenset[str]) -> list[str]:
 def _share(values: Sequence[str], prefix: str, known: frozenset[str]) -> float:
     """The share of a column's values that are test images; 0 if it has one value for several images."""
     different = set(values)
-    if len(different) == 1 < min(len(values), len(known)):
+    if len(different) == 1 < len(known):
         return 0.0
     return sum(value.startswith(prefix) and value[len(prefix) :] in known for value in different) / len(values)
 
