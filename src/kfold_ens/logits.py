@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -32,6 +32,12 @@ class Logits:
     def predictions(self) -> np.ndarray:
         """The label of each image's largest logit, the first class on a tie: (N,) text."""
         return np.array(self.classes, dtype=object)[self.values.argmax(axis=1)]
+
+
+def class_indices(logits: Logits, label_of: Mapping[str, str]) -> np.ndarray:
+    """The column of each image's label, -1 if it has none or one that is not a class: (N,) int."""
+    column_of = {label: column for column, label in enumerate(logits.classes)}
+    return np.array([column_of.get(label_of.get(image_id), -1) for image_id in logits.image_id], dtype=np.int64)
 
 
 def concatenated(parts: Sequence[Logits]) -> Logits:

@@ -14,7 +14,7 @@ from scipy.stats import binomtest, norm
 from kfold_ens.config import Scoring
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.intervals import interval, paired_interval
-from kfold_ens.logits import Logits, concatenated
+from kfold_ens.logits import Logits, class_indices, concatenated
 from kfold_ens.metrics import Metric, absent_classes, find_metric, inputs_of, places_in_order, refuse_unfit, value
 
 DEFAULT = Scoring()
@@ -62,8 +62,7 @@ class _Known:
 
 
 def _known(logits: Logits, label_of: Mapping[str, str], scoring: Scoring) -> _Known:
-    labels = pd.Series([label_of.get(image_id) or None for image_id in logits.image_id], dtype=object)
-    target = pd.Index(logits.classes).get_indexer(labels)
+    target = class_indices(logits, label_of)
     has_order = find_metric(scoring.metric).needs == "order"
     order = places_in_order(logits.classes, scoring.class_order) if has_order else None
     return _Known(logits.values[target >= 0], target[target >= 0], logits.classes, order)

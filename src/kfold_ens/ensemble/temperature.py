@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from kfold_ens.logits import Logits, concatenated
+from kfold_ens.logits import Logits, class_indices, concatenated
 
 LOG_BOUNDS = (np.log(0.01), np.log(100.0))
 
@@ -53,9 +53,10 @@ def calibrate(oof: Sequence[Logits], label_of: Mapping[str, str]) -> Calibration
 
 def fitted(logits: Logits, label_of: Mapping[str, str]) -> float:
     """The temperature with the lowest log loss over these images; 1 if none lowers it. Its logarithm is optimised."""
+    values, target = logits.values.astype(np.float64), _target(logits, label_of)
 
     def loss(log_temperature: float) -> float:
-        return log_loss(at_temperature(logits, np.exp(log_temperature)), label_of)
+        return _log_loss(values / np.exp(log_temperature), target)
 
     found = minimize_scalar(loss, bounds=LOG_BOUNDS, method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
@@ -63,10 +64,18 @@ def fitted(logits: Logits, label_of: Mapping[str, str]) -> float:
 
 def log_loss(logits: Logits, label_of: Mapping[str, str]) -> float:
     """The mean of -log softmax of the labels, in float64."""
-    place = {label: index for index, label in enumerate(logits.classes)}
-    columns = np.array([place[label_of[image_id]] for image_id in logits.image_id])
-    log_p = log_softmax(logits.values.astype(np.float64), axis=1)
-    return float(-log_p[np.arange(len(columns)), columns].mean())
+    return _log_loss(logits.values.astype(np.float64), _target(logits, label_of))
+
+
+def _target(logits: Logits, label_of: Mapping[str, str]) -> np.ndarray:
+    target = class_indices(logits, label_of)
+    if (target < 0).any():
+        raise KeyError("an image without a label cannot say how sure a model should be")
+    return target
+
+
+def _log_loss(values: np.ndarray, target: np.ndarray) -> float:
+    return float(-log_softmax(values, axis=1)[np.arange(len(target)), target].mean())
 
 
 def at_temperature(logits: Logits, temperature: float) -> Logits:
