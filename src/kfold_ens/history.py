@@ -52,8 +52,7 @@ def column(name: str) -> Column:
 
 def _of_metric(name: str) -> Column:
     metric = find_metric(name)
-    title = f"{metric.label[0].upper()}{metric.label[1:]}"
-    return Column(f"held-out {metric.label}", title, better=metric.better, cell="{:.4f}")
+    return Column(f"held-out {metric.label}", metric.title, better=metric.better, cell="{:.4f}")
 
 
 def scores_in(names: Iterable[str]) -> list[str]:

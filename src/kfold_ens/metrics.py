@@ -44,6 +44,11 @@ class Metric:
     k: int | None = None
 
     @property
+    def title(self) -> str:
+        """The label as a heading begins."""
+        return f"{self.label[0].upper()}{self.label[1:]}"
+
+    @property
     def needs_probabilities(self) -> bool:
         return self.needs == "probabilities"
 

@@ -18,6 +18,7 @@ from kfold_ens.logits import Logits, class_indices, concatenated
 from kfold_ens.metrics import Metric, absent_classes, find_metric, inputs_of, places_in_order, refuse_unfit, value
 
 DEFAULT = Scoring()
+BESIDE = ("accuracy", "log_loss")  # what stands beside any other metric
 
 
 def read_scoring(params: Any) -> Scoring:
@@ -151,7 +152,6 @@ def summarize(
     scoring: Scoring = DEFAULT,
 ) -> dict[str, Any]:
     """``metrics.json``: the metric out of fold, and on test images with labels, of each fold and ensembling method."""
-
     refuse_unfit(scoring.metric, next(iter(oof.values())).classes, scoring.class_order)
 
     def scored(logits: Logits, method: str = "average") -> dict[str, Any] | None:
@@ -182,7 +182,7 @@ def differences(
 
 
 def metric_of(metrics: Mapping[str, Any]) -> str:
-    """The metric that ``metrics.json`` leads with."""
+    """The metric that ``metrics.json`` leads with; earlier versions knew accuracy alone."""
     return metrics.get("metric", "accuracy")
 
 
@@ -209,10 +209,8 @@ def cell(entry: Mapping[str, Any] | None, metric: str, with_interval: bool = Tru
 
 def beside(entry: Mapping[str, Any], metric: str) -> list[str]:
     """Accuracy and log loss in words, unless they are the metric."""
-    others = {"accuracy": "accuracy", "log_loss": "log loss"}
-    return [
-        f"{label} {entry[name]:.4f}" for name, label in others.items() if name != metric and entry.get(name) is not None
-    ]
+    shown = [name for name in BESIDE if name != metric and entry.get(name) is not None]
+    return [f"{find_metric(name).label} {entry[name]:.4f}" for name in shown]
 
 
 def as_text(metrics: Mapping[str, Any], chosen: str) -> str:

@@ -12,8 +12,7 @@ from kfold_ens.report.pages import Markup
 
 def write_ablation(comparison: pd.DataFrame, path: str, metric: str = "accuracy") -> None:
     """The page of ``results/ablation.csv``, whose scores are of this metric."""
-    label = find_metric(metric).label
-    title = f"{label[0].upper()}{label[1:]}"
+    label, title = find_metric(metric).label, find_metric(metric).title
     tested = {"one_fold": "one fold"} | {name: method.label for name, method in METHODS.items()}
     values = comparison.drop(columns=[name for name in comparison if name.endswith(("_low", "_high"))])
     pages.write_page(

@@ -11,7 +11,7 @@ import pandas as pd
 from safetensors import safe_open
 
 from kfold_ens.config import Scoring
-from kfold_ens.ensemble.metrics import DEFAULT, difference, metric_of
+from kfold_ens.ensemble.metrics import BESIDE, DEFAULT, difference, metric_of
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_json
 from kfold_ens.logits import Logits, concatenated, read_logits
@@ -81,7 +81,7 @@ def compare(recipes: Sequence[RecipeResults], manifest: pd.DataFrame, scoring: S
         for method, scores in recipe.metrics["methods"].items():
             row |= _columns(method, scores["test"], metric)
         row |= _columns("difference", difference(recipe.oof, recipes[0].oof, label_of, scoring), "difference")
-        row |= {name: recipe.metrics["out_of_fold"].get(name) for name in ("accuracy", "log_loss") if name != metric}
+        row |= {name: recipe.metrics["out_of_fold"].get(name) for name in BESIDE if name != metric}
         rows.append(row | {"hours": round(recipe.hours, 3), "parameters_m": round(recipe.parameters / 1e6, 1)})
     return pd.DataFrame(rows)
 

@@ -9,16 +9,16 @@ import pandas as pd
 
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.combine import METHODS
-from kfold_ens.ensemble.metrics import interval_in_words, label_of_metric, metric_of
+from kfold_ens.ensemble.metrics import BESIDE, interval_in_words, label_of_metric, metric_of
 from kfold_ens.ensemble.temperature import at_temperature, calibrate
 from kfold_ens.logits import Logits, concatenated
+from kfold_ens.metrics import Metric, find_metric
 from kfold_ens.report import figures, pages, tables
 from kfold_ens.report.pages import Markup
 from kfold_ens.report.pictures import of_store
 
 DISPUTED = 48  # pictures in the gallery
 FIRST_ROWS, FIRST_COLUMNS = 10, 12  # of the submission
-BESIDE = ("low", "high", "accuracy", "log_loss", "images")
 
 
 def write_ensemble(
@@ -45,9 +45,13 @@ def write_ensemble(
 
 def scores(metrics: Mapping[str, Any]) -> pd.DataFrame:
     """The metric on the test images of each fold and ensembling method: ``name, value, low, high, images``."""
+    return _rows(_on_test_images(metrics), metric_of(metrics))
+
+
+def _on_test_images(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
+    """The scores of each fold and ensembling method by their names."""
     entries = {f"fold {fold}": entry["test"] for fold, entry in metrics["folds"].items()}
-    entries |= {method: entry["test"] for method, entry in metrics["methods"].items()}
-    return _rows(entries, metric_of(metrics))
+    return entries | {method: entry["test"] for method, entry in metrics["methods"].items()}
 
 
 def out_of_fold(metrics: Mapping[str, Any]) -> pd.DataFrame:
@@ -57,12 +61,13 @@ def out_of_fold(metrics: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _rows(entries: Mapping[str, Mapping[str, Any] | None], metric: str) -> pd.DataFrame:
+    columns = ["low", "high", *(name for name in BESIDE if name != metric), "images"]
     rows = [
-        {"name": name, "value": entry[metric]} | {key: entry.get(key) for key in BESIDE}
+        {"name": name, "value": entry[metric]} | {column: entry.get(column) for column in columns}
         for name, entry in entries.items()
         if entry and entry[metric] is not None
     ]
-    return pd.DataFrame(rows, columns=["name", "value", *BESIDE])
+    return pd.DataFrame(rows, columns=["name", "value", *columns])
 
 
 def gains(metrics: Mapping[str, Any]) -> pd.DataFrame:
@@ -76,18 +81,17 @@ def gains(metrics: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _combinations(metrics: Mapping[str, Any]) -> list[Markup]:
-    label = label_of_metric(metrics)
-    title = f"{label[0].upper()}{label[1:]}"
-    held_out, interval = out_of_fold(metrics), interval_in_words(metrics)
+    metric, held_out, interval = find_metric(metric_of(metrics)), out_of_fold(metrics), interval_in_words(metrics)
+    label, title = metric.label, metric.title
     return [
-        *_tested(metrics, label, title, interval),
+        *_tested(metrics, metric, interval),
         pages.figure(figures.intervals(held_out, f"{title} out of fold", label), f"{title} out of fold of each fold"),
-        pages.table(_named(held_out, label), f"{label} of each model on the images held out from it, with {interval}"),
+        pages.table(_named(held_out, metric), f"{label} of each model on the images held out from it, with {interval}"),
     ]
 
 
-def _tested(metrics: Mapping[str, Any], label: str, title: str, interval: str) -> list[Markup]:
-    tested, difference = scores(metrics), gains(metrics)
+def _tested(metrics: Mapping[str, Any], metric: Metric, interval: str) -> list[Markup]:
+    tested, difference, label = scores(metrics), gains(metrics), metric.label
     missing = _without_value(metrics)
     if tested.empty and not missing:
         return [pages.note(f"The labels of the test images are unknown, so only out-of-fold {label} can be shown.")]
@@ -97,10 +101,10 @@ def _tested(metrics: Mapping[str, Any], label: str, title: str, interval: str) -
     return [
         *missing,
         pages.figure(
-            figures.intervals(tested, f"{title} on the test images", label),
-            f"{title} on the test images of each fold and ensembling method",
+            figures.intervals(tested, f"{metric.title} on the test images", label),
+            f"{metric.title} on the test images of each fold and ensembling method",
         ),
-        pages.table(_named(tested, label), f"{label} on the test images, with {interval}"),
+        pages.table(_named(tested, metric), f"{label} on the test images, with {interval}"),
         pages.figure(
             figures.intervals(
                 difference, "What ensembling gains on the test images", f"difference in {label}", zero=True
@@ -108,7 +112,7 @@ def _tested(metrics: Mapping[str, Any], label: str, title: str, interval: str) -
             f"Differences in {label} between ensembling methods and one fold",
         ),
         pages.table(
-            _named(difference, label),
+            _named(difference, metric),
             f"difference in {label} on the same test images, with a paired 95% interval ({paired}); "
             "“one fold” is fold 0",
         ),
@@ -117,18 +121,15 @@ def _tested(metrics: Mapping[str, Any], label: str, title: str, interval: str) -
 
 def _without_value(metrics: Mapping[str, Any]) -> list[Markup]:
     """A note for each fold and ensembling method that has no value on the test images."""
-    entries = {f"fold {fold}": entry["test"] for fold, entry in metrics["folds"].items()}
-    entries |= {method: entry["test"] for method, entry in metrics["methods"].items()}
+    entries = _on_test_images(metrics)
     whys = {name: entry["why"] for name, entry in entries.items() if entry and "why" in entry}
     return [pages.note(f"{name}: no {label_of_metric(metrics)}, as {why}.") for name, why in whys.items()]
 
 
-def _named(rows: pd.DataFrame, label: str) -> pd.DataFrame:
-    """The rows with headings for people; accuracy stands once."""
-    beside = {"low": "95% from", "high": "to", "accuracy": "accuracy", "log_loss": "log loss"}
-    named = rows.drop(columns="accuracy", errors="ignore") if label == "accuracy" else rows
-    named = named.drop(columns="log_loss", errors="ignore") if label == "log loss" else named
-    return named.rename(columns={"name": "", "value": label} | beside).dropna(axis=1, how="all")
+def _named(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:
+    """The rows with headings for people."""
+    headings = {"name": "", "value": metric.label, "low": "95% from", "high": "to"}
+    return rows.rename(columns=headings | {name: find_metric(name).label for name in BESIDE}).dropna(axis=1, how="all")
 
 
 def _agreement(test: Sequence[Logits], combined: Mapping[str, Logits], store: PixelStore) -> list[Markup]:
