@@ -45,7 +45,7 @@ COLUMNS = {
 TIMINGS = [name for name, column in COLUMNS.items() if column.is_timing]
 
 
-def column(name: str) -> Column:
+def column_of(name: str) -> Column:
     """What a column holds; those of metrics are called ``val_`` and the metric's name."""
     return COLUMNS.get(name) or _of_metric(name.removeprefix("val_"))
 
@@ -62,17 +62,17 @@ def scores_in(names: Iterable[str]) -> list[str]:
 
 def figures_of(names: Sequence[str]) -> dict[str, list[str]]:
     """The columns that each figure shows, by its title. Figures of scores come first."""
-    scores_first = sorted(names, key=lambda name: column(name).better is None)
+    scores_first = sorted(names, key=lambda name: column_of(name).better is None)
     shown: dict[str, list[str]] = {}
-    for title in dict.fromkeys(column(name).figure for name in scores_first):
+    for title in dict.fromkeys(column_of(name).figure for name in scores_first):
         if title:
-            shown[title] = [name for name in names if column(name).figure == title]
+            shown[title] = [name for name in names if column_of(name).figure == title]
     return shown
 
 
 def goodness(name: str, row: Row) -> float:
     """A row's value in a column, negated if smaller is better."""
-    return -row[name] if column(name).better == "min" else row[name]
+    return -row[name] if column_of(name).better == "min" else row[name]
 
 
 def selecting_column(select: str) -> str:

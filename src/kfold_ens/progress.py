@@ -14,7 +14,7 @@ import pandas as pd
 
 from kfold_ens.errors import DataError
 from kfold_ens.files import read_json
-from kfold_ens.history import column, scores_in, selected_row, selecting_column
+from kfold_ens.history import column_of, scores_in, selected_row, selecting_column
 from kfold_ens.model_header import header_of
 
 STALE = 60  # seconds: a fold in training writes its progress every five, except while it evaluates
@@ -63,7 +63,7 @@ def _scores(history: pd.DataFrame, select: str | None) -> str:
     plain = [name for name in ("val_accuracy", "val_loss") if name in history]
     names = [*(name for name in scores_in(history) if name not in plain), *plain]
     return ", ".join(
-        f"{column(name).label.removeprefix('held-out ')} {last[name]:.4f}"
+        f"{column_of(name).label.removeprefix('held-out ')} {last[name]:.4f}"
         + (f" (best {best[name]:.4f})" if name == selecting else "")
         for name in names
     )

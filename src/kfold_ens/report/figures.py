@@ -13,8 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from kfold_ens.history import column as column_of
-from kfold_ens.history import figures_of
+from kfold_ens.history import column_of, figures_of
 from kfold_ens.report import style
 
 READABLE = 30  # so many classes can be named along an axis; so many counts a side can be written into cells

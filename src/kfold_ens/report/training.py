@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from kfold_ens.config import TrainingRecipe
-from kfold_ens.history import Row, column, scores_in, selected_row
+from kfold_ens.history import Row, column_of, scores_in, selected_row
 from kfold_ens.report import figures, pages
 from kfold_ens.report.pages import Markup
 
@@ -37,8 +37,8 @@ def write_fold(fold: int, history: pd.DataFrame, recipe: TrainingRecipe, path: s
 def _epochs(history: pd.DataFrame) -> pd.DataFrame:
     """A row per epoch, without empty columns."""
     cells = {
-        column(name).label: history[name].map(cell.format, na_action="ignore")
-        if (cell := column(name).cell)
+        column_of(name).label: history[name].map(cell.format, na_action="ignore")
+        if (cell := column_of(name).cell)
         else values
         for name, values in history.items()
     }
@@ -61,7 +61,7 @@ def _chosen(history: pd.DataFrame, recipe: TrainingRecipe) -> Row:
 def _ending(fold: int, history: pd.DataFrame, recipe: TrainingRecipe) -> Markup:
     """How a fold ended, in a sentence."""
     chosen = _chosen(history, recipe)
-    scores = [f"{column(name).label} {chosen[name]:.4f}" for name in scores_in(chosen)]
+    scores = [f"{column_of(name).label} {chosen[name]:.4f}" for name in scores_in(chosen)]
     stopped = f", stopped early after epoch {len(history)}" if len(history) < recipe.epochs else ""
     return pages.paragraph(
         f"Fold {fold}: the weights of epoch {chosen['epoch']} of {recipe.epochs} were kept "

@@ -12,7 +12,7 @@ import pandas as pd
 
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import write_json, write_table
-from kfold_ens.history import column, scores_in
+from kfold_ens.history import column_of, scores_in
 from kfold_ens.training.state import Checkpoints
 from kfold_ens.training.trainer import Trainer
 
@@ -159,7 +159,7 @@ def _words(numbers: dict[str, Any]) -> str:
 
 
 def _epoch_line(trainer: Trainer, row: dict[str, Any]) -> str:
-    scores = ", ".join(f"{column(name).label} {row[name]:.4f}" for name in scores_in(row))
+    scores = ", ".join(f"{column_of(name).label} {row[name]:.4f}" for name in scores_in(row))
     return (
         f"fold {trainer.fold.number}  epoch {row['epoch']}/{trainer.recipe.epochs}  lr {row['lr']:.2e}  "
         f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}  {scores}  "

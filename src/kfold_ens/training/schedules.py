@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import (
 
 from kfold_ens import config
 from kfold_ens.errors import KfoldError
-from kfold_ens.history import Row, column
+from kfold_ens.history import Row, column_of
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _one_cycle(section: config.OneCycle, optimizer: Optimizer, total_steps: int)
 
 def _plateau(section: config.Plateau, optimizer: Optimizer, total_steps: int) -> Schedule:
     monitor = f"val_{section.monitor}"
-    better = column(monitor).better
+    better = column_of(monitor).better
     return Schedule(
         ReduceLROnPlateau(optimizer, better, section.factor, section.patience, min_lr=section.min_lr), monitor=monitor
     )
