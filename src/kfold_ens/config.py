@@ -104,6 +104,7 @@ METRIC_KINDS = (
 )
 
 
+K = re.compile(r"(?<=_)k(?=_|$)")  # where a kind has k, and a metric its number
 OF_PROBABILITIES = ("log_loss", "roc_auc", "average_precision")  # they need more than an order of classes
 
 
@@ -114,13 +115,12 @@ def metric_kind(name: str) -> str:
 
 def is_metric(name: Any) -> bool:
     """Whether this is the name of a metric."""
-    is_complete = isinstance(name, str) and name not in ("top_k_accuracy", "map_at_k")
-    return is_complete and metric_kind(name) in METRIC_KINDS
+    return isinstance(name, str) and metric_kind(name) in METRIC_KINDS and not K.search(name)
 
 
 def _metric_or(*words: str, before: str = "") -> BeforeValidator:
     """Accept a metric's name after some text, or one of the words."""
-    names = [*words, *(before + re.sub(r"_k(?=_|$)", "_5", kind) for kind in METRIC_KINDS)]
+    names = [*words, *(before + K.sub("5", kind) for kind in METRIC_KINDS)]
 
     def check(value: Any) -> Any:
         if isinstance(value, str) and (value in words or value.startswith(before) and is_metric(value[len(before) :])):
