@@ -214,7 +214,7 @@ def places_in_order(classes: Sequence[str], class_order: Sequence[str] | None) -
             differing = sorted(set(class_order) ^ set(classes)) or "one is there twice"
             raise DataError(f"data.class_order must hold each class once; check: {differing}")
         return [classes.index(name) for name in class_order]
-    numbers = [_number(name) for name in classes]
+    numbers = [as_number(name) for name in classes]
     if not np.isfinite(numbers).all() or len(set(numbers)) < len(numbers):
         raise DataError(
             "quadratic_kappa needs the order of the classes, which are not distinct numbers; "
@@ -223,7 +223,8 @@ def places_in_order(classes: Sequence[str], class_order: Sequence[str] | None) -
     return np.argsort(numbers).tolist()
 
 
-def _number(text: str) -> float:
+def as_number(text: str) -> float:
+    """The number that a text is; NaN if it is none."""
     try:
         return float(text)
     except ValueError:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from kfold_ens.config import Submission
 from kfold_ens.errors import DataError, listing
+from kfold_ens.metrics import as_number
 from kfold_ens.nearest import with_suggestions
 
 SEPARATORS = (" ", ",", ", ", ";", "|", "/", "\t")  # of the labels of one cell
@@ -44,7 +45,7 @@ class Sample:
 
 
 def of_labels(sample: Sample) -> dict[str, Any]:
-    """A sample with a label a row. Its values may be anything, as samples often hold one value throughout.
+    """A sample with one label per row. Its values may be anything, as samples often hold one value throughout.
 
     Raises:
         DataError: if they are fractions and it is not written that labels are meant.
@@ -62,7 +63,7 @@ def of_labels(sample: Sample) -> dict[str, Any]:
 
 
 def of_top_k(sample: Sample) -> dict[str, Any]:
-    """A sample with k labels a row.
+    """A sample with k labels per row.
 
     Raises:
         DataError: if k is not written and its rows do not have one number of known labels, or another than is written.
@@ -73,11 +74,11 @@ def of_top_k(sample: Sample) -> dict[str, Any]:
     if len(counts) > 1 or not (counts or k):
         found = f"from {min(counts)} to {max(counts)}" if counts else "no known"
         raise DataError(
-            f"submission.sample: {sample.path}: its column {column!r} has {found} labels a row, so k is unknown; "
+            f"submission.sample: {sample.path}: its column {column!r} has {found} labels per row, so k is unknown; "
             f"write submission.k{_unknown(sample, separator)}"
         )
     if k and counts - {k}:
-        raise sample.refusal("k", k, f"{counts.pop()} labels a row")
+        raise sample.refusal("k", k, f"{counts.pop()} labels per row")
     return {"columns": (column,), "k": k or counts.pop(), "separator": separator}
 
 
@@ -138,17 +139,10 @@ def _only_column(sample: Sample) -> str:
 
 def _are_fractions(sample: Sample) -> bool:
     """Whether all values are numbers, not all of them whole, and not all of them classes."""
-    values = [_number(value) for value in sample.values]
-    known = {_number(name) for name in sample.classes}
+    values = [as_number(value) for value in sample.values]
+    known = {as_number(name) for name in sample.classes}
     are_numbers = np.isfinite(values).all() if values else False
     return bool(are_numbers) and not all(map(float.is_integer, values)) and not set(values) <= known
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
 
 
 # --- a column per class ----------------------------------------------------------------------------------
