@@ -46,7 +46,7 @@ def as_param(model: BaseModel) -> str:
 
 
 def findings(refusal: pytest.ExceptionInfo) -> dict[str, str]:
-    """The finding for each key, of which there is one."""
+    """The finding per key; a key with two findings fails."""
     found = [line.strip().split(": ", 1) for line in str(refusal.value).splitlines()[1:]]
     assert len(dict(found)) == len(found), found
     return dict(found)

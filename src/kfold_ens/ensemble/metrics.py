@@ -22,7 +22,7 @@ BESIDE = ("accuracy", "log_loss")  # what stands beside any other metric
 
 
 def read_scoring(params: Any) -> Scoring:
-    """What a job's params say about scoring; without a word the default."""
+    """What a job's params say about scoring; the default if they say nothing."""
     return Scoring.model_validate_json(params.get("scoring", "{}"))
 
 
