@@ -286,7 +286,7 @@ def test_a_table_that_changed_while_its_images_are_gone_is_refused(tables):
     (tables.folder / "test.csv").write_text("id\nb.png\n")
     done = tables.run("submission")
     assert done.returncode == 1
-    assert "data.test: there is no folder pictures" in done.stdout
+    assert "data.test_images: there is no folder pictures" in done.stdout
     assert (tables.folder / "results/submission.csv").is_file()
 
 
