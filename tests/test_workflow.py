@@ -304,14 +304,17 @@ def test_what_the_readme_says_for_a_competition_makes_its_submission_and_trains_
 def test_calibrated_probabilities_are_those_at_the_fitted_temperature(project):
     project.configure(submission={"kind": "probabilities", "calibrate": True})
     assert project.planned("submission") == {"write_submission", "metrics", "submission"}
-    page = "results/tiny/report/calibration.html"
-    done = project.run("submission", page)
+    page, overview = "results/tiny/report/calibration.html", "results/tiny/report/overview.html"
+    done = project.run("submission", page, overview)
     assert done.returncode == 0, done.stdout
     found = re.search(
         r"log loss ([\d.]+) before, ([\d.]+) after \(cross-fitted by fold\): temp\S+ ([\d.]+)", done.stdout
     )
     before, after, temperature = map(float, found.groups())
     assert after < before
+    scored = json.loads((project.folder / "results/tiny/metrics.json").read_text())["calibrated"]
+    assert scored["out_of_fold"]["log_loss"] == pytest.approx(after, abs=1e-4)
+    assert "all folds, calibrated" in done.stdout
     logits = read_logits(project.folder / "results/tiny/average/test_logits.npz")
     table = pd.read_csv(project.folder / "results/submission.csv", index_col="image_name")
     stems = [Path(image).stem for image in logits.image_id]
@@ -319,6 +322,7 @@ def test_calibrated_probabilities_are_those_at_the_fitted_temperature(project):
     expected = chances / chances.sum(axis=1, keepdims=True)
     assert np.allclose(table.loc[stems].to_numpy(), expected, atol=2e-4)
     assert "After calibration" in (project.folder / page).read_text(encoding="utf-8")
+    assert "average, calibrated (submitted)" in (project.folder / overview).read_text(encoding="utf-8")
     assert {"write_submission"} <= project.planned("submission", "-R", "predict_oof_fold0")
 
 

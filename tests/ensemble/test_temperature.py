@@ -3,6 +3,8 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import softmax
 
+from kfold_ens.config import Scoring
+from kfold_ens.ensemble.metrics import as_text, score, summarize
 from kfold_ens.ensemble.temperature import at_temperature, calibrate, fitted, log_loss
 from kfold_ens.logits import Logits
 
@@ -43,6 +45,33 @@ def test_the_loss_is_that_of_the_labels():
     chances = softmax(logits.values.astype(np.float64), axis=1)
     own = [chances[row, CLASSES.index(label_of[each])] for row, each in enumerate(logits.image_id)]
     assert log_loss(logits, label_of) == pytest.approx(-np.log(own).mean())
+
+
+def test_a_sure_mistake_costs_what_the_metric_says():
+    sure = Logits(np.array(["a", "b"], dtype=object), np.array([[900.0, 0, 0], [0, 900, 0]]), CLASSES)
+    label_of = {"a": "cat", "b": "owl"}
+    assert log_loss(sure, label_of) == pytest.approx(score(sure, label_of)["log_loss"])
+
+
+def test_the_scores_of_calibrated_probabilities_are_told_apart():
+    oof, label_of = folds_of(3.0)
+    test, truth = folds_of(3.0, folds=1, seed=1)
+    test = [Logits(test[0].image_id + "t", test[0].values, CLASSES)]
+    label_of |= {f"{image}t": label for image, label in truth.items()}
+    scoring, combined = Scoring(metric="log_loss"), {"average": test[0], "vote": test[0]}
+    plain = summarize(dict(enumerate(oof)), dict.fromkeys(range(3), test[0]), combined, label_of, scoring)
+    both = summarize(
+        dict(enumerate(oof)), dict.fromkeys(range(3), test[0]), combined, label_of, scoring, calibrates=True
+    )
+    after, found = both.pop("calibrated"), calibrate(oof, label_of)
+    assert both == plain
+    assert after["temperature"] == found.temperature
+    assert after["out_of_fold"]["log_loss"] == found.after < plain["out_of_fold"]["log_loss"]
+    assert list(after["methods"]) == ["average"]
+    wanted = log_loss(at_temperature(test[0], found.temperature), label_of)
+    assert after["methods"]["average"]["test"]["log_loss"] == wanted
+    lines = as_text(both | {"calibrated": after}, "average").splitlines()
+    assert [line.split("  ")[1] for line in lines[-2:]] == ["all folds, calibrated", "average, calibrated *"]
 
 
 def test_each_fold_is_scored_by_a_temperature_that_has_not_seen_it():

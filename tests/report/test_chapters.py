@@ -110,7 +110,7 @@ def test_the_overview_is_accuracy_with_wilsons_interval(reported):
     truth, predicted = out_of_fold(run)
     assert shown.loc["all folds", "out of fold"].startswith(cell(truth, predicted))
     tests = {f"fold {fold}": logits for fold, logits in run.test.items()}
-    tests |= {{"average": "average (handed in)"}.get(name, name): logits for name, logits in run.combined.items()}
+    tests |= {{"average": "average (submitted)"}.get(name, name): logits for name, logits in run.combined.items()}
     for name, logits in tests.items():
         labels = [run.label_of[image_id] for image_id in logits.image_id]
         wanted = cell(labels, np.array(run.classes)[logits.values.argmax(axis=1)]) if all(labels) else "labels unknown"
@@ -119,7 +119,7 @@ def test_the_overview_is_accuracy_with_wilsons_interval(reported):
     for fold, logits in run.oof.items():
         labels = [run.label_of[image_id] for image_id in logits.image_id]
         assert shown.loc[f"fold {fold}", "out of fold"].startswith(cell(labels, logits.predictions()))
-    headline = shown.loc["average (handed in)", "test"] if run.whole else "labels unknown"
+    headline = shown.loc["average (submitted)", "test"] if run.whole else "labels unknown"
     headline = shown.loc["all folds", "out of fold"] if headline == "labels unknown" else headline
     assert f">{headline.split()[0]}</strong>" in pages["score"]
 

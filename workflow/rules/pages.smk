@@ -48,10 +48,13 @@ def of_finished_folds(file):
     return files
 
 
-def methods_if_finished(wildcards):
-    """The combined logits of each ensembling method, if every fold is finished."""
-    methods = METHODS if finished_folds(wildcards.recipe) == list(FOLDS) else ()
-    return [f"results/{wildcards.recipe}/{method}/test_logits.npz" for method in methods]
+def scores_of_finished_folds(wildcards):
+    """The scores if every fold is finished; otherwise what those of the finished folds are computed from."""
+    folds, recipe = finished_folds(wildcards.recipe), wildcards.recipe
+    if folds == list(FOLDS):
+        return {"metrics": f"results/{recipe}/metrics.json"}
+    oof, test = zip(*[logits_of(recipe, fold) for fold in folds])
+    return {"oof": list(oof), "test": list(test)}
 
 
 def pixels_of_recipe(half):

@@ -125,12 +125,10 @@ rule submission_page:
 # The score, and what was trained.
 rule overview:
     input:
+        unpack(scores_of_finished_folds),
         **optional(test_labels=RUN.data.test_labels),
         data=[TRAIN, TEST, CLASSES, SPLIT],
         history=of_finished_folds("history.csv"),
-        oof=of_finished_folds("oof_logits.npz"),
-        test=of_finished_folds("test_logits.npz"),
-        methods=methods_if_finished,
     output:
         **pages("overview"),
         score="results/{recipe}/report/score.html",

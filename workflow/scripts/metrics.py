@@ -11,6 +11,7 @@ from kfold_ens.logits import read_logits
 if __name__ == "__main__":
     with job(snakemake.log[0]):
         files, params = snakemake.input, snakemake.params
+        submission = Submission.model_validate_json(params.submission)
         metrics = summarize(
             oof=dict(enumerate(map(read_logits, files.oof))),
             test=dict(enumerate(map(read_logits, files.test))),
@@ -18,9 +19,10 @@ if __name__ == "__main__":
             label_of=known_labels(
                 read_manifest(*files.manifests),
                 files.get("test_labels"),
-                Submission.model_validate_json(params.submission),
+                submission,
                 params.names,
             ),
             scoring=read_scoring(params),
+            calibrates=submission.calibrate,
         )
         write_json(snakemake.output[0], metrics)

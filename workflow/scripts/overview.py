@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from kfold_ens.config import METHODS, Config, Recipe
+from kfold_ens.config import Config, Recipe
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.ensemble.known_labels import known_labels
 from kfold_ens.ensemble.metrics import summarize
@@ -16,14 +16,17 @@ if __name__ == "__main__":
         files, params, outputs = snakemake.input, snakemake.params, dict(snakemake.output.items())
         run, recipe = Config.model_validate_json(params.run), Recipe.model_validate_json(params.recipe)
         manifest = read_manifest(*files.data[:2])
-        label_of = known_labels(manifest, files.get("test_labels"), run.submission, run.submission_names)
-        metrics = summarize(
-            oof=dict(zip(params.folds, map(read_logits, files.oof), strict=True)),
-            test=dict(zip(params.folds, map(read_logits, files.test), strict=True)),
-            combined=dict(zip(METHODS, map(read_logits, files.methods), strict=False)),
-            label_of=label_of,
-            scoring=run.scoring,
-        )
+        if scores := files.get("metrics"):
+            metrics = read_json(scores)
+        else:
+            metrics = summarize(
+                oof=dict(zip(params.folds, map(read_logits, files.oof), strict=True)),
+                test=dict(zip(params.folds, map(read_logits, files.test), strict=True)),
+                combined={},
+                label_of=known_labels(manifest, files.get("test_labels"), run.submission, run.submission_names),
+                scoring=run.scoring,
+                calibrates=run.submission.calibrate,
+            )
         write_overview(
             run=run,
             recipe=recipe,

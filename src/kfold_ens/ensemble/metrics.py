@@ -14,10 +14,13 @@ from scipy.stats import binomtest, norm
 from kfold_ens.config import Scoring
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.intervals import interval, paired_interval
+from kfold_ens.ensemble.temperature import at_temperature, calibrate, cross_fitted
 from kfold_ens.logits import Logits, class_indices, concatenated
 from kfold_ens.metrics import Metric, absent_classes, find_metric, inputs_of, places_in_order, refuse_unfit, value
 
 DEFAULT = Scoring()
+SIDES = ("out_of_fold", "test")
+ALL_FOLDS, CALIBRATED = "all folds", ", calibrated"  # in names of scores
 BESIDE = ("accuracy", "log_loss")  # what stands beside any other metric
 
 
@@ -150,12 +153,28 @@ def summarize(
     combined: Mapping[str, Logits],
     label_of: Mapping[str, str],
     scoring: Scoring = DEFAULT,
+    calibrates: bool = False,
 ) -> dict[str, Any]:
-    """``metrics.json``: the metric out of fold, and on test images with labels, of each fold and ensembling method."""
+    """``metrics.json``: the metric out of fold, and on test images with labels, of each fold and ensembling method.
+
+    With ``calibrates``, the entry ``calibrated`` holds the same of probabilities at a temperature, cross-fitted by fold
+    out of fold.
+    """
     refuse_unfit(scoring.metric, next(iter(oof.values())).classes, scoring.class_order)
 
     def scored(logits: Logits, method: str = "average") -> dict[str, Any] | None:
         return score(logits, label_of, scoring, METHODS[method].gives_probabilities)
+
+    def scored_calibrated() -> dict[str, Any]:
+        calibration = calibrate(list(oof.values()), label_of)
+        methods = {name: each for name, each in combined.items() if METHODS[name].gives_probabilities}
+        return {
+            "temperature": calibration.temperature,
+            "out_of_fold": scored(cross_fitted(list(oof.values()), calibration)),
+            "methods": {
+                name: {"test": scored(at_temperature(each, calibration.temperature))} for name, each in methods.items()
+            },
+        }
 
     return {
         "metric": scoring.metric,
@@ -163,6 +182,7 @@ def summarize(
         "folds": {str(fold): {"out_of_fold": scored(oof[fold]), "test": scored(test[fold])} for fold in oof},
         "methods": {method: {"test": scored(logits, method)} for method, logits in combined.items()},
         "differences": differences({"one fold": next(iter(test.values())), **combined}, label_of, scoring),
+        **({"calibrated": scored_calibrated()} if calibrates else {}),
     }
 
 
@@ -213,18 +233,38 @@ def beside(entry: Mapping[str, Any], metric: str) -> list[str]:
     return [f"{find_metric(name).label} {entry[name]:.4f}" for name in shown]
 
 
+def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The scores by name, each with its entries ``out_of_fold`` and ``test``, as far as there are such."""
+    rows = {f"fold {name}": entries for name, entries in metrics["folds"].items()}
+    rows |= {ALL_FOLDS: {"out_of_fold": metrics["out_of_fold"]}} | metrics["methods"]
+    if after := metrics.get("calibrated"):
+        rows[ALL_FOLDS + CALIBRATED] = {"out_of_fold": after["out_of_fold"]}
+        rows |= {method + CALIBRATED: entries for method, entries in after["methods"].items()}
+    return rows
+
+
+def submitted(metrics: Mapping[str, Any], method: str) -> str:
+    """The name among ``score_rows`` of what is in the submission if this is the ensembling method."""
+    return method + CALIBRATED if "calibrated" in metrics else method
+
+
+def headline_entry(metrics: Mapping[str, Any], method: str) -> tuple[Mapping[str, Any], str]:
+    """The submission's own score, and what it was measured on: test images, or out of fold if labels are unknown."""
+    rows, name = score_rows(metrics), submitted(metrics, method)
+    if on_test := rows.get(name, {}).get("test"):
+        return on_test, f"on the test images, {name}"
+    if "calibrated" in metrics:
+        return rows[ALL_FOLDS + CALIBRATED]["out_of_fold"], f"out of fold{CALIBRATED} (cross-fitted by fold)"
+    return rows[ALL_FOLDS]["out_of_fold"], "out of fold"
+
+
 def as_text(metrics: Mapping[str, Any], chosen: str) -> str:
     """The metrics as a small table for the terminal."""
     metric = metric_of(metrics)
-    rows = [(label_of_metric(metrics), "out-of-fold", "test")]
-    rows += [
-        (f"fold {name}", cell(fold["out_of_fold"], metric, False), cell(fold["test"], metric, False))
-        for name, fold in metrics["folds"].items()
-    ]
-    rows += [("all folds", cell(metrics["out_of_fold"], metric), "")]
-    rows += [
-        (f"{method} *" if method == chosen else method, "", cell(entry["test"], metric))
-        for method, entry in metrics["methods"].items()
-    ]
+    rows, marked = [(label_of_metric(metrics), "out-of-fold", "test")], submitted(metrics, chosen)
+    for name, entries in score_rows(metrics).items():
+        is_fold = len(entries) == 2
+        cells = [cell(entries[side], metric, not is_fold) if side in entries else "" for side in SIDES]
+        rows.append((f"{name} *" if name == marked else name, *cells))
     widths = [max(len(row[place]) for row in rows) + 2 for place in (0, 1)]
     return "\n".join(f"  {name:<{widths[0]}}{oof:<{widths[1]}}{test}".rstrip() for name, oof, test in rows)

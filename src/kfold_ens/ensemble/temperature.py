@@ -13,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from kfold_ens.logits import Logits, class_indices, concatenated
+from kfold_ens.metrics import value
 
 LOG_BOUNDS = (np.log(0.01), np.log(100.0))
 
@@ -56,15 +57,16 @@ def fitted(logits: Logits, label_of: Mapping[str, str]) -> float:
     values, target = logits.values.astype(np.float64), _target(logits, label_of)
 
     def loss(log_temperature: float) -> float:
-        return _log_loss(values / np.exp(log_temperature), target)
+        log_probabilities = log_softmax(values / np.exp(log_temperature), axis=1)
+        return float(-log_probabilities[np.arange(len(target)), target].mean())
 
     found = minimize_scalar(loss, bounds=LOG_BOUNDS, method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
 
 
 def log_loss(logits: Logits, label_of: Mapping[str, str]) -> float:
-    """The mean of -log softmax of the labels, in float64."""
-    return _log_loss(logits.values.astype(np.float64), _target(logits, label_of))
+    """The metric of that name: probabilities are clipped as scikit-learn does it."""
+    return value("log_loss", logits.values, _target(logits, label_of))
 
 
 def _target(logits: Logits, label_of: Mapping[str, str]) -> np.ndarray:
@@ -74,8 +76,9 @@ def _target(logits: Logits, label_of: Mapping[str, str]) -> np.ndarray:
     return target
 
 
-def _log_loss(values: np.ndarray, target: np.ndarray) -> float:
-    return float(-log_softmax(values, axis=1)[np.arange(len(target)), target].mean())
+def cross_fitted(oof: Sequence[Logits], calibration: Calibration) -> Logits:
+    """The out-of-fold logits of all folds, each at the temperature that was fitted on the other folds."""
+    return concatenated(list(map(at_temperature, oof, calibration.of_folds)))
 
 
 def at_temperature(logits: Logits, temperature: float) -> Logits:

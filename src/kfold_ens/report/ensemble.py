@@ -10,7 +10,7 @@ import pandas as pd
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.metrics import BESIDE, interval_in_words, label_of_metric, metric_of
-from kfold_ens.ensemble.temperature import at_temperature, calibrate
+from kfold_ens.ensemble.temperature import at_temperature, calibrate, cross_fitted
 from kfold_ens.logits import Logits, concatenated
 from kfold_ens.metrics import Metric, find_metric
 from kfold_ens.report import figures, pages, tables
@@ -162,7 +162,7 @@ def _after_calibration(
 ) -> list[Markup]:
     """What a temperature changes, and the diagrams after it; those before it stand above on the page."""
     calibration = calibrate(oof, label_of)
-    after = {"out of fold, calibrated": concatenated(list(map(at_temperature, oof, calibration.of_folds)))}
+    after = {"out of fold, calibrated": cross_fitted(oof, calibration)}
     scaled = {name: at_temperature(logits, calibration.temperature) for name, logits in combined.items()}
     losses = pd.DataFrame(
         [("before", 1.0, calibration.before), ("after, cross-fitted", calibration.temperature, calibration.after)],

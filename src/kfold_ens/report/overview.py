@@ -11,7 +11,17 @@ import pandas as pd
 import yaml
 
 from kfold_ens.config import Config, Recipe
-from kfold_ens.ensemble.metrics import beside, cell, interval_in_words, label_of_metric, metric_of
+from kfold_ens.ensemble.metrics import (
+    SIDES,
+    beside,
+    cell,
+    headline_entry,
+    interval_in_words,
+    label_of_metric,
+    metric_of,
+    score_rows,
+    submitted,
+)
 from kfold_ens.files import sha256_of
 from kfold_ens.history import COLUMNS
 from kfold_ens.model_header import header_of
@@ -60,9 +70,8 @@ def write_overview(
 
 
 def headline(name: str, metrics: Mapping[str, Any], run: Config) -> Markup:
-    """The one number: the chosen ensembling method's on the test images, or out of fold if their labels are unknown."""
-    method = metrics["methods"].get(run.ensemble, {}).get("test")
-    entry, what = (method, f"on the test images, {run.ensemble}") if method else (metrics["out_of_fold"], "out of fold")
+    """The one number: the submission's on the test images, or out of fold if their labels are unknown."""
+    entry, what = headline_entry(metrics, run.ensemble)
     metric = metric_of(metrics)
     own = "no value" if entry[metric] is None else f"{entry[metric]:.4f}"
     words = [f"{label_of_metric(metrics)} of {name} {what}", *_about(entry, metric), f"{entry['images']:,} images"]
@@ -81,15 +90,12 @@ def _about(entry: Mapping[str, Any], metric: str) -> list[str]:
 
 def score_table(metrics: Mapping[str, Any], run: Config) -> Markup:
     """Each fold and each ensembling method, out of fold and on the test images."""
-    metric = metric_of(metrics)
+    metric, marked = metric_of(metrics), submitted(metrics, run.ensemble)
     rows = [
-        {"": f"fold {fold}", "out of fold": cell(entry["out_of_fold"], metric), "test": cell(entry["test"], metric)}
-        for fold, entry in metrics["folds"].items()
+        {"": f"{name} (submitted)" if name == marked else name}
+        | {side.replace("_", " "): cell(entries[side], metric) if side in entries else "" for side in SIDES}
+        for name, entries in score_rows(metrics).items()
     ]
-    rows.append({"": "all folds", "out of fold": cell(metrics["out_of_fold"], metric), "test": ""})
-    for method, entry in metrics["methods"].items():
-        chosen = " (handed in)" if method == run.ensemble else ""
-        rows.append({"": f"{method}{chosen}", "out of fold": "", "test": cell(entry["test"], metric)})
     return pages.table(pd.DataFrame(rows), f"{label_of_metric(metrics)}, with {interval_in_words(metrics)}")
 
 
