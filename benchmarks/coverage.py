@@ -5,7 +5,9 @@ value is that of 200,000 images. Two predictors of one strength are drawn, so th
 
     python benchmarks/coverage.py --runs 1000 --images 300 3000
 
-With ``--seconds`` it measures instead how long the intervals of 60,000 images and 100 classes take.
+With ``--few`` it measures classes with few images, on which a metric is expected to lie elsewhere than on very many:
+how often the interval holds the mean of all draws, and how often the value of 200,000 images. With ``--seconds`` it
+measures instead how long the intervals of 60,000 images and 100 classes take.
 """
 
 from __future__ import annotations
@@ -24,14 +26,20 @@ NAMES = [name.replace("_k", "_3") if METRICS[name].needs == "ranking" else name 
 NAMES = [name for name in NAMES if name != "accuracy"]  # Wilson's interval and that of Agresti and Min are known
 
 
-def drawn(counts: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+FEW = {(30, 10): 6.0, (50, 6): 6.0, (100, 30): 2.0}  # classes and images of each: how strong the predictor is
+FEW_NAMES = ["balanced_accuracy", "f1_macro", "quadratic_kappa", "roc_auc", "average_precision"]
+
+
+def drawn(
+    counts: np.ndarray, rng: np.random.Generator, strength: float = 6.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Two predictors' logits (N, K) of the same images, and these images' classes (N,).
 
     Near classes are alike, and so are the two predictors: images are hard or easy for both.
     """
-    target = np.repeat(np.arange(CLASSES), counts)
-    near = np.exp(-np.abs(np.arange(CLASSES) - target[:, None]))
-    shared = 6 * rng.gamma(2, 0.5, (len(target), 1)) * near + rng.normal(size=near.shape)
+    target = np.repeat(np.arange(len(counts)), counts)
+    near = np.exp(-np.abs(np.arange(len(counts)) - target[:, None]))
+    shared = strength * rng.gamma(2, 0.5, (len(target), 1)) * near + rng.normal(size=near.shape)
     first, second = (shared + rng.normal(scale=0.7, size=near.shape) for _ in range(2))
     return first, second, target
 
@@ -40,10 +48,14 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--runs", type=int, default=1000)
     arguments.add_argument("--images", type=int, nargs="+", default=[300, 3000])
+    arguments.add_argument("--few", action="store_true")
     arguments.add_argument("--seconds", action="store_true")
     options = arguments.parse_args()
     if options.seconds:
         print_seconds()
+        return
+    if options.few:
+        print_few(options.runs)
         return
     print(
         "| metric | images | true value | value inside | below | above | difference inside |",
@@ -79,6 +91,32 @@ def _outcome(name: str, first: np.ndarray, second: np.ndarray, target: np.ndarra
     low, high = interval(metric, some, own)
     from_, to = paired_interval(metric, some, others, own - metric.compute(*others))
     return low <= truth <= high, high < truth, low > truth, from_ <= 0 <= to
+
+
+def print_few(runs: int) -> None:
+    """The coverage with few images of each class: of the value on as many images, and of that on 200,000."""
+    print(
+        "| metric | classes | images of each | on as many | inside | on 200,000 | inside |", "|---" * 7 + "|", sep="\n"
+    )
+    for (classes, each), strength in FEW.items():
+        rng, counts = np.random.default_rng(0), np.full(classes, each)
+        many = drawn(counts * (200_000 // counts.sum()), rng, strength)
+        rows = {name: np.empty((runs, 3)) for name in FEW_NAMES}
+        for run in range(runs):
+            logits, _, target = drawn(counts, rng, strength)
+            for name in FEW_NAMES:
+                rows[name][run] = _with_interval(name, logits, target)
+        for name, (own, low, high) in ((name, each.T) for name, each in rows.items()):
+            truths = own.mean(), value(name, many[0], many[2])
+            cells = [f"{truth:.4f} | {((low <= truth) & (truth <= high)).mean():.1%}" for truth in truths]
+            print(f"| {name} | {classes} | {each} | {' | '.join(cells)} |", flush=True)
+
+
+def _with_interval(name: str, logits: np.ndarray, target: np.ndarray) -> tuple[float, float, float]:
+    metric = find_metric(name)
+    inputs = inputs_of(metric, logits, target)
+    own = metric.compute(*inputs)
+    return own, *interval(metric, inputs, own)
 
 
 def print_seconds(images: int = 60_000, classes: int = 100) -> None:

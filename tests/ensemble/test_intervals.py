@@ -17,15 +17,34 @@ from coverage import NAMES, coverage, drawn  # noqa: E402
 COUNTS = np.arange(12, 62, 5)
 
 
-def brute_force(name: str, predictors: list[np.ndarray], target: np.ndarray, resamples: int = 200) -> np.ndarray:
-    """The metric of each predictor in resamples of the images of each class, each computed anew."""
-    rng = np.random.default_rng(1)
+def in_classes(target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     places = [np.flatnonzero(target == each) for each in np.unique(target)]
-    found = []
-    for _ in range(resamples):
-        rows = np.concatenate([rng.choice(own, len(own)) for own in places])
+    return np.concatenate([rng.choice(own, len(own)) for own in places])
+
+
+def whole_groups(group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    places = [np.flatnonzero(group == each) for each in np.unique(group)]
+    return np.concatenate([places[each] for each in rng.integers(0, len(places), len(places))])
+
+
+def brute_force(name: str, predictors: list[np.ndarray], target: np.ndarray, draw, of: np.ndarray) -> np.ndarray:
+    """The metric of each predictor in 200 resamples of the images, each computed anew."""
+    rng, found = np.random.default_rng(1), []
+    for _ in range(200):
+        rows = draw(of, rng)
         found.append([value(name, logits[rows], target[rows]) for logits in predictors])
     return np.array(found)
+
+
+def drawn_in_groups(
+    rng: np.random.Generator, groups: int = 60, each: int = 7
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Two predictors' logits of ten classes, the classes, and groups whose images are hard or easy together."""
+    target, group = rng.integers(0, 10, groups * each), np.repeat(np.arange(groups), each)
+    help_of_group = rng.gamma(1, 1.5, groups)[group, None] * np.eye(10)[target]
+    shared = help_of_group + rng.normal(size=(len(target), 10))
+    first, second = (shared + rng.normal(scale=0.5, size=shared.shape) for _ in range(2))
+    return first, second, target, group
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -34,12 +53,51 @@ def test_an_interval_is_as_wide_as_that_of_a_plain_bootstrap(name):
     metric = find_metric(name)
     inputs = [inputs_of(metric, logits, target) for logits in (first, second)]
     own = [metric.compute(*each) for each in inputs]
-    resampled = brute_force(name, [first, second], target)
+    resampled = brute_force(name, [first, second], target, in_classes, target)
     low, high = interval(metric, inputs[0], own[0])
     assert low < own[0] < high
     assert high - low == pytest.approx(2 * 1.96 * resampled[:, 0].std(), rel=0.2)
     low, high = paired_interval(metric, *inputs, own[0] - own[1])
     assert high - low == pytest.approx(2 * 1.96 * (resampled[:, 0] - resampled[:, 1]).std(), rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["accuracy", *NAMES])
+def test_an_interval_over_groups_is_as_wide_as_that_of_a_plain_bootstrap_of_groups(name):
+    first, second, target, group = drawn_in_groups(np.random.default_rng(3))
+    metric = find_metric(name)
+    inputs = [inputs_of(metric, logits, target) for logits in (first, second)]
+    own = [metric.compute(*each) for each in inputs]
+    resampled = brute_force(name, [first, second], target, whole_groups, group)
+    low, high = interval(metric, inputs[0], own[0], group)
+    assert low < own[0] < high
+    assert high - low == pytest.approx(2 * 1.96 * resampled[:, 0].std(), rel=0.25)
+    low, high = paired_interval(metric, *inputs, own[0] - own[1], group)
+    assert high - low == pytest.approx(2 * 1.96 * (resampled[:, 0] - resampled[:, 1]).std(), rel=0.25)
+
+
+def test_groups_of_one_image_give_the_width_of_images():
+    first, _, target, group = drawn_in_groups(np.random.default_rng(4), each=1)
+    metric = find_metric("balanced_accuracy")
+    inputs = inputs_of(metric, first, target)
+    own = metric.compute(*inputs)
+    low, high = interval(metric, inputs, own, group)
+    alone = interval(metric, inputs, own)
+    assert high - low == pytest.approx(alone[1] - alone[0], rel=0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["accuracy", "f1_macro", "roc_auc"])
+def test_intervals_over_groups_hold_the_expected_value_where_those_over_images_do_not(name):
+    metric, rng, rows = find_metric(name), np.random.default_rng(5), []
+    for _ in range(400):
+        first, _, target, group = drawn_in_groups(rng)
+        inputs = inputs_of(metric, first, target)
+        own = metric.compute(*inputs)
+        rows.append((own, *interval(metric, inputs, own, group), *interval(metric, inputs, own)))
+    own, low, high, image_low, image_high = np.array(rows).T
+    truth = own.mean()
+    assert 0.92 <= ((low <= truth) & (truth <= high)).mean() <= 0.975
+    assert ((image_low <= truth) & (truth <= image_high)).mean() < 0.92
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,10 +1,14 @@
-"""95% intervals of metrics by a stratified bootstrap: images are drawn anew within each class."""
+"""95% intervals of metrics by a bootstrap: images are drawn anew within each class, or whole groups of images.
+
+Images of one group (a patient, a video) are right or wrong together, so they say less than as many single images.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.special import expit, logit
 from scipy.stats import norm
 
@@ -14,18 +18,22 @@ RESAMPLES = 2000
 CELLS = 4_000_000  # of numbers at a time, 32 MB of float64: memory stays bounded whatever the number of images
 
 
-def interval(metric: Metric, inputs: tuple[np.ndarray, np.ndarray], value: float) -> tuple[float, float]:
-    """The 95% interval of a metric's value, from scores (N, K) and class indices (N,).
+def interval(
+    metric: Metric, inputs: tuple[np.ndarray, np.ndarray], value: float, group: np.ndarray | None = None
+) -> tuple[float, float]:
+    """The 95% interval of a metric's value, from scores (N, K), class indices (N,) and numbers of groups (N,), if any.
 
     NaN if all resamples are alike, as of predictions without a mistake: nothing is known of the spread then.
     """
-    spread = float(_replicates(metric, [inputs]).std(axis=1, ddof=1)[0])
+    spread = float(_replicates(metric, [inputs], group).std(axis=1, ddof=1)[0])
     return _unbounded(metric, value, spread) if spread else (float("nan"), float("nan"))
 
 
-def paired_interval(metric: Metric, some: tuple, others: tuple, difference: float) -> tuple[float, float]:
+def paired_interval(
+    metric: Metric, some: tuple, others: tuple, difference: float, group: np.ndarray | None = None
+) -> tuple[float, float]:
     """The 95% interval of a difference on the same images, in the same order; NaN if all resamples are alike."""
-    first, second = _replicates(metric, [some, others])
+    first, second = _replicates(metric, [some, others], group)
     half = float(norm.ppf(0.975) * (first - second).std(ddof=1))
     return (difference - half, difference + half) if half else (float("nan"), float("nan"))
 
@@ -41,15 +49,23 @@ def _unbounded(metric: Metric, value: float, spread: float) -> tuple[float, floa
     return float(ends[0]), float(ends[1])
 
 
-def _replicates(metric: Metric, inputs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def _replicates(
+    metric: Metric, inputs: Sequence[tuple[np.ndarray, np.ndarray]], group: np.ndarray | None
+) -> np.ndarray:
     """The metric of each of some predictions in every resample of the images: (len(inputs), RESAMPLES)."""
     target = inputs[0][1]
     rng = np.random.default_rng(0)
     if metric.per_image:
         values = np.stack([metric.per_image(*each) for each in inputs])
-        return _resampled_means(values, target, rng)
-    predicted = np.stack([scores.argmax(axis=1) for scores, _ in inputs])
-    parts = _resampled_confusions(predicted, target, inputs[0][0].shape[1], rng)
+        if group is None:
+            return _resampled_means(values, target, rng)
+        of_groups = _of_groups(values, group)
+        return _resampled_means(of_groups, np.zeros(of_groups.shape[1], dtype=np.int64), rng)
+    predicted, classes = np.stack([scores.argmax(axis=1) for scores, _ in inputs]), inputs[0][0].shape[1]
+    if group is None:
+        parts = _resampled_confusions(predicted, target, classes, rng)
+    else:
+        parts = _confusions_of_resampled_groups(predicted, target, classes, group, rng)
     return np.concatenate([metric.of_confusion(part) for part in parts], axis=1)
 
 
@@ -72,6 +88,13 @@ def _resampled_means(values: np.ndarray, target: np.ndarray, rng: np.random.Gene
     return sums / values.shape[1]
 
 
+def _of_groups(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """A value per group (P, G) from values per image (P, N): of the same mean, and varying as whole groups do."""
+    mean = values.mean(axis=1, keepdims=True)
+    sums = np.stack([np.bincount(group, row) for row in values - mean])
+    return mean + sums * sums.shape[1] / values.shape[1]
+
+
 def _resampled_confusions(
     predicted: np.ndarray, target: np.ndarray, num_classes: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
@@ -84,6 +107,20 @@ def _resampled_confusions(
             for of_one, labels in zip(confusion, cells, strict=True):
                 np.add.at(of_one[:, truth].T, labels, drawn.T)
         yield confusion
+
+
+def _confusions_of_resampled_groups(
+    predicted: np.ndarray, target: np.ndarray, num_classes: int, group: np.ndarray, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """The same, where whole groups are drawn."""
+    groups, cells = int(group.max()) + 1, num_classes**2
+    ones = np.ones(len(target))
+    of_group = [csr_array((ones, (target * num_classes + row, group)), (cells, groups)) for row in predicted]
+    for part in _parts(max(len(predicted) * cells, groups)):
+        drawn = rng.integers(0, groups, (part.stop - part.start, groups))
+        times = np.stack([np.bincount(row, minlength=groups) for row in drawn], axis=1)
+        confusion = np.stack([(each @ times).T for each in of_group])
+        yield confusion.reshape(*confusion.shape[:2], num_classes, num_classes)
 
 
 def _outcomes(predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
