@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from kfold_ens.config import Scoring, Submission
 from kfold_ens.ensemble.known_labels import known_labels
-from kfold_ens.ensemble.metrics import as_text, cell, difference, differences, paired_difference, score, summarize
+from kfold_ens.ensemble.metrics import difference, differences, paired_difference, score, summarize
+from kfold_ens.ensemble.score_table import as_text, cell
 from kfold_ens.errors import DataError
 from kfold_ens.logits import Logits
 
@@ -87,6 +88,25 @@ def test_the_summary_scores_all_folds_and_methods():
     assert "labels unknown" in lines[2]
     assert "0.6667 (0.2077 to 0.9385)" in lines[3]
     assert "vote *" in lines[4]
+
+
+def test_images_of_a_group_say_less_than_as_many_single_ones():
+    right = [group % 3 > 0 for group in range(30) for _ in range(10)]
+    logits = predicting(["7" if each else "007" for each in right])
+    label_of = {f"img{i}": "7" for i in range(300)}
+    group_of = {f"img{i}": str(i // 10) for i in range(300)}
+    alone, together = score(logits, label_of), score(logits, label_of, group_of=group_of)
+    assert "groups" not in alone
+    assert together["groups"] == 30
+    assert together["accuracy"] == alone["accuracy"]
+    half = 1.96 * np.sqrt(2 / 9 / 29)  # of 30 groups, ten of them wrong
+    assert together["high"] - together["low"] == pytest.approx(2 * half, rel=0.1)
+    assert together["high"] - together["low"] > 2 * (alone["high"] - alone["low"])
+    assert score(logits, label_of, group_of={f"img{i}": str(i) for i in range(300)}) == alone
+    other = predicting(["7"] * 300)
+    wide, narrow = difference(other, logits, label_of, group_of=group_of), difference(other, logits, label_of)
+    assert wide["difference"] == pytest.approx(narrow["difference"])
+    assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
 
 
 MANIFEST = pd.DataFrame(

@@ -220,6 +220,6 @@ def show_metrics(submission, metrics):
     """Print the scores if this run wrote a submission or scores; ``write_submission`` alone scores nothing."""
     both = Path(submission).is_file() and Path(metrics).is_file()
     if both and (made_now(submission) or made_now(metrics)):
-        from kfold_ens.ensemble.metrics import as_text
+        from kfold_ens.ensemble.score_table import as_text
 
         print(f"\n{metrics}\n{as_text(read_json(metrics), RUN.ensemble)}\n\n{submission} is ready: {RUN.ensemble}")

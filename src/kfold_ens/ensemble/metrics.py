@@ -19,9 +19,7 @@ from kfold_ens.logits import Logits, class_indices, concatenated
 from kfold_ens.metrics import Metric, absent_classes, find_metric, inputs_of, places_in_order, refuse_unfit, value
 
 DEFAULT = Scoring()
-SIDES = ("out_of_fold", "test")
-ALL_FOLDS, CALIBRATED = "all folds", ", calibrated"  # in names of scores
-BESIDE = ("accuracy", "log_loss")  # what stands beside any other metric
+NO_GROUPS: Mapping[str, str] = {}
 
 
 def read_scoring(params: Any) -> Scoring:
@@ -30,46 +28,68 @@ def read_scoring(params: Any) -> Scoring:
 
 
 def score(
-    logits: Logits, label_of: Mapping[str, str], scoring: Scoring = DEFAULT, has_probabilities: bool = True
+    logits: Logits,
+    label_of: Mapping[str, str],
+    scoring: Scoring = DEFAULT,
+    has_probabilities: bool = True,
+    group_of: Mapping[str, str] = NO_GROUPS,
 ) -> dict[str, Any] | None:
     """The metric over the images whose label is known, with its 95% interval, and accuracy and log loss beside it.
 
     None if no label is known. A metric without a value is None, and ``why`` says why. Wilson's interval for accuracy;
-    for other metrics that of ``intervals``.
+    that of ``intervals`` for other metrics, and if images share a group, which ``group_of`` gives by image id.
     """
     outcomes = correctness(logits, label_of)
     if outcomes.empty:
         return None
     correct, images = int(outcomes.sum()), len(outcomes)
     counts = {"correct": correct, "images": images}
-    known = _known(logits, label_of, scoring)
+    known = _known(logits, label_of, scoring, group_of)
     others = {"accuracy": correct / images, "log_loss": _log_loss(known) if has_probabilities else None}
-    if scoring.metric == "accuracy":
+    if scoring.metric == "accuracy" and known.group is None:
         wilson = binomtest(correct, images).proportion_ci(0.95, method="wilson")
         own = {"accuracy": correct / images, "low": float(wilson.low), "high": float(wilson.high)}
     else:
         own = _with_interval(known, scoring, has_probabilities)
+    if known.group is not None:
+        counts["groups"] = int(known.group.max()) + 1
     return own | {name: each for name, each in others.items() if name not in own} | counts
 
 
 @dataclass(frozen=True)
 class _Known:
-    """Images with a label: logits (N, K), class indices (N,), the classes, and their order for quadratic_kappa."""
+    """Images with a label: logits (N, K), class indices (N,), the classes, and their order for quadratic_kappa.
+
+    ``group`` holds the numbers of the images' groups (N,); None if no two images share one.
+    """
 
     logits: np.ndarray
     target: np.ndarray
     classes: tuple[str, ...]
     order: list[int] | None
+    group: np.ndarray | None
 
     def inputs(self, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
         return inputs_of(metric, self.logits, self.target, self.order)
 
 
-def _known(logits: Logits, label_of: Mapping[str, str], scoring: Scoring) -> _Known:
+def _known(
+    logits: Logits, label_of: Mapping[str, str], scoring: Scoring, group_of: Mapping[str, str] = NO_GROUPS
+) -> _Known:
     target = class_indices(logits, label_of)
     has_order = find_metric(scoring.metric).needs == "order"
     order = places_in_order(logits.classes, scoring.class_order) if has_order else None
-    return _Known(logits.values[target >= 0], target[target >= 0], logits.classes, order)
+    group = _group_numbers(logits.image_id[target >= 0], group_of)
+    return _Known(logits.values[target >= 0], target[target >= 0], logits.classes, order, group)
+
+
+def _group_numbers(image_id: np.ndarray, group_of: Mapping[str, str]) -> np.ndarray | None:
+    """The number of each image's group (N,); an image that has none is one of its own."""
+    groups = [("group", group_of[each]) if each in group_of else ("image", each) for each in image_id]
+    if len(set(groups)) == len(groups):
+        return None
+    number = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    return np.array([number[group] for group in groups])
 
 
 def _log_loss(known: _Known) -> float | None:
@@ -84,7 +104,7 @@ def _with_interval(known: _Known, scoring: Scoring, has_probabilities: bool) -> 
     own = metric.compute(*inputs)
     if np.isnan(own):
         return {scoring.metric: None, "low": None, "high": None, "why": "all labels and predictions are of one class"}
-    low, high = interval(metric, inputs, own)
+    low, high = interval(metric, inputs, own, known.group)
     return {scoring.metric: float(own), "low": _number(low), "high": _number(high)}
 
 
@@ -127,23 +147,28 @@ def paired_difference(some: pd.Series, others: pd.Series) -> dict[str, float]:
 
 
 def difference(
-    some: Logits, others: Logits, label_of: Mapping[str, str], scoring: Scoring = DEFAULT
+    some: Logits,
+    others: Logits,
+    label_of: Mapping[str, str],
+    scoring: Scoring = DEFAULT,
+    group_of: Mapping[str, str] = NO_GROUPS,
 ) -> dict[str, float | None]:
     """By how much the metric of ``some`` is above that of ``others``, with a paired 95% interval.
 
-    Both are of the same images; ``paired_difference`` gives accuracy's. None if the metric has no value.
+    Both are of the same images; ``paired_difference`` gives accuracy's, unless images share a group. None if the metric
+    has no value.
     """
-    if scoring.metric == "accuracy":
+    if scoring.metric == "accuracy" and _group_numbers(some.image_id, group_of) is None:
         return paired_difference(correctness(some, label_of), correctness(others, label_of))
     metric = find_metric(scoring.metric)
     rows = pd.Index(others.image_id).get_indexer(pd.Index(some.image_id))
     others = Logits(some.image_id, others.values[rows], others.classes)
-    first, second = (_known(each, label_of, scoring) for each in (some, others))
+    first, second = (_known(each, label_of, scoring, group_of) for each in (some, others))
     if _no_value(metric, first, has_probabilities=True):
         return {"difference": None, "low": None, "high": None}
     inputs = first.inputs(metric), second.inputs(metric)
     own = metric.compute(*inputs[0]) - metric.compute(*inputs[1])
-    low, high = paired_interval(metric, *inputs, own)
+    low, high = paired_interval(metric, *inputs, own, first.group)
     return {"difference": _number(own), "low": _number(low), "high": _number(high)}
 
 
@@ -154,6 +179,7 @@ def summarize(
     label_of: Mapping[str, str],
     scoring: Scoring = DEFAULT,
     calibrates: bool = False,
+    group_of: Mapping[str, str] = NO_GROUPS,
 ) -> dict[str, Any]:
     """``metrics.json``: the metric out of fold, and on test images with labels, of each fold and ensembling method.
 
@@ -163,7 +189,7 @@ def summarize(
     refuse_unfit(scoring.metric, next(iter(oof.values())).classes, scoring.class_order)
 
     def scored(logits: Logits, method: str = "average") -> dict[str, Any] | None:
-        return score(logits, label_of, scoring, METHODS[method].gives_probabilities)
+        return score(logits, label_of, scoring, METHODS[method].gives_probabilities, group_of)
 
     def scored_calibrated() -> dict[str, Any]:
         calibration = calibrate(list(oof.values()), label_of)
@@ -181,13 +207,16 @@ def summarize(
         "out_of_fold": scored(concatenated(list(oof.values()))),
         "folds": {str(fold): {"out_of_fold": scored(oof[fold]), "test": scored(test[fold])} for fold in oof},
         "methods": {method: {"test": scored(logits, method)} for method, logits in combined.items()},
-        "differences": differences({"one fold": next(iter(test.values())), **combined}, label_of, scoring),
+        "differences": differences({"one fold": next(iter(test.values())), **combined}, label_of, scoring, group_of),
         **({"calibrated": scored_calibrated()} if calibrates else {}),
     }
 
 
 def differences(
-    predictions: Mapping[str, Logits], label_of: Mapping[str, str], scoring: Scoring = DEFAULT
+    predictions: Mapping[str, Logits],
+    label_of: Mapping[str, str],
+    scoring: Scoring = DEFAULT,
+    group_of: Mapping[str, str] = NO_GROUPS,
 ) -> list[dict[str, Any]]:
     """Each pair's difference in the metric on the test images, with a paired 95% interval; none without labels."""
     if any(correctness(each, label_of).empty for each in predictions.values()):
@@ -196,75 +225,6 @@ def differences(
         vague = {name for name, method in METHODS.items() if not method.gives_probabilities}
         predictions = {name: each for name, each in predictions.items() if name not in vague}
     return [
-        {"of": some, "to": other, **difference(predictions[some], predictions[other], label_of, scoring)}
+        {"of": some, "to": other, **difference(predictions[some], predictions[other], label_of, scoring, group_of)}
         for other, some in combinations(predictions, 2)
     ]
-
-
-def metric_of(metrics: Mapping[str, Any]) -> str:
-    """The metric that ``metrics.json`` leads with; earlier versions knew accuracy alone."""
-    return metrics.get("metric", "accuracy")
-
-
-def label_of_metric(metrics: Mapping[str, Any]) -> str:
-    """The same for people."""
-    return find_metric(metric_of(metrics)).label
-
-
-def interval_in_words(metrics: Mapping[str, Any]) -> str:
-    """The kind of interval in ``metrics.json``."""
-    return "Wilson's 95% interval" if metric_of(metrics) == "accuracy" else "a 95% interval by a stratified bootstrap"
-
-
-def cell(entry: Mapping[str, Any] | None, metric: str, with_interval: bool = True) -> str:
-    """A score in words: the metric, its interval, and accuracy and log loss beside it."""
-    if entry is None:
-        return "labels unknown"
-    own, low = entry[metric], entry["low"]
-    words = "no value: " + entry["why"] if own is None else f"{own:.4f}"
-    if with_interval and low is not None:
-        words += f" ({low:.4f} to {entry['high']:.4f})"
-    return ", ".join([words, *beside(entry, metric)])
-
-
-def beside(entry: Mapping[str, Any], metric: str) -> list[str]:
-    """Accuracy and log loss in words, unless they are the metric."""
-    shown = [name for name in BESIDE if name != metric and entry.get(name) is not None]
-    return [f"{find_metric(name).label} {entry[name]:.4f}" for name in shown]
-
-
-def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The scores by name, each with its entries ``out_of_fold`` and ``test``, as far as there are such."""
-    rows = {f"fold {name}": entries for name, entries in metrics["folds"].items()}
-    rows |= {ALL_FOLDS: {"out_of_fold": metrics["out_of_fold"]}} | metrics["methods"]
-    if after := metrics.get("calibrated"):
-        rows[ALL_FOLDS + CALIBRATED] = {"out_of_fold": after["out_of_fold"]}
-        rows |= {method + CALIBRATED: entries for method, entries in after["methods"].items()}
-    return rows
-
-
-def submitted(metrics: Mapping[str, Any], method: str) -> str:
-    """The name among ``score_rows`` of what is in the submission if this is the ensembling method."""
-    return method + CALIBRATED if "calibrated" in metrics else method
-
-
-def headline_entry(metrics: Mapping[str, Any], method: str) -> tuple[Mapping[str, Any], str]:
-    """The submission's own score, and what it was measured on: test images, or out of fold if labels are unknown."""
-    rows, name = score_rows(metrics), submitted(metrics, method)
-    if on_test := rows.get(name, {}).get("test"):
-        return on_test, f"on the test images, {name}"
-    if "calibrated" in metrics:
-        return rows[ALL_FOLDS + CALIBRATED]["out_of_fold"], f"out of fold{CALIBRATED} (cross-fitted by fold)"
-    return rows[ALL_FOLDS]["out_of_fold"], "out of fold"
-
-
-def as_text(metrics: Mapping[str, Any], chosen: str) -> str:
-    """The metrics as a small table for the terminal."""
-    metric = metric_of(metrics)
-    rows, marked = [(label_of_metric(metrics), "out-of-fold", "test")], submitted(metrics, chosen)
-    for name, entries in score_rows(metrics).items():
-        is_fold = len(entries) == 2
-        cells = [cell(entries[side], metric, not is_fold) if side in entries else "" for side in SIDES]
-        rows.append((f"{name} *" if name == marked else name, *cells))
-    widths = [max(len(row[place]) for row in rows) + 2 for place in (0, 1)]
-    return "\n".join(f"  {name:<{widths[0]}}{oof:<{widths[1]}}{test}".rstrip() for name, oof, test in rows)

@@ -11,7 +11,8 @@ import pandas as pd
 from safetensors import safe_open
 
 from kfold_ens.config import Scoring
-from kfold_ens.ensemble.metrics import BESIDE, DEFAULT, difference, metric_of
+from kfold_ens.ensemble.metrics import DEFAULT, difference
+from kfold_ens.ensemble.score_table import BESIDE, metric_of
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_json
 from kfold_ens.logits import Logits, concatenated, read_logits

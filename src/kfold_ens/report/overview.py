@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from kfold_ens.config import Config, Recipe
-from kfold_ens.ensemble.metrics import (
+from kfold_ens.ensemble.score_table import (
     SIDES,
     beside,
     cell,

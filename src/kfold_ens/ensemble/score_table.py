@@ -1,0 +1,83 @@
+"""The scores of ``metrics.json`` as people read them: their rows, and each in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kfold_ens.metrics import find_metric
+
+SIDES = ("out_of_fold", "test")
+ALL_FOLDS, CALIBRATED = "all folds", ", calibrated"  # in names of scores
+BESIDE = ("accuracy", "log_loss")  # what is shown beside any other metric
+
+
+def metric_of(metrics: Mapping[str, Any]) -> str:
+    """The metric that ``metrics.json`` leads with; earlier versions knew accuracy alone."""
+    return metrics.get("metric", "accuracy")
+
+
+def label_of_metric(metrics: Mapping[str, Any]) -> str:
+    """The same for people."""
+    return find_metric(metric_of(metrics)).label
+
+
+def interval_in_words(metrics: Mapping[str, Any]) -> str:
+    """The kind of interval in ``metrics.json``."""
+    if "groups" in metrics["out_of_fold"]:
+        return "a 95% interval by a bootstrap of whole groups"
+    return "Wilson's 95% interval" if metric_of(metrics) == "accuracy" else "a 95% interval by a stratified bootstrap"
+
+
+def cell(entry: Mapping[str, Any] | None, metric: str, with_interval: bool = True) -> str:
+    """A score in words: the metric, its interval, and accuracy and log loss beside it."""
+    if entry is None:
+        return "labels unknown"
+    own, low = entry[metric], entry["low"]
+    words = "no value: " + entry["why"] if own is None else f"{own:.4f}"
+    if with_interval and low is not None:
+        words += f" ({low:.4f} to {entry['high']:.4f})"
+    return ", ".join([words, *beside(entry, metric)])
+
+
+def beside(entry: Mapping[str, Any], metric: str) -> list[str]:
+    """Accuracy and log loss in words, unless they are the metric."""
+    shown = [name for name in BESIDE if name != metric and entry.get(name) is not None]
+    return [f"{find_metric(name).label} {entry[name]:.4f}" for name in shown]
+
+
+def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The scores by name, each with its entries ``out_of_fold`` and ``test``, as far as there are such."""
+    rows = {f"fold {name}": entries for name, entries in metrics["folds"].items()}
+    rows |= {ALL_FOLDS: {"out_of_fold": metrics["out_of_fold"]}} | metrics["methods"]
+    if after := metrics.get("calibrated"):
+        rows[ALL_FOLDS + CALIBRATED] = {"out_of_fold": after["out_of_fold"]}
+        rows |= {method + CALIBRATED: entries for method, entries in after["methods"].items()}
+    return rows
+
+
+def submitted(metrics: Mapping[str, Any], method: str) -> str:
+    """The name among ``score_rows`` of what is in the submission if this is the ensembling method."""
+    return method + CALIBRATED if "calibrated" in metrics else method
+
+
+def headline_entry(metrics: Mapping[str, Any], method: str) -> tuple[Mapping[str, Any], str]:
+    """The submission's own score, and what it was measured on: test images, or out of fold if labels are unknown."""
+    rows, name = score_rows(metrics), submitted(metrics, method)
+    if on_test := rows.get(name, {}).get("test"):
+        return on_test, f"on the test images, {name}"
+    if "calibrated" in metrics:
+        return rows[ALL_FOLDS + CALIBRATED]["out_of_fold"], f"out of fold{CALIBRATED} (cross-fitted by fold)"
+    return rows[ALL_FOLDS]["out_of_fold"], "out of fold"
+
+
+def as_text(metrics: Mapping[str, Any], chosen: str) -> str:
+    """The metrics as a small table for the terminal."""
+    metric = metric_of(metrics)
+    rows, marked = [(label_of_metric(metrics), "out-of-fold", "test")], submitted(metrics, chosen)
+    for name, entries in score_rows(metrics).items():
+        is_fold = len(entries) == 2
+        cells = [cell(entries[side], metric, not is_fold) if side in entries else "" for side in SIDES]
+        rows.append((f"{name} *" if name == marked else name, *cells))
+    widths = [max(len(row[place]) for row in rows) + 2 for place in (0, 1)]
+    return "\n".join(f"  {name:<{widths[0]}}{oof:<{widths[1]}}{test}".rstrip() for name, oof, test in rows)
