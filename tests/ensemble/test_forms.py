@@ -1,13 +1,14 @@
 """What is inferred from a sample submission, and what is refused."""
 
 import random
+from types import MappingProxyType
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfold_ens.config import Config, Submission
+from kfold_ens.config import Config, Scoring, Submission
 from kfold_ens.ensemble.forms import resolved
 from kfold_ens.ensemble.known_labels import known_labels
 from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
@@ -149,12 +150,12 @@ def test_one_column_for_two_classes_is_refused_with_what_to_do(tmp_path):
         form_of(tmp_path, "id,dog\n1,0.5\n2,0.5\n", classes=("cat", "dog"), kind="probabilities")
 
 
-def refusal_of(folder, text, **run):
+def refusal_of(folder, text, of_recipes=MappingProxyType({}), **run):
     (folder / "sample.csv").write_text(text)
     submission = {"sample": str(folder / "sample.csv")} | run.pop("submission", {})
     config = Config(data={"source": "digits"} | run.pop("data", {}), submission=submission, **run)
     with pytest.raises(DataError) as refusal:
-        refuse_what_cannot_be_submitted(pd.concat([TRAIN, TEST]), config)
+        refuse_what_cannot_be_submitted(pd.concat([TRAIN, TEST]), config, of_recipes)
     return str(refusal.value)
 
 
@@ -167,6 +168,18 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path):
         "2: a test image, but not in the sample",
         "emu: a column, but no class",
         "labels.csv has labels that no training image has:\n  emu",
+    ):
+        assert finding in words
+
+
+def test_metrics_of_the_run_and_of_recipes_are_refused_at_once_by_their_keys(tmp_path):
+    kappa, top_9 = Scoring(metric="quadratic_kappa"), Scoring(metric="top_9_accuracy")
+    recipes = {"a.yaml: select": kappa, "b.yaml: select": top_9, "b.yaml: schedule.monitor": kappa}
+    words = refusal_of(tmp_path, ONE, recipes, metric="map_at_7")
+    for finding in (
+        "map_at_7: there are only 3 classes",
+        "a.yaml: select, b.yaml: schedule.monitor: quadratic_kappa needs the order of the classes",
+        "b.yaml: select: top_9_accuracy: there are only 3 classes",
     ):
         assert finding in words
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 import pandas as pd
 
-from kfold_ens.config import Config, Submission
+from kfold_ens.config import Config, Scoring, Submission
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.forms import resolved
 from kfold_ens.ensemble.kinds import KINDS, Form
@@ -16,7 +18,7 @@ from kfold_ens.ensemble.known_labels import known_labels
 from kfold_ens.errors import DataError, KfoldError, Together, listing
 from kfold_ens.files import atomic, read_table
 from kfold_ens.logits import Logits
-from kfold_ens.metrics import refuse_unfit
+from kfold_ens.metrics import refuse_unfit, refuse_unfit_of_recipes
 
 SHOWN = 6  # columns in a message
 
@@ -35,13 +37,16 @@ def build_submission(logits: Logits, form: Form) -> pd.DataFrame:
     return pd.DataFrame({form.id_column: form.ids, **KINDS[form.kind].values(ordered, form)})[list(form.header)]
 
 
-def refuse_what_cannot_be_submitted(manifest: pd.DataFrame, run: Config) -> None:
-    """Check, before anything is trained, what the submission and its scores will need of a manifest's test images.
+def refuse_what_cannot_be_submitted(
+    manifest: pd.DataFrame, run: Config, of_recipes: Mapping[str, Scoring] = MappingProxyType({})
+) -> None:
+    """Check, before anything is trained, what recipes, the submission and its scores will need of a manifest's images.
 
-    Logs what is inferred from a sample.
+    ``of_recipes`` are the metrics that recipes select, stop or step by, by recipe and key. Logs what is inferred from a
+    sample.
 
     Raises:
-        DataError: if the metric does not fit the classes, if the table of test labels, or the sample, is not one for
+        DataError: if a metric does not fit the classes, if the table of test labels, or the sample, is not one for
             exactly these images and classes, or if the ensembling method gives no probabilities and these are to be
             submitted.
     """
@@ -49,6 +54,8 @@ def refuse_what_cannot_be_submitted(manifest: pd.DataFrame, run: Config) -> None
     classes = sorted(set(manifest.loc[manifest["split"] == "train", "label"]))
     with together.gather():
         refuse_unfit(run.metric, classes, run.data.class_order)
+    with together.gather():
+        refuse_unfit_of_recipes(of_recipes, classes)
     if len(test):
         _refuse_unfit_tables(manifest, test, classes, run, together)
     together.raise_all()
