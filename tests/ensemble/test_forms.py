@@ -87,6 +87,21 @@ def test_any_value_may_stand_where_a_label_goes(value, tmp_path):
     assert form_of(tmp_path, f"id,label\n1,{value}\n2,{value}\n").kind == "label"
 
 
+@pytest.mark.parametrize("value", ["0", "[cat dog]", "cat-dog", "hot ice"])
+def test_values_of_which_none_is_a_class_are_warned_of(value, tmp_path, caplog):
+    form_of(tmp_path, f"id,label\n1,{value}\n2,1\n", classes=("cat", "dog", "hot dog", "ice cream"))
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    values = ", ".join(map(repr, sorted({value, "1"})))
+    assert f"its column 'label' has {values}, and no class is called so" in line
+    assert line.endswith("one of the classes in each row: 'cat', 'dog', 'hot dog' and 1 more")
+
+
+@pytest.mark.parametrize("values", [("", ""), ("cat", "cat"), ("cat", "unknown"), ("", "owl")])
+def test_an_empty_column_and_values_that_are_classes_are_not_warned_of(values, tmp_path, caplog):
+    form_of(tmp_path, "id,label\n1,{}\n2,{}\n".format(*values))
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(("value", "classes"), [("0.5", ("0", "1")), ("5e-1", ("cat", "dog")), (".5", ("cat", "1.5"))])
 def test_a_column_of_fractions_is_no_label_unless_the_classes_are_fractions(value, classes, tmp_path):
     with pytest.raises(DataError, match="holds fractions such as"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from kfold_ens.config import Submission
 from kfold_ens.errors import DataError, listing
 from kfold_ens.metrics import as_number
 from kfold_ens.nearest import with_suggestions
+
+log = logging.getLogger(__name__)
 
 SEPARATORS = (" ", ",", ", ", ";", "|", "/", "\t")  # of the labels of one cell
 
@@ -47,6 +50,8 @@ class Sample:
 def of_labels(sample: Sample) -> dict[str, Any]:
     """A sample with one label per row. Its values may be anything, as samples often hold one value throughout.
 
+    Logs a warning if it has values, and none of them is a class.
+
     Raises:
         DataError: if they are fractions and it is not written that labels are meant.
     """
@@ -58,6 +63,12 @@ def of_labels(sample: Sample) -> dict[str, Any]:
             f"submission.sample: {sample.path}: its column {column!r} holds fractions such as {sample.values[0]}, and "
             "no class is called so. Write submission.kind: label if it takes a label; probabilities need a sample with "
             f"a column for each of the {len(sample.classes)} classes"
+        )
+    if sample.values and not set(sample.values) & set(sample.classes):
+        log.warning(
+            "submission.sample: %s: its column %r has %s, and no class is called so. These are taken for placeholders: "
+            "the submission has one of the classes in each row: %s",
+            *(sample.path, column, _short(sample.values, 3), _short(sample.classes, 3)),
         )
     return {"columns": (column,)}
 
