@@ -1,6 +1,7 @@
 """What is inferred from a sample submission, and what is refused."""
 
 import random
+import re
 from types import MappingProxyType
 
 import pandas as pd
@@ -158,6 +159,32 @@ def test_what_a_sample_contradicts_is_refused_with_both_sides(text, columns, fin
     with pytest.raises(DataError) as refusal:
         form_of(tmp_path, text, **columns)
     assert all(words in str(refusal.value) for words in finding.split(" ... ")), refusal.value
+
+
+@pytest.mark.parametrize("text", ["id,label,\n1,cat,\n2,cat,\n", "id,Usage,label\n1,Public,cat\n2,Private,owl\n"])
+def test_what_no_submission_has_is_left_out_of_a_sample_and_of_test_labels(text, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        form = form_of(tmp_path, text)
+    assert (form.kind, form.header, form.ids) == ("label", ("id", "label"), ("1", "2"))
+    assert re.search(r"sample.csv: its column \d, ('Usage'|without a name and values), is not read", caplog.text)
+    submission = Submission(sample=str(tmp_path / "sample.csv"))
+    assert known_labels(pd.concat([TRAIN, TEST]), submission.sample, submission, "stem")["test/1.jpg"] == "cat"
+
+
+def test_columns_of_classes_that_are_called_usage_are_read(tmp_path):
+    form = form_of(tmp_path, "id,usage,cat\n1,0,1\n2,1,0\n", classes=("cat", "usage"))
+    assert form.classes == ("usage", "cat")
+
+
+@pytest.mark.parametrize(("text", "at"), [(",id,label\n0,1,cat\n1,2,cat\n", 1), (",label\n1,cat\n2,cat\n", 1)])
+def test_a_column_of_values_without_a_name_is_refused_by_its_place(text, at, tmp_path):
+    with pytest.raises(DataError, match=f"columns without a name; name them .*\n  column {at}, which has '.', '.'"):
+        form_of(tmp_path, text)
+
+
+def test_a_column_beside_the_labels_is_refused_with_what_to_do(tmp_path):
+    with pytest.raises(DataError, match="If each row takes labels, remove the columns beside the ids and the labels"):
+        form_of(tmp_path, "id,label,weight\n1,cat,1\n2,cat,1\n")
 
 
 def test_one_column_for_two_classes_is_refused_with_what_to_do(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,7 @@ def of_labels(sample: Sample) -> dict[str, Any]:
         log.warning(
             "submission.sample: %s: its column %r has %s, and no class is called so. These are taken for placeholders: "
             "the submission has one of the classes in each row: %s",
-            *(sample.path, column, _short(sample.values, 3), _short(sample.classes, 3)),
+            *(sample.path, column, short(sample.values, 3), short(sample.classes, 3)),
         )
     return {"columns": (column,)}
 
@@ -140,7 +140,7 @@ def _only_column(sample: Sample) -> str:
     """
     if len(sample.columns) != 1:
         kind = sample.submission.kind
-        raise sample.refusal("kind", kind, f"{len(sample.columns)} columns beside the ids: {_short(sample.columns)}")
+        raise sample.refusal("kind", kind, f"{len(sample.columns)} columns beside the ids: {short(sample.columns)}")
     (column,) = sample.columns
     written = sample.submission.stated("label_column")
     if written not in (None, column):
@@ -173,8 +173,8 @@ def of_classes(sample: Sample) -> dict[str, Any]:
     if findings:
         raise DataError(
             f"submission.sample: {sample.path}: probabilities need a column for each of the {len(sample.classes)} "
-            f"classes, and the id column; the sample has the columns {_short(sample.columns)} beside the ids, the "
-            f"classes are {_short(sample.classes)}{_advice(sample)}:\n{listing(findings)}"
+            f"classes, and the id column; the sample has the columns {short(sample.columns)} beside the ids, the "
+            f"classes are {short(sample.classes)}{_advice(sample, names)}:\n{listing(findings)}"
         )
     return {"columns": tuple(sample.columns), "classes": tuple(names[column] for column in sample.columns)}
 
@@ -189,13 +189,16 @@ def _class_prefix(sample: Sample) -> str:
     return min(found, key=lambda prefix: (-found[prefix], len(prefix)), default="")
 
 
-def _advice(sample: Sample) -> str:
+def _advice(sample: Sample, names: Collection[str]) -> str:
     if sample.submission.class_prefix is not None:
         return f" (config.yaml has class_prefix: {sample.submission.class_prefix!r})"
     if len(sample.columns) == 1 and len(sample.classes) == 2:
         return ". One column for two classes is not written: add the other class to the sample"
+    if sample.submission.kind is None and not set(sample.columns) & set(names):
+        return ". If each row takes labels, remove the columns beside the ids and the labels"
     return ""
 
 
-def _short(names: Sequence[str], most: int = 6) -> str:
+def short(names: Sequence[str], most: int = 6) -> str:
+    """The first of some names, and how many more there are."""
     return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
