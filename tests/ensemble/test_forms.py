@@ -251,6 +251,20 @@ def test_test_labels_score_every_kind(text, columns, tmp_path):
     assert {image: labels[image] for image in TEST["image_id"]} == {"test/1.jpg": "cat", "test/2.jpg": "owl"}
 
 
+@pytest.mark.parametrize("row", ["2,owl", "2.jpg,owl", "test/2.jpg,owl"])
+def test_one_test_label_beside_a_sample_is_read_in_any_form(row, tmp_path):
+    (tmp_path / "labels.csv").write_text(f"id,label\n{row}\n")
+    labels = known_labels(pd.concat([TRAIN, TEST]), str(tmp_path / "labels.csv"), Submission(sample="any"), "stem")
+    assert {image: labels[image] for image in TEST["image_id"]} == {"test/1.jpg": "", "test/2.jpg": "owl"}
+
+
+@pytest.mark.parametrize("name", ["12", "12.jpg"])
+def test_one_test_label_of_an_image_that_is_not_there_is_no_other_images(name, tmp_path):
+    (tmp_path / "labels.csv").write_text(f"id,label\n{name},owl\n")
+    with pytest.raises(DataError, match="names images that are no test images:\n  12"):
+        known_labels(pd.concat([TRAIN, TEST]), str(tmp_path / "labels.csv"), Submission(sample="any"), "stem")
+
+
 def test_a_column_of_labels_that_cannot_be_told_is_asked_for(tmp_path):
     (tmp_path / "labels.csv").write_text("image_name,one,two\n1,cat,cat\n")
     with pytest.raises(DataError, match="name the labels' column at submission.label_column"):

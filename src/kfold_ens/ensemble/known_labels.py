@@ -47,7 +47,9 @@ def _columns_of(submission: Submission) -> dict[str, str]:
 
 
 def _ids_of(table: pd.DataFrame, submission: Submission, names: str, test: pd.DataFrame) -> Ids:
-    return inferred_ids(table, submission, names, test) if submission.sample else written_ids(submission, names, test)
+    if not submission.sample:
+        return written_ids(submission, names, test)
+    return inferred_ids(table, submission, names, test, of_all=False)
 
 
 def _label_column(table: pd.DataFrame, ids: Ids, submission: Submission, path: str) -> str:
