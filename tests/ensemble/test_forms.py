@@ -232,6 +232,36 @@ def test_probabilities_of_a_vote_are_refused_before_training(tmp_path):
     )
 
 
+def warnings_of(folder, caplog, text, **run):
+    (folder / "sample.csv").write_text(text)
+    config = Config(data={"source": "digits"}, submission={"sample": str(folder / "sample.csv")}, **run)
+    refuse_what_cannot_be_submitted(pd.concat([TRAIN, TEST]), config)
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+BEST = "id,best\n1,cat dog\n2,dog owl\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "ranked"),
+    [
+        (BEST, "accuracy", "the submission's k labels"),
+        (ONE, "map_at_2", "metric: map_at_2"),
+        (BEST, "top_2_accuracy", "the submission's k labels and metric: top_2_accuracy"),
+    ],
+)
+def test_how_a_vote_ranks_classes_is_said_before_training(text, metric, ranked, tmp_path, caplog):
+    (line,) = warnings_of(tmp_path, caplog, text, metric=metric, ensemble="vote")
+    assert "by their number of votes, and those of as many votes by their summed softmax" in line
+    assert f"so it does for {ranked}. " in line
+    assert line.endswith("ensemble: average, softmax")
+
+
+@pytest.mark.parametrize("run", [{"metric": "map_at_2"}, {"ensemble": "vote"}])
+def test_nothing_is_said_of_a_vote_of_one_label_or_of_another_method(run, tmp_path, caplog):
+    assert not warnings_of(tmp_path, caplog, ONE, **run)
+
+
 # --- test labels -----------------------------------------------------------------------------------------
 
 

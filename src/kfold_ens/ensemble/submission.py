@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +19,9 @@ from kfold_ens.ensemble.known_labels import known_labels
 from kfold_ens.errors import DataError, KfoldError, Together, listing
 from kfold_ens.files import atomic, read_table
 from kfold_ens.logits import Logits
-from kfold_ens.metrics import refuse_unfit, refuse_unfit_of_recipes
+from kfold_ens.metrics import find_metric, refuse_unfit, refuse_unfit_of_recipes
+
+log = logging.getLogger(__name__)
 
 SHOWN = 6  # columns in a message
 
@@ -69,11 +72,28 @@ def _refuse_unfit_tables(
     with together.gather():
         form = resolved(run.submission, run.submission_names, test, classes)
         if KINDS[form.kind].needs_probabilities and not METHODS[run.ensemble].gives_probabilities:
-            given = ", ".join(name for name, method in METHODS.items() if method.gives_probabilities)
             raise DataError(
                 f"submission.sample: {run.submission.sample} needs probabilities, and ensemble: {run.ensemble} gives "
-                f"none; write one of these at ensemble: {given}"
+                f"none; write one of these at ensemble: {_probable()}"
             )
+        _tell_how_votes_rank(form, run)
+
+
+def _tell_how_votes_rank(form: Form, run: Config) -> None:
+    """Warn of an order of classes that is asked of a vote, which counts few folds."""
+    asked = {"the submission's k labels": form.k, f"metric: {run.metric}": find_metric(run.metric).k or 1}
+    ranked = " and ".join(key for key, k in asked.items() if k > 1)
+    if ranked and not METHODS[run.ensemble].gives_probabilities:
+        log.warning(
+            "ensemble: %s ranks classes by their number of votes, and those of as many votes by their summed softmax; "
+            "so it does for %s. To rank by probability alone, write one of these at ensemble: %s",
+            *(run.ensemble, ranked, _probable()),
+        )
+
+
+def _probable() -> str:
+    """The ensembling methods that give probabilities."""
+    return ", ".join(name for name, method in METHODS.items() if method.gives_probabilities)
 
 
 def as_written(submission: Submission, path: str) -> Submission:
