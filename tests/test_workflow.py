@@ -344,6 +344,23 @@ def test_a_sample_that_does_not_fit_is_refused_before_training(project, asked):
 # --- failures --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("asked", [["-R", "manifest", "--"], ["-R", "train_fold0", "--"], ["check"]])
+def test_metrics_of_recipes_that_do_not_fit_are_refused_before_training(project, asked):
+    before = project.times("results/tiny/*/model.safetensors")
+    stopping = {"kind": "patience", "monitor": "map_at_30", "patience": 2}
+    write_yaml(project.folder / "arm.yaml", {"base": "tiny.yaml", "early_stopping": stopping})
+    project.edit("tiny.yaml", "best_accuracy", "best_top_50_accuracy")
+    project.configure(ablation=["arm.yaml"])
+    done = project.run(*asked, *([] if "check" in asked else ["submission"]))
+    assert done.returncode == 1
+    for words in (
+        "tiny.yaml: select, arm.yaml: select: top_50_accuracy: there are only 20 classes",
+        "arm.yaml: early_stopping.monitor: map_at_30: there are only 20 classes",
+    ):
+        assert words in done.stdout
+    assert project.times("results/tiny/*/model.safetensors") == before
+
+
 @pytest.mark.slow
 def test_where_a_fold_fails_the_others_finish_and_it_alone_is_trained_again(project):
     for folder in ("results/tiny", "trained"):

@@ -960,8 +960,14 @@ class TrainingRecipe(Section):
     @property
     def monitored(self) -> list[str]:
         """The metrics that the weights depend on."""
-        names = [self.select.removeprefix("best_"), *(section.monitor for section in self._monitors().values())]
-        return list(dict.fromkeys(name for name in names if is_metric(name)))
+        return list(dict.fromkeys(self.metric_of_key.values()))
+
+    @property
+    def metric_of_key(self) -> dict[str, str]:
+        """The metrics that the weights depend on, by the keys that name them."""
+        names = {"select": self.select.removeprefix("best_")}
+        names |= {f"{name}.monitor": section.monitor for name, section in self._monitors().items()}
+        return {key: name for key, name in names.items() if is_metric(name)}
 
     def _monitors(self) -> dict[str, Any]:
         sections = {"early_stopping": self.early_stopping, "schedule": self.schedule}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from kfold_ens.config import Scoring
 from kfold_ens.errors import KfoldError
 
 log = logging.getLogger("kfold_ens")
@@ -100,6 +102,15 @@ def processes_at_once() -> int:
 def is_asked_for(rule: str) -> bool:
     """Whether the user asked to rerun this rule (-R, --force, --forceall): workflow/rules/machine.smk says so."""
     return rule in os.environ.get("KFOLD_ASKED_FOR", "").split()
+
+
+def metrics_of_recipes() -> dict[str, Scoring]:
+    """The metrics that recipes select, stop or step by, by recipe and key: workflow/rules/machine.smk says so.
+
+    They are no params, as a change of a recipe must not list the images again.
+    """
+    texts = json.loads(os.environ.get("KFOLD_METRICS_OF_RECIPES", "{}"))
+    return {key: Scoring.model_validate(values) for key, values in texts.items()}
 
 
 def snakemake_report(

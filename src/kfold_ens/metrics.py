@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import softmax
 
-from kfold_ens.config import metric_kind
+from kfold_ens.config import Scoring, metric_kind
 from kfold_ens.errors import DataError
 from kfold_ens.pseudo_values import delong, precision_influence
 
@@ -242,6 +242,22 @@ def refuse_unfit(name: str, classes: Sequence[str], class_order: Sequence[str] |
         raise DataError(f"{name}: there are only {len(classes)} classes; write a smaller number")
     if metric.needs == "order" or class_order:
         places_in_order(classes, class_order)
+
+
+def refuse_unfit_of_recipes(asked: Mapping[str, Scoring], classes: Sequence[str]) -> None:
+    """Check the metrics that recipes select, stop or step by; ``asked`` has them by recipe and key.
+
+    Raises:
+        DataError: with a line for each fault, and the keys that have it.
+    """
+    keys_of: dict[str, list[str]] = {}
+    for key, scoring in asked.items():
+        try:
+            refuse_unfit(scoring.metric, classes, scoring.class_order)
+        except DataError as fault:
+            keys_of.setdefault(str(fault), []).append(key)
+    if keys_of:
+        raise DataError("\n".join(f"{', '.join(keys)}: {fault}" for fault, keys in keys_of.items()))
 
 
 def in_order(scores: Scores, target: Target, order: Sequence[int]) -> tuple[Scores, Target]:

@@ -1,13 +1,15 @@
 """What is inferred from a sample submission, and what is refused."""
 
 import random
+import re
+from types import MappingProxyType
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfold_ens.config import Config, Submission
+from kfold_ens.config import Config, Scoring, Submission
 from kfold_ens.ensemble.forms import resolved
 from kfold_ens.ensemble.known_labels import known_labels
 from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
@@ -86,6 +88,21 @@ def test_any_value_may_stand_where_a_label_goes(value, tmp_path):
     assert form_of(tmp_path, f"id,label\n1,{value}\n2,{value}\n").kind == "label"
 
 
+@pytest.mark.parametrize("value", ["0", "[cat dog]", "cat-dog", "hot ice"])
+def test_values_of_which_none_is_a_class_are_warned_of(value, tmp_path, caplog):
+    form_of(tmp_path, f"id,label\n1,{value}\n2,1\n", classes=("cat", "dog", "hot dog", "ice cream"))
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    values = ", ".join(map(repr, sorted({value, "1"})))
+    assert f"its column 'label' has {values}, and no class is called so" in line
+    assert line.endswith("one of the classes in each row: 'cat', 'dog', 'hot dog' and 1 more")
+
+
+@pytest.mark.parametrize("values", [("", ""), ("cat", "cat"), ("cat", "unknown"), ("", "owl")])
+def test_an_empty_column_and_values_that_are_classes_are_not_warned_of(values, tmp_path, caplog):
+    form_of(tmp_path, "id,label\n1,{}\n2,{}\n".format(*values))
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(("value", "classes"), [("0.5", ("0", "1")), ("5e-1", ("cat", "dog")), (".5", ("cat", "1.5"))])
 def test_a_column_of_fractions_is_no_label_unless_the_classes_are_fractions(value, classes, tmp_path):
     with pytest.raises(DataError, match="holds fractions such as"):
@@ -144,17 +161,43 @@ def test_what_a_sample_contradicts_is_refused_with_both_sides(text, columns, fin
     assert all(words in str(refusal.value) for words in finding.split(" ... ")), refusal.value
 
 
+@pytest.mark.parametrize("text", ["id,label,\n1,cat,\n2,cat,\n", "id,Usage,label\n1,Public,cat\n2,Private,owl\n"])
+def test_what_no_submission_has_is_left_out_of_a_sample_and_of_test_labels(text, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        form = form_of(tmp_path, text)
+    assert (form.kind, form.header, form.ids) == ("label", ("id", "label"), ("1", "2"))
+    assert re.search(r"sample.csv: its column \d, ('Usage'|without a name and values), is not read", caplog.text)
+    submission = Submission(sample=str(tmp_path / "sample.csv"))
+    assert known_labels(pd.concat([TRAIN, TEST]), submission.sample, submission, "stem")["test/1.jpg"] == "cat"
+
+
+def test_columns_of_classes_that_are_called_usage_are_read(tmp_path):
+    form = form_of(tmp_path, "id,usage,cat\n1,0,1\n2,1,0\n", classes=("cat", "usage"))
+    assert form.classes == ("usage", "cat")
+
+
+@pytest.mark.parametrize(("text", "at"), [(",id,label\n0,1,cat\n1,2,cat\n", 1), (",label\n1,cat\n2,cat\n", 1)])
+def test_a_column_of_values_without_a_name_is_refused_by_its_place(text, at, tmp_path):
+    with pytest.raises(DataError, match=f"columns without a name; name them .*\n  column {at}, which has '.', '.'"):
+        form_of(tmp_path, text)
+
+
+def test_a_column_beside_the_labels_is_refused_with_what_to_do(tmp_path):
+    with pytest.raises(DataError, match="If each row takes labels, remove the columns beside the ids and the labels"):
+        form_of(tmp_path, "id,label,weight\n1,cat,1\n2,cat,1\n")
+
+
 def test_one_column_for_two_classes_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(DataError, match="add the other class to the sample"):
         form_of(tmp_path, "id,dog\n1,0.5\n2,0.5\n", classes=("cat", "dog"), kind="probabilities")
 
 
-def refusal_of(folder, text, **run):
+def refusal_of(folder, text, of_recipes=MappingProxyType({}), **run):
     (folder / "sample.csv").write_text(text)
     submission = {"sample": str(folder / "sample.csv")} | run.pop("submission", {})
     config = Config(data={"source": "digits"} | run.pop("data", {}), submission=submission, **run)
     with pytest.raises(DataError) as refusal:
-        refuse_what_cannot_be_submitted(pd.concat([TRAIN, TEST]), config)
+        refuse_what_cannot_be_submitted(pd.concat([TRAIN, TEST]), config, of_recipes)
     return str(refusal.value)
 
 
@@ -171,10 +214,52 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path):
         assert finding in words
 
 
+def test_metrics_of_the_run_and_of_recipes_are_refused_at_once_by_their_keys(tmp_path):
+    kappa, top_9 = Scoring(metric="quadratic_kappa"), Scoring(metric="top_9_accuracy")
+    recipes = {"a.yaml: select": kappa, "b.yaml: select": top_9, "b.yaml: schedule.monitor": kappa}
+    words = refusal_of(tmp_path, ONE, recipes, metric="map_at_7")
+    for finding in (
+        "map_at_7: there are only 3 classes",
+        "a.yaml: select, b.yaml: schedule.monitor: quadratic_kappa needs the order of the classes",
+        "b.yaml: select: top_9_accuracy: there are only 3 classes",
+    ):
+        assert finding in words
+
+
 def test_probabilities_of_a_vote_are_refused_before_training(tmp_path):
     assert "needs probabilities, and ensemble: vote gives none; write one of these at ensemble: average, softmax" in (
         refusal_of(tmp_path, MANY, ensemble="vote")
     )
+
+
+def warnings_of(folder, caplog, text, **run):
+    (folder / "sample.csv").write_text(text)
+    config = Config(data={"source": "digits"}, submission={"sample": str(folder / "sample.csv")}, **run)
+    refuse_what_cannot_be_submitted(pd.concat([TRAIN, TEST]), config)
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+BEST = "id,best\n1,cat dog\n2,dog owl\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "ranked"),
+    [
+        (BEST, "accuracy", "the submission's k labels"),
+        (ONE, "map_at_2", "metric: map_at_2"),
+        (BEST, "top_2_accuracy", "the submission's k labels and metric: top_2_accuracy"),
+    ],
+)
+def test_how_a_vote_ranks_classes_is_said_before_training(text, metric, ranked, tmp_path, caplog):
+    (line,) = warnings_of(tmp_path, caplog, text, metric=metric, ensemble="vote")
+    assert "by their number of votes, and those of as many votes by their summed softmax" in line
+    assert f"so it does for {ranked}. " in line
+    assert line.endswith("ensemble: average, softmax")
+
+
+@pytest.mark.parametrize("run", [{"metric": "map_at_2"}, {"ensemble": "vote"}])
+def test_nothing_is_said_of_a_vote_of_one_label_or_of_another_method(run, tmp_path, caplog):
+    assert not warnings_of(tmp_path, caplog, ONE, **run)
 
 
 # --- test labels -----------------------------------------------------------------------------------------
@@ -194,6 +279,20 @@ def test_test_labels_score_every_kind(text, columns, tmp_path):
     (tmp_path / "labels.csv").write_text(text)
     labels = known_labels(pd.concat([TRAIN, TEST]), str(tmp_path / "labels.csv"), Submission(**columns), "stem")
     assert {image: labels[image] for image in TEST["image_id"]} == {"test/1.jpg": "cat", "test/2.jpg": "owl"}
+
+
+@pytest.mark.parametrize("row", ["2,owl", "2.jpg,owl", "test/2.jpg,owl"])
+def test_one_test_label_beside_a_sample_is_read_in_any_form(row, tmp_path):
+    (tmp_path / "labels.csv").write_text(f"id,label\n{row}\n")
+    labels = known_labels(pd.concat([TRAIN, TEST]), str(tmp_path / "labels.csv"), Submission(sample="any"), "stem")
+    assert {image: labels[image] for image in TEST["image_id"]} == {"test/1.jpg": "", "test/2.jpg": "owl"}
+
+
+@pytest.mark.parametrize("name", ["12", "12.jpg"])
+def test_one_test_label_of_an_image_that_is_not_there_is_no_other_images(name, tmp_path):
+    (tmp_path / "labels.csv").write_text(f"id,label\n{name},owl\n")
+    with pytest.raises(DataError, match="names images that are no test images:\n  12"):
+        known_labels(pd.concat([TRAIN, TEST]), str(tmp_path / "labels.csv"), Submission(sample="any"), "stem")
 
 
 def test_a_column_of_labels_that_cannot_be_told_is_asked_for(tmp_path):

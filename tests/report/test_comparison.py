@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from synthetic import make_run
 
-from kfold_ens.ensemble.combine import METHODS, Method
+from kfold_ens.config import Scoring
+from kfold_ens.ensemble.combine import METHODS, Method, combine
+from kfold_ens.ensemble.metrics import summarize
 from kfold_ens.errors import KfoldError
-from kfold_ens.logits import concatenated
+from kfold_ens.logits import Logits, concatenated
 from kfold_ens.report.ablation import write_ablation
 from kfold_ens.report.comparison import RecipeResults, as_text, compare, read_recipes
 
@@ -39,6 +41,43 @@ def test_every_ensembling_method_has_a_figure_if_labels_are_known(tmp_path, monk
     page = (tmp_path / "ablation.html").read_text(encoding="utf-8")
     for label in ("one fold", "average of logits", "average of softmax", "majority vote", "median of logits"):
         assert (f"Accuracy on the test images, {label}" in page) == labelled
+
+
+def scored_by(metric: str, folder, **logits) -> pd.DataFrame:
+    """Recipes whose logits are those of one run, changed by a function each."""
+    run = make_run(folder, ["no", "yes"], ["no", "yes"] * 20, ["no", "yes"] * 5)
+    scoring, recipes = Scoring(metric=metric), []
+    for name, change in logits.items():
+        oof, test = ({fold: change(each) for fold, each in half.items()} for half in (run.oof, run.test))
+        combined = {method: combine({str(fold): each for fold, each in test.items()}, method) for method in METHODS}
+        metrics = summarize(oof, test, combined, run.label_of, scoring)
+        recipes.append(RecipeResults(name, metrics, concatenated(list(oof.values())), hours=0.5, parameters=1))
+    return compare(recipes, run.manifest, scoring).set_index("recipe", drop=False)
+
+
+def times(factor: float):
+    return lambda logits: Logits(logits.image_id, logits.values * factor, logits.classes)
+
+
+def test_the_recipe_of_the_lowest_log_loss_is_below_the_first(tmp_path):
+    rows = scored_by("log_loss", tmp_path, first=times(-1), lowest=times(1), unsure=times(0))
+    own, difference = rows["out_of_fold"], rows["difference"]
+    assert own.idxmin() == difference.idxmin() == "lowest"
+    assert own["unsure"] == pytest.approx(np.log(2))
+    assert difference.to_dict() == pytest.approx((own - own["first"]).to_dict())
+    assert difference["first"] == 0
+    assert rows.loc["lowest", "difference_high"] < 0
+
+
+def test_a_missing_value_is_given_its_reason(tmp_path):
+    rows = scored_by("log_loss", tmp_path, plain=times(1))
+    assert rows.loc["plain", "why"] == "vote: a vote has no probabilities"
+    words = "plain has no value of vote: a vote has no probabilities."
+    assert as_text(rows).endswith(words)
+    rows.to_csv(tmp_path / "ablation.csv", index=False)
+    write_ablation(pd.read_csv(tmp_path / "ablation.csv"), tmp_path / "ablation.html", "log_loss")
+    assert words in (tmp_path / "ablation.html").read_text(encoding="utf-8")
+    assert "why" not in compared(tmp_path)
 
 
 def test_no_recipes_to_compare_is_an_error_that_says_what_to_do():

@@ -177,6 +177,15 @@ def files_to_train(recipe, fold):
     return values | {"weights": None} | {name: str(file) for name, file in training_files(sections).items()}
 
 
+def metrics_of_recipes():
+    """The metrics that recipes select, stop or step by, with the order of classes, by recipe and key."""
+    return {
+        f"{FILES[recipe]}: {key}": Scoring(metric=metric, class_order=sections.class_order)
+        for recipe, sections in RECIPES.items()
+        for key, metric in sections.metric_of_key.items()
+    }
+
+
 # --- pretrained weights ----------------------------------------------------------------------------------
 
 

@@ -71,12 +71,19 @@ def tell_jobs_what_was_asked_for(wildcards):
     return {}
 
 
+def tell_jobs_the_metrics():
+    """Tell jobs what recipes are scored by. No param holds it, as a change would rerun them."""
+    asked = {key: scoring.model_dump() for key, scoring in metrics_of_recipes().items()}
+    os.environ.update(KFOLD_METRICS_OF_RECIPES=json.dumps(asked))
+
+
 def end_with_the_terminal():
     """Treat a closed terminal as SIGTERM: Snakemake then waits until its jobs have saved, and unlocks the folder."""
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
+tell_jobs_the_metrics()
 if workflow.is_main_process:
     cap_gpus()
     end_with_the_terminal()

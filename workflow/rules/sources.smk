@@ -88,7 +88,7 @@ def say_classes():
 
 
 def refuse_submission():
-    """End if the submission does not fit the images of manifests that are up to date, and folds are to be trained.
+    """End if submission or metrics do not fit the images of manifests that are up to date, and folds are to be trained.
 
     If a manifest is to be made, its rule does the same; if nothing is to be trained, `write_submission` does.
     """
@@ -99,7 +99,7 @@ def refuse_submission():
         from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
 
         try:
-            refuse_what_cannot_be_submitted(read_manifest(TRAIN, TEST), RUN)
+            refuse_what_cannot_be_submitted(read_manifest(TRAIN, TEST), RUN, metrics_of_recipes())
         except KfoldError as error:
             refuse(error)
 

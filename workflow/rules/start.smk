@@ -1,4 +1,5 @@
 # What runs before the configuration is read: imports, and checks of the environment and of config.yaml.
+import json
 import os
 import re
 import signal

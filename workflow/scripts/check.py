@@ -1,11 +1,12 @@
 """A look at the data and the plan before a run."""
 
+from functools import partial
 from pathlib import Path
 
 from kfold_ens.config import load_config
 from kfold_ens.data.check import check_data
 from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
-from kfold_ens.jobs import job, log, usable_threads
+from kfold_ens.jobs import job, log, metrics_of_recipes, usable_threads
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
@@ -14,7 +15,7 @@ if __name__ == "__main__":
             run=load_config(snakemake.config),
             threads=usable_threads(snakemake.threads),
             manifests=manifests,
-            also=refuse_what_cannot_be_submitted,
+            also=partial(refuse_what_cannot_be_submitted, of_recipes=metrics_of_recipes()),
         )
         log.info("%s", snakemake.params.plan)
         log.info("No error found. To start: snakemake --cores 4 submission")

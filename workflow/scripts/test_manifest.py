@@ -7,7 +7,7 @@ from kfold_ens.data.folders import source_of
 from kfold_ens.data.manifest import write_test_manifest
 from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
 from kfold_ens.files import write_json
-from kfold_ens.jobs import job, usable_threads
+from kfold_ens.jobs import job, metrics_of_recipes, usable_threads
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
@@ -20,5 +20,5 @@ if __name__ == "__main__":
             manifest_file=outputs.manifest,
             look_alikes_file=outputs.look_alikes,
         )
-        refuse_what_cannot_be_submitted(images, run)
+        refuse_what_cannot_be_submitted(images, run, metrics_of_recipes())
         write_json(outputs.source, source_of(run.data, "test", run.seed, snakemake.params.version))

@@ -11,9 +11,11 @@ import pandas as pd
 from kfold_ens.config import OF_KIND, Submission
 from kfold_ens.ensemble.ids import Ids, inferred_ids, rows_in_order, written_ids
 from kfold_ens.ensemble.kinds import KINDS, Form
-from kfold_ens.ensemble.samples import Sample
+from kfold_ens.ensemble.samples import Sample, short
 from kfold_ens.errors import DataError, Together, listing
 from kfold_ens.user_tables import read_user_table
+
+USAGES = {"Public", "Private", "Ignored"}
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,8 @@ def _form(kind: str, ids: Ids, rows: Sequence[str], test: pd.DataFrame, found: d
 
 def _from_sample(submission: Submission, names: str, test: pd.DataFrame, classes: Sequence[str]) -> Form:
     path, together = str(submission.sample), Together(DataError)
-    table = read_user_table(path, written_columns(submission), "submission.sample")
+    table = read_rows(path, written_columns(submission), "submission.sample")
+    _refuse_nameless(table, path)
     ids = inferred_ids(table, submission, names, test)
     rows: Sequence[str] = ids.wanted
     with together.gather():
@@ -66,6 +69,35 @@ def _from_sample(submission: Submission, names: str, test: pd.DataFrame, classes
     together.raise_all()
     log.info("submission.sample: %s: %s", path, _inferred(submission, ids, kind, found))
     return _form(kind, ids, rows, test, found)
+
+
+def read_rows(path: str, columns: dict[str, str], key: str) -> pd.DataFrame:
+    """Read a user's table with a row per test image, without what no submission has; a line says what was left out.
+
+    That is a column without name and values, as separators at the ends of lines give, and ``Usage``, by which a
+    solution on Kaggle tells public rows from private ones.
+    """
+    table = read_user_table(path, columns, key)
+    values_of = [set(table.iloc[:, at]) for at in range(table.shape[1])]
+    left_out = [
+        at
+        for at, (name, values) in enumerate(zip(table, values_of, strict=True))
+        if (not name and values == {""}) or (name.casefold() == "usage" and values <= USAGES)
+    ]
+    for at in left_out:
+        name = repr(table.columns[at]) if table.columns[at] else "without a name and values"
+        log.info("%s: %s: its column %d, %s, is not read", key, path, at + 1, name)
+    return table.iloc[:, [at for at in range(table.shape[1]) if at not in left_out]]
+
+
+def _refuse_nameless(table: pd.DataFrame, path: str) -> None:
+    nameless = [at for at, name in enumerate(table) if not name]
+    if nameless:
+        findings = [f"column {at + 1}, which has {short(table.iloc[:, at].tolist(), 3)}" for at in nameless]
+        raise DataError(
+            f"submission.sample: {path} has columns without a name; name them in its first line, or remove them "
+            f"(pandas writes one unless it is told index=False):\n{listing(findings)}"
+        )
 
 
 def written_columns(submission: Submission) -> dict[str, str]:

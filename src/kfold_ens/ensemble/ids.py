@@ -39,10 +39,13 @@ def written_ids(submission: Submission, names: str, test: pd.DataFrame) -> Ids:
     return Ids(submission.id_column, form, prefix, _prefixed(prefix, submission_names(test, form)))
 
 
-def inferred_ids(table: pd.DataFrame, submission: Submission, names: str, test: pd.DataFrame) -> Ids:
+def inferred_ids(
+    table: pd.DataFrame, submission: Submission, names: str, test: pd.DataFrame, of_all: bool = True
+) -> Ids:
     """The ids of a table: the column, form and prefix by which most of its values are test images.
 
-    What config.yaml states stays as it is; on a tie, the form ``names`` and the first column are taken.
+    What config.yaml states stays as it is; on a tie, the form ``names`` and the first column are taken. A single row
+    may name an image only if the table need not be ``of_all`` test images.
 
     Raises:
         DataError: if two images would share a name in every form, or in ``names`` while no other fits.
@@ -51,7 +54,7 @@ def inferred_ids(table: pd.DataFrame, submission: Submission, names: str, test: 
     column = submission.stated("id_column")
     columns = [column] if column else list(filter(None, table))  # Excel adds nameless columns
     best = None
-    for ids in _candidates(table, columns, forms, submission.id_prefix):
+    for ids in _candidates(table, columns, forms, submission.id_prefix, of_all):
         if best is None or ids.share > best.share:
             best = ids
         if best.share == 1:
@@ -75,7 +78,7 @@ def _forms(submission: Submission, names: str, test: pd.DataFrame) -> dict[str, 
 
 
 def _candidates(
-    table: pd.DataFrame, columns: Sequence[str], forms: dict[str, list[str]], prefix: str | None
+    table: pd.DataFrame, columns: Sequence[str], forms: dict[str, list[str]], prefix: str | None, of_all: bool
 ) -> Iterator[Ids]:
     known = {form: frozenset(wanted) for form, wanted in forms.items()}
     for column in columns:
@@ -83,7 +86,9 @@ def _candidates(
         for form, wanted in forms.items():
             prefixes = [prefix] if prefix is not None else _prefixes(values[:LOOKED_AT], known[form])
             for each in prefixes:
-                yield Ids(column, form, each, _prefixed(each, wanted), _share(values, each, known[form]))
+                may_be_one = not of_all and len(values) == 1 and (each == prefix or not each[-1:].isalnum())
+                share = _share(values, each, known[form], may_be_one)
+                yield Ids(column, form, each, _prefixed(each, wanted), share)
 
 
 def _prefixes(values: Sequence[str], known: frozenset[str]) -> list[str]:
@@ -93,10 +98,10 @@ def _prefixes(values: Sequence[str], known: frozenset[str]) -> list[str]:
     )
 
 
-def _share(values: Sequence[str], prefix: str, known: frozenset[str]) -> float:
-    """The share of a column's values that are test images; 0 if it has one value for several images."""
+def _share(values: Sequence[str], prefix: str, known: frozenset[str], may_be_one: bool) -> float:
+    """The share of a column's values that are test images; 0 if it has one value for several images, unless it may."""
     different = set(values)
-    if len(different) == 1 < len(known):
+    if len(different) == 1 < len(known) and not may_be_one:
         return 0.0
     return sum(value.startswith(prefix) and value[len(prefix) :] in known for value in different) / len(values)
 

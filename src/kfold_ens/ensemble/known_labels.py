@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from kfold_ens.config import Submission
-from kfold_ens.ensemble.forms import written_columns
+from kfold_ens.ensemble.forms import read_rows, written_columns
 from kfold_ens.ensemble.ids import Ids, inferred_ids, written_ids
 from kfold_ens.errors import DataError, listing
 from kfold_ens.nearest import with_suggestions
-from kfold_ens.user_tables import read_user_table
 
 
 def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Submission, names: str) -> dict[str, str]:
@@ -26,7 +25,7 @@ def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Su
     labels = dict(zip(manifest["image_id"], manifest["label"], strict=True))
     if test_labels is None:
         return labels
-    table = read_user_table(test_labels, _columns_of(submission), "data.test_labels")
+    table = read_rows(test_labels, _columns_of(submission), "data.test_labels")
     test = manifest[manifest["split"] == "test"]
     ids = _ids_of(table, submission, names, test)
     label_column = _label_column(table, ids, submission, test_labels)
@@ -48,12 +47,14 @@ def _columns_of(submission: Submission) -> dict[str, str]:
 
 
 def _ids_of(table: pd.DataFrame, submission: Submission, names: str, test: pd.DataFrame) -> Ids:
-    return inferred_ids(table, submission, names, test) if submission.sample else written_ids(submission, names, test)
+    if not submission.sample:
+        return written_ids(submission, names, test)
+    return inferred_ids(table, submission, names, test, of_all=False)
 
 
 def _label_column(table: pd.DataFrame, ids: Ids, submission: Submission, path: str) -> str:
     """The column that config.yaml names, or else the only one beside the ids."""
-    others = [column for column in table if column != ids.column]
+    others = [column for column in table if column and column != ids.column]
     if submission.label_column in others:
         return submission.label_column
     if len(others) != 1 or submission.stated("label_column"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from kfold_ens.config import Submission
 from kfold_ens.errors import DataError, listing
 from kfold_ens.metrics import as_number
 from kfold_ens.nearest import with_suggestions
+
+log = logging.getLogger(__name__)
 
 SEPARATORS = (" ", ",", ", ", ";", "|", "/", "\t")  # of the labels of one cell
 
@@ -47,6 +50,8 @@ class Sample:
 def of_labels(sample: Sample) -> dict[str, Any]:
     """A sample with one label per row. Its values may be anything, as samples often hold one value throughout.
 
+    Logs a warning if it has values, and none of them is a class.
+
     Raises:
         DataError: if they are fractions and it is not written that labels are meant.
     """
@@ -58,6 +63,12 @@ def of_labels(sample: Sample) -> dict[str, Any]:
             f"submission.sample: {sample.path}: its column {column!r} holds fractions such as {sample.values[0]}, and "
             "no class is called so. Write submission.kind: label if it takes a label; probabilities need a sample with "
             f"a column for each of the {len(sample.classes)} classes"
+        )
+    if sample.values and not set(sample.values) & set(sample.classes):
+        log.warning(
+            "submission.sample: %s: its column %r has %s, and no class is called so. These are taken for placeholders: "
+            "the submission has one of the classes in each row: %s",
+            *(sample.path, column, short(sample.values, 3), short(sample.classes, 3)),
         )
     return {"columns": (column,)}
 
@@ -129,7 +140,7 @@ def _only_column(sample: Sample) -> str:
     """
     if len(sample.columns) != 1:
         kind = sample.submission.kind
-        raise sample.refusal("kind", kind, f"{len(sample.columns)} columns beside the ids: {_short(sample.columns)}")
+        raise sample.refusal("kind", kind, f"{len(sample.columns)} columns beside the ids: {short(sample.columns)}")
     (column,) = sample.columns
     written = sample.submission.stated("label_column")
     if written not in (None, column):
@@ -162,8 +173,8 @@ def of_classes(sample: Sample) -> dict[str, Any]:
     if findings:
         raise DataError(
             f"submission.sample: {sample.path}: probabilities need a column for each of the {len(sample.classes)} "
-            f"classes, and the id column; the sample has the columns {_short(sample.columns)} beside the ids, the "
-            f"classes are {_short(sample.classes)}{_advice(sample)}:\n{listing(findings)}"
+            f"classes, and the id column; the sample has the columns {short(sample.columns)} beside the ids, the "
+            f"classes are {short(sample.classes)}{_advice(sample, names)}:\n{listing(findings)}"
         )
     return {"columns": tuple(sample.columns), "classes": tuple(names[column] for column in sample.columns)}
 
@@ -178,13 +189,16 @@ def _class_prefix(sample: Sample) -> str:
     return min(found, key=lambda prefix: (-found[prefix], len(prefix)), default="")
 
 
-def _advice(sample: Sample) -> str:
+def _advice(sample: Sample, names: Collection[str]) -> str:
     if sample.submission.class_prefix is not None:
         return f" (config.yaml has class_prefix: {sample.submission.class_prefix!r})"
     if len(sample.columns) == 1 and len(sample.classes) == 2:
         return ". One column for two classes is not written: add the other class to the sample"
+    if sample.submission.kind is None and not set(sample.columns) & set(names):
+        return ". If each row takes labels, remove the columns beside the ids and the labels"
     return ""
 
 
-def _short(names: Sequence[str], most: int = 6) -> str:
+def short(names: Sequence[str], most: int = 6) -> str:
+    """The first of some names, and how many more there are."""
     return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 import pandas as pd
 
-from kfold_ens.config import Config, Submission
+from kfold_ens.config import Config, Scoring, Submission
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.forms import resolved
 from kfold_ens.ensemble.kinds import KINDS, Form
@@ -16,7 +19,9 @@ from kfold_ens.ensemble.known_labels import known_labels
 from kfold_ens.errors import DataError, KfoldError, Together, listing
 from kfold_ens.files import atomic, read_table
 from kfold_ens.logits import Logits
-from kfold_ens.metrics import refuse_unfit
+from kfold_ens.metrics import find_metric, refuse_unfit, refuse_unfit_of_recipes
+
+log = logging.getLogger(__name__)
 
 SHOWN = 6  # columns in a message
 
@@ -35,13 +40,16 @@ def build_submission(logits: Logits, form: Form) -> pd.DataFrame:
     return pd.DataFrame({form.id_column: form.ids, **KINDS[form.kind].values(ordered, form)})[list(form.header)]
 
 
-def refuse_what_cannot_be_submitted(manifest: pd.DataFrame, run: Config) -> None:
-    """Check, before anything is trained, what the submission and its scores will need of a manifest's test images.
+def refuse_what_cannot_be_submitted(
+    manifest: pd.DataFrame, run: Config, of_recipes: Mapping[str, Scoring] = MappingProxyType({})
+) -> None:
+    """Check, before anything is trained, what recipes, the submission and its scores will need of a manifest's images.
 
-    Logs what is inferred from a sample.
+    ``of_recipes`` are the metrics that recipes select, stop or step by, by recipe and key. Logs what is inferred from a
+    sample.
 
     Raises:
-        DataError: if the metric does not fit the classes, if the table of test labels, or the sample, is not one for
+        DataError: if a metric does not fit the classes, if the table of test labels, or the sample, is not one for
             exactly these images and classes, or if the ensembling method gives no probabilities and these are to be
             submitted.
     """
@@ -49,6 +57,8 @@ def refuse_what_cannot_be_submitted(manifest: pd.DataFrame, run: Config) -> None
     classes = sorted(set(manifest.loc[manifest["split"] == "train", "label"]))
     with together.gather():
         refuse_unfit(run.metric, classes, run.data.class_order)
+    with together.gather():
+        refuse_unfit_of_recipes(of_recipes, classes)
     if len(test):
         _refuse_unfit_tables(manifest, test, classes, run, together)
     together.raise_all()
@@ -62,11 +72,28 @@ def _refuse_unfit_tables(
     with together.gather():
         form = resolved(run.submission, run.submission_names, test, classes)
         if KINDS[form.kind].needs_probabilities and not METHODS[run.ensemble].gives_probabilities:
-            given = ", ".join(name for name, method in METHODS.items() if method.gives_probabilities)
             raise DataError(
                 f"submission.sample: {run.submission.sample} needs probabilities, and ensemble: {run.ensemble} gives "
-                f"none; write one of these at ensemble: {given}"
+                f"none; write one of these at ensemble: {_probable()}"
             )
+        _tell_how_votes_rank(form, run)
+
+
+def _tell_how_votes_rank(form: Form, run: Config) -> None:
+    """Warn of an order of classes that is asked of a vote, which counts few folds."""
+    asked = {"the submission's k labels": form.k, f"metric: {run.metric}": find_metric(run.metric).k or 1}
+    ranked = " and ".join(key for key, k in asked.items() if k > 1)
+    if ranked and not METHODS[run.ensemble].gives_probabilities:
+        log.warning(
+            "ensemble: %s ranks classes by their number of votes, and those of as many votes by their summed softmax; "
+            "so it does for %s. To rank by probability alone, write one of these at ensemble: %s",
+            *(run.ensemble, ranked, _probable()),
+        )
+
+
+def _probable() -> str:
+    """The ensembling methods that give probabilities."""
+    return ", ".join(name for name, method in METHODS.items() if method.gives_probabilities)
 
 
 def as_written(submission: Submission, path: str) -> Submission:

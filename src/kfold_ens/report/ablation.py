@@ -7,6 +7,7 @@ import pandas as pd
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.metrics import find_metric
 from kfold_ens.report import figures, pages
+from kfold_ens.report.comparison import reasons, without_intervals
 from kfold_ens.report.pages import Markup
 
 
@@ -14,10 +15,11 @@ def write_ablation(comparison: pd.DataFrame, path: str, metric: str = "accuracy"
     """The page of ``results/ablation.csv``, whose scores are of this metric."""
     label, title = find_metric(metric).label, find_metric(metric).title
     tested = {"one_fold": "one fold"} | {name: method.label for name, method in METHODS.items()}
-    values = comparison.drop(columns=[name for name in comparison if name.endswith(("_low", "_high"))])
+    values = without_intervals(comparison)
     pages.write_page(
         path,
         "Recipes side by side",
+        *map(pages.note, reasons(comparison)),
         pages.table(values.dropna(axis=1, how="all"), f"{label}; the difference is to the first recipe, out of fold"),
         _intervals(comparison, "out_of_fold", f"{title} out of fold", label),
         _intervals(comparison, "difference", "Difference to the first recipe, out of fold", f"difference in {label}"),

@@ -71,20 +71,33 @@ def count_parameters(model: str) -> int:
 
 def compare(recipes: Sequence[RecipeResults], manifest: pd.DataFrame, scoring: Scoring = DEFAULT) -> pd.DataFrame:
     """A row per recipe: the metric with 95% intervals, the paired difference to the first recipe out of fold, accuracy
-    and log loss out of fold, training hours and millions of parameters. Test scores are empty if labels are unknown."""
+    and log loss out of fold, training hours and millions of parameters. Test scores are empty if labels are unknown. If
+    another score has no value, the column ``why`` says why."""
     label_of = dict(zip(manifest["image_id"], manifest["label"], strict=True))
     rows = []
     for recipe in recipes:
         row: dict[str, Any] = {"recipe": recipe.name}
         metric = metric_of(recipe.metrics)
-        row |= _columns("out_of_fold", recipe.metrics["out_of_fold"], metric)
-        row |= _columns("one_fold", recipe.metrics["folds"]["0"]["test"], metric)
-        for method, scores in recipe.metrics["methods"].items():
-            row |= _columns(method, scores["test"], metric)
+        scores = _scores(recipe.metrics)
+        for name, score in scores.items():
+            row |= _columns(name, score, metric)
         row |= _columns("difference", difference(recipe.oof, recipes[0].oof, label_of, scoring), "difference")
         row |= {name: recipe.metrics["out_of_fold"].get(name) for name in BESIDE if name != metric}
-        rows.append(row | {"hours": round(recipe.hours, 3), "parameters_m": round(recipe.parameters / 1e6, 1)})
+        row |= {"hours": round(recipe.hours, 3), "parameters_m": round(recipe.parameters / 1e6, 1)}
+        rows.append(row | _why(scores))
     return pd.DataFrame(rows)
+
+
+def _scores(metrics: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
+    """The scores of ``metrics.json`` that are compared, by their columns."""
+    of_methods = {method: scores["test"] for method, scores in metrics["methods"].items()}
+    return {"out_of_fold": metrics["out_of_fold"], "one_fold": metrics["folds"]["0"]["test"], **of_methods}
+
+
+def _why(scores: dict[str, dict[str, Any] | None]) -> dict[str, str]:
+    """Why scores have no value; nothing if all have one or their labels are unknown."""
+    reasons = [f"{name}: {score['why']}" for name, score in scores.items() if score and "why" in score]
+    return {"why": "; ".join(reasons)} if reasons else {}
 
 
 def _columns(name: str, score: dict[str, Any] | None, metric: str) -> dict[str, Any]:
@@ -93,6 +106,18 @@ def _columns(name: str, score: dict[str, Any] | None, metric: str) -> dict[str, 
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """The table for the terminal, without its intervals."""
-    shown = table.drop(columns=[name for name in table if name.endswith(("_low", "_high"))]).set_index("recipe")
-    return shown.astype(float).to_string(na_rep="", float_format=lambda value: f"{value:.4f}")
+    """The table for the terminal, without its intervals; below it, why a recipe lacks values."""
+    shown = without_intervals(table).set_index("recipe")
+    text = shown.astype(float).to_string(na_rep="", float_format=lambda value: f"{value:.4f}")
+    return "\n".join([text, *reasons(table)])
+
+
+def without_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of numbers that are no ends of intervals, and the recipes' names."""
+    return table.drop(columns=[name for name in table if name == "why" or name.endswith(("_low", "_high"))])
+
+
+def reasons(table: pd.DataFrame) -> list[str]:
+    """Why recipes lack values, a sentence each."""
+    known = table.dropna(subset="why") if "why" in table else table[:0]
+    return [f"{row.recipe} has no value of {row.why}." for row in known.itertuples()]
