@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfold_ens.config import Scoring, Submission
-from kfold_ens.ensemble.known_labels import known_labels
+from kfold_ens.ensemble.known_labels import known_groups, known_labels
 from kfold_ens.ensemble.metrics import difference, differences, paired_difference, score, summarize
 from kfold_ens.ensemble.score_table import as_text, cell
 from kfold_ens.errors import DataError
@@ -107,6 +107,13 @@ def test_images_of_a_group_say_less_than_as_many_single_ones():
     wide, narrow = difference(other, logits, label_of, group_of=group_of), difference(other, logits, label_of)
     assert wide["difference"] == pytest.approx(narrow["difference"])
     assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
+
+
+def test_groups_are_those_of_the_manifest_and_of_halves_that_have_none():
+    assert known_groups(MANIFEST) == {}
+    grouped = MANIFEST.iloc[:3].assign(group=["p1", "", "p1"])
+    both = pd.concat([grouped, MANIFEST.iloc[3:]], ignore_index=True)
+    assert known_groups(both) == {"train/1.png": "p1", "train/3.png": "p1"}
 
 
 MANIFEST = pd.DataFrame(

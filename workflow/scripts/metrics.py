@@ -2,7 +2,7 @@
 
 from kfold_ens.config import METHODS, Submission
 from kfold_ens.data.manifest import read_manifest
-from kfold_ens.ensemble.known_labels import known_labels
+from kfold_ens.ensemble.known_labels import known_groups, known_labels
 from kfold_ens.ensemble.metrics import read_scoring, summarize
 from kfold_ens.files import write_json
 from kfold_ens.jobs import job
@@ -12,17 +12,19 @@ if __name__ == "__main__":
     with job(snakemake.log[0]):
         files, params = snakemake.input, snakemake.params
         submission = Submission.model_validate_json(params.submission)
+        manifest = read_manifest(*files.manifests)
         metrics = summarize(
             oof=dict(enumerate(map(read_logits, files.oof))),
             test=dict(enumerate(map(read_logits, files.test))),
             combined=dict(zip(METHODS, map(read_logits, files.methods), strict=True)),
             label_of=known_labels(
-                read_manifest(*files.manifests),
+                manifest,
                 files.get("test_labels"),
                 submission,
                 params.names,
             ),
             scoring=read_scoring(params),
             calibrates=submission.calibrate,
+            group_of=known_groups(manifest),
         )
         write_json(snakemake.output[0], metrics)

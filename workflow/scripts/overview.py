@@ -4,7 +4,7 @@ import pandas as pd
 
 from kfold_ens.config import Config, Recipe
 from kfold_ens.data.manifest import read_manifest
-from kfold_ens.ensemble.known_labels import known_labels
+from kfold_ens.ensemble.known_labels import known_groups, known_labels
 from kfold_ens.ensemble.metrics import summarize
 from kfold_ens.files import read_json
 from kfold_ens.jobs import job
@@ -26,6 +26,7 @@ if __name__ == "__main__":
                 label_of=known_labels(manifest, files.get("test_labels"), run.submission, run.submission_names),
                 scoring=run.scoring,
                 calibrates=run.submission.calibrate,
+                group_of=known_groups(manifest),
             )
         write_overview(
             run=run,

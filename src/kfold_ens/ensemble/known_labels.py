@@ -1,4 +1,4 @@
-"""The labels of the test images, where the user knows them: they only ever score."""
+"""The labels of the test images, where the user knows them, and the groups of images: they only ever score."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from kfold_ens.ensemble.forms import read_rows, written_columns
 from kfold_ens.ensemble.ids import Ids, inferred_ids, written_ids
 from kfold_ens.errors import DataError, listing
 from kfold_ens.nearest import with_suggestions
+
+
+def known_groups(manifest: pd.DataFrame) -> dict[str, str]:
+    """The group of each image that has one, by image id."""
+    groups = manifest.get("group", pd.Series("", manifest.index)).fillna("")
+    return dict(zip(manifest["image_id"][groups != ""], groups[groups != ""], strict=True))
 
 
 def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Submission, names: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ import pandas as pd
 from safetensors import safe_open
 
 from kfold_ens.config import Scoring
+from kfold_ens.ensemble.known_labels import known_groups
 from kfold_ens.ensemble.metrics import DEFAULT, difference
 from kfold_ens.ensemble.score_table import BESIDE, metric_of
 from kfold_ens.errors import KfoldError
@@ -73,7 +74,7 @@ def compare(recipes: Sequence[RecipeResults], manifest: pd.DataFrame, scoring: S
     """A row per recipe: the metric with 95% intervals, the paired difference to the first recipe out of fold, accuracy
     and log loss out of fold, training hours and millions of parameters. Test scores are empty if labels are unknown. If
     another score has no value, the column ``why`` says why."""
-    label_of = dict(zip(manifest["image_id"], manifest["label"], strict=True))
+    label_of, group_of = dict(zip(manifest["image_id"], manifest["label"], strict=True)), known_groups(manifest)
     rows = []
     for recipe in recipes:
         row: dict[str, Any] = {"recipe": recipe.name}
@@ -81,7 +82,8 @@ def compare(recipes: Sequence[RecipeResults], manifest: pd.DataFrame, scoring: S
         scores = _scores(recipe.metrics)
         for name, score in scores.items():
             row |= _columns(name, score, metric)
-        row |= _columns("difference", difference(recipe.oof, recipes[0].oof, label_of, scoring), "difference")
+        to_first = difference(recipe.oof, recipes[0].oof, label_of, scoring, group_of)
+        row |= _columns("difference", to_first, "difference")
         row |= {name: recipe.metrics["out_of_fold"].get(name) for name in BESIDE if name != metric}
         row |= {"hours": round(recipe.hours, 3), "parameters_m": round(recipe.parameters / 1e6, 1)}
         rows.append(row | _why(scores))
