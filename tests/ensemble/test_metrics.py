@@ -109,6 +109,15 @@ def test_images_of_a_group_say_less_than_as_many_single_ones():
     assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
 
 
+def test_a_score_says_on_how_many_classes_it_was_measured():
+    logits = predicting(["7", "7"])
+    entry = score(logits, {"img0": "7", "img1": "7"})
+    assert (entry["classes"], entry["of_classes"]) == (1, len(logits.classes))
+    assert cell(entry, "accuracy").endswith(f"on 1 of {len(logits.classes)} classes")
+    everything = score(predicting(["7"] * len(logits.classes)), {f"img{i}": c for i, c in enumerate(logits.classes)})
+    assert "classes" not in everything
+
+
 def test_groups_are_those_of_the_manifest_and_of_halves_that_have_none():
     assert known_groups(MANIFEST) == {}
     grouped = MANIFEST.iloc[:3].assign(group=["p1", "", "p1"])

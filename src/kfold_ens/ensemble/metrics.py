@@ -51,8 +51,7 @@ def score(
         own = {"accuracy": correct / images, "low": float(wilson.low), "high": float(wilson.high)}
     else:
         own = _with_interval(known, scoring, has_probabilities)
-    if known.group is not None:
-        counts["groups"] = int(known.group.max()) + 1
+    counts |= _fewer(known)
     return own | {name: each for name, each in others.items() if name not in own} | counts
 
 
@@ -90,6 +89,13 @@ def _group_numbers(image_id: np.ndarray, group_of: Mapping[str, str]) -> np.ndar
         return None
     number = {group: place for place, group in enumerate(dict.fromkeys(groups))}
     return np.array([number[group] for group in groups])
+
+
+def _fewer(known: _Known) -> dict[str, int]:
+    """How many groups the images are of if some share one, and how many of the classes if some are absent."""
+    groups = {} if known.group is None else {"groups": int(known.group.max()) + 1}
+    absent, classes = len(absent_classes(known.target, len(known.classes))), len(known.classes)
+    return groups | ({"classes": classes - absent, "of_classes": classes} if absent else {})
 
 
 def _log_loss(known: _Known) -> float | None:

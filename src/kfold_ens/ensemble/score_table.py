@@ -37,7 +37,12 @@ def cell(entry: Mapping[str, Any] | None, metric: str, with_interval: bool = Tru
     words = "no value: " + entry["why"] if own is None else f"{own:.4f}"
     if with_interval and low is not None:
         words += f" ({low:.4f} to {entry['high']:.4f})"
-    return ", ".join([words, *beside(entry, metric)])
+    return ", ".join([words, *beside(entry, metric), *measured_on(entry)])
+
+
+def measured_on(entry: Mapping[str, Any]) -> list[str]:
+    """On how many of the classes a score was measured, unless it was on all."""
+    return [f"on {entry['classes']} of {entry['of_classes']} classes"] if "classes" in entry else []
 
 
 def beside(entry: Mapping[str, Any], metric: str) -> list[str]:

@@ -18,6 +18,7 @@ from kfold_ens.ensemble.score_table import (
     headline_entry,
     interval_in_words,
     label_of_metric,
+    measured_on,
     metric_of,
     score_rows,
     submitted,
@@ -74,7 +75,8 @@ def headline(name: str, metrics: Mapping[str, Any], run: Config) -> Markup:
     entry, what = headline_entry(metrics, run.ensemble)
     metric = metric_of(metrics)
     own = "no value" if entry[metric] is None else f"{entry[metric]:.4f}"
-    words = [f"{label_of_metric(metrics)} of {name} {what}", *_about(entry, metric), f"{entry['images']:,} images"]
+    what = f"{label_of_metric(metrics)} of {name} {what}"
+    words = [what, *_about(entry, metric), f"{entry['images']:,} images", *measured_on(entry)]
     return Markup('<p class="score"><strong style="font-size: 2.6rem">{}</strong><br>{}</p>').format(
         own, ", ".join(words)
     )
