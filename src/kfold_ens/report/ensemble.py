@@ -56,8 +56,13 @@ def _on_test_images(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any] |
 
 def out_of_fold(metrics: Mapping[str, Any]) -> pd.DataFrame:
     """The metric out of fold, of each fold and of all of them, with the columns of ``scores``."""
+    return _rows(_held_out(metrics), metric_of(metrics))
+
+
+def _held_out(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
+    """The scores out of fold by the models' names."""
     entries = {f"fold {fold}": entry["out_of_fold"] for fold, entry in metrics["folds"].items()}
-    return _rows(entries | {"all folds": metrics["out_of_fold"]}, metric_of(metrics))
+    return entries | {"all folds": metrics["out_of_fold"]}
 
 
 def _rows(entries: Mapping[str, Mapping[str, Any] | None], metric: str) -> pd.DataFrame:
@@ -85,6 +90,7 @@ def _combinations(metrics: Mapping[str, Any]) -> list[Markup]:
     label, title = metric.label, metric.title
     return [
         *_tested(metrics, metric, interval),
+        *_without_value(metrics, {f"{name}, out of fold": entry for name, entry in _held_out(metrics).items()}),
         pages.figure(figures.intervals(held_out, f"{title} out of fold", label), f"{title} out of fold of each fold"),
         pages.table(_named(held_out, metric), f"{label} of each model on the images held out from it, with {interval}"),
     ]
@@ -92,7 +98,7 @@ def _combinations(metrics: Mapping[str, Any]) -> list[Markup]:
 
 def _tested(metrics: Mapping[str, Any], metric: Metric, interval: str) -> list[Markup]:
     tested, difference, label = scores(metrics), gains(metrics), metric.label
-    missing = _without_value(metrics)
+    missing = _without_value(metrics, _on_test_images(metrics))
     if tested.empty and not missing:
         return [pages.note(f"The labels of the test images are unknown, so only out-of-fold {label} can be shown.")]
     if tested.empty:
@@ -119,9 +125,8 @@ def _tested(metrics: Mapping[str, Any], metric: Metric, interval: str) -> list[M
     ]
 
 
-def _without_value(metrics: Mapping[str, Any]) -> list[Markup]:
-    """A note for each fold and ensembling method that has no value on the test images."""
-    entries = _on_test_images(metrics)
+def _without_value(metrics: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any] | None]) -> list[Markup]:
+    """A note for each of these scores that has no value."""
     whys = {name: entry["why"] for name, entry in entries.items() if entry and "why" in entry}
     return [pages.note(f"{name}: no {label_of_metric(metrics)}, as {why}.") for name, why in whys.items()]
 

@@ -20,7 +20,7 @@ READABLE = 30  # so many classes can be named along an axis; so many counts a si
 
 
 def training_curves(histories: Mapping[int, pd.DataFrame], chosen: Mapping[int, int]) -> dict[str, Figure]:
-    """Each fold's columns by epoch, a figure per quantity; a dot marks the epoch whose weights were kept."""
+    """Each fold's columns by epoch, a figure per quantity; a dot marks the epoch whose weights were kept, if known."""
     names = list(dict.fromkeys(name for history in histories.values() for name in history))
     return {
         title: _curves(title, columns, histories, chosen)
@@ -35,7 +35,7 @@ def _curves(
     figure, axis = plt.subplots(figsize=(5, 3))
     for fold, history in histories.items():
         for column in history.columns.intersection(columns):
-            _curve(axis, history, column, fold, chosen[fold])
+            _curve(axis, history, column, fold, chosen.get(fold))
     axis.set_title(title)
     axis.set_xlabel("epoch")
     axis.xaxis.get_major_locator().set_params(integer=True)
@@ -60,7 +60,7 @@ def _look(fold: int) -> dict:
     return {"color": style.COLOURS[place], "linestyle": ("-", "-.", ":")[turn % 3]}
 
 
-def _curve(axis: Axes, history: pd.DataFrame, column: str, fold: int, chosen: int) -> None:
+def _curve(axis: Axes, history: pd.DataFrame, column: str, fold: int, chosen: int | None) -> None:
     values = history[column] * column_of(column).figure_factor
     look = _look(fold) | {"label": f"fold {fold}"}
     if column.startswith("train_"):
@@ -68,7 +68,7 @@ def _curve(axis: Axes, history: pd.DataFrame, column: str, fold: int, chosen: in
     if len(history) == 1:
         look["marker"] = "."  # a line of one point cannot be seen
     axis.plot(history["epoch"], values, **look)
-    if column_of(column).better:
+    if chosen is not None and column_of(column).better:
         axis.plot(chosen, values[history["epoch"] == chosen].iloc[0], "o", color=look["color"])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from kfold_ens.config import TrainingRecipe
-from kfold_ens.history import Row, column_of, scores_in, selected_row
+from kfold_ens.history import Row, column_of, scores_in, selected_row, selecting_column
 from kfold_ens.report import figures, pages
 from kfold_ens.report.pages import Markup
 
@@ -47,24 +47,36 @@ def _epochs(history: pd.DataFrame) -> pd.DataFrame:
 
 def curves(histories: Mapping[int, pd.DataFrame], recipe: TrainingRecipe) -> Markup:
     """The curves as figures side by side."""
-    chosen = {fold: int(_chosen(history, recipe)["epoch"]) for fold, history in histories.items()}
+    kept = {fold: _chosen(history, recipe) for fold, history in histories.items()}
+    chosen = {fold: int(row["epoch"]) for fold, row in kept.items() if row}
     drawn = figures.training_curves(histories, chosen)
     words = f"of {'fold ' if len(histories) == 1 else 'folds '}{', '.join(map(str, histories))}, epoch by epoch"
     return pages.grid(*[pages.figure(each, f"{title} {words}") for title, each in drawn.items()])
 
 
-def _chosen(history: pd.DataFrame, recipe: TrainingRecipe) -> Row:
-    """The epoch whose weights were kept."""
-    return selected_row(history.to_dict("records"), recipe.select)
+def _chosen(history: pd.DataFrame, recipe: TrainingRecipe) -> Row | None:
+    """The epoch whose weights were kept; None if the fold was not scored by what selects it now."""
+    known = selecting_column(recipe.select) in history
+    return selected_row(history.to_dict("records"), recipe.select) if known else None
 
 
 def _ending(fold: int, history: pd.DataFrame, recipe: TrainingRecipe) -> Markup:
     """How a fold ended, in a sentence."""
-    chosen = _chosen(history, recipe)
-    scores = [f"{column_of(name).label} {chosen[name]:.4f}" for name in scores_in(chosen)]
     stopped = f", stopped early after epoch {len(history)}" if len(history) < recipe.epochs else ""
     return pages.paragraph(
-        f"Fold {fold}: the weights of epoch {chosen['epoch']} of {recipe.epochs} were kept "
-        f"({recipe.select.replace('_', ' ')}: {', '.join(scores)}){stopped}; "
+        f"Fold {fold}: {_kept(history, recipe)}{stopped}; "
         f"{history['seconds'].sum() / 60:.1f} minutes on {', '.join(history['device'].unique())}."
+    )
+
+
+def _kept(history: pd.DataFrame, recipe: TrainingRecipe) -> str:
+    """The epoch that was kept and its scores; the last one's if it is unknown which was."""
+    chosen, select = _chosen(history, recipe), recipe.select.replace("_", " ")
+    row = chosen or history.to_dict("records")[-1]
+    scores = ", ".join(f"{column_of(name).label} {row[name]:.4f}" for name in scores_in(row))
+    if chosen:
+        return f"the weights of epoch {row['epoch']} of {recipe.epochs} were kept ({select}: {scores})"
+    return (
+        f"it was trained under another metric, so no epoch can be shown as that of the {select}; "
+        f"epoch {row['epoch']} of {recipe.epochs} ended with {scores}"
     )
