@@ -104,6 +104,7 @@ rule folds:
     params:
         num_folds=RUN.num_folds,
         seed=RUN.seed,
+        **split_param(),
         version=data.VERSION,
     script:
         "../scripts/folds.py"

@@ -13,7 +13,6 @@ import pandas as pd
 from kfold_ens.config import HALVES, Config, Half
 from kfold_ens.data.classes import class_labels
 from kfold_ens.data.folders import file_size, missing
-from kfold_ens.data.folds import refuse_small_classes
 from kfold_ens.data.images import size_of
 from kfold_ens.data.listings import COLUMNS
 from kfold_ens.data.manifest import (
@@ -25,6 +24,7 @@ from kfold_ens.data.manifest import (
     tell_training_images,
 )
 from kfold_ens.data.sources import list_images
+from kfold_ens.data.split import refuse_small_classes
 from kfold_ens.errors import DataError, Together
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def _check_training(train: pd.DataFrame, run: Config, together: Together) -> Non
         with together.gather():
             refuse_contradictions(train)
     with together.gather():
-        refuse_small_classes(_distinct(train)["label"], run.num_folds)
+        refuse_small_classes(_distinct(train), run.num_folds)
 
 
 def _distinct(train: pd.DataFrame) -> pd.DataFrame:

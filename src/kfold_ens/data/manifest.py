@@ -17,6 +17,7 @@ import pandas as pd
 from kfold_ens.config import HALVES, Config, Half
 from kfold_ens.data.classes import class_labels, describe, doubts
 from kfold_ens.data.folders import missing
+from kfold_ens.data.groups import tell_shared_groups
 from kfold_ens.data.images import ImageError, Inspection, inspect
 from kfold_ens.data.listings import COLUMNS
 from kfold_ens.data.look_alikes import look_alikes
@@ -96,6 +97,7 @@ def write_test_manifest(
     refuse_shared_names(test, run)
     copies = test["sha256"].isin(train["sha256"]).sum()
     log.info("%d test images (%d byte-identical to a training image)", len(test), copies)
+    tell_shared_groups(train, test)
     both = pd.concat([train, test], ignore_index=True)
     alike = look_alikes(both)
     _warn_of(alike, look_alikes_file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ import pandas as pd
 
 from kfold_ens import config
 from kfold_ens.data.datasets import from_digits, from_torchvision
+from kfold_ens.data.groups import refuse_ungrouped, with_groups
 from kfold_ens.data.ids import find_images
 from kfold_ens.data.image_files import FORMATS, could_be_image, files_below, is_ignored_folder, summary, why_ignored
 from kfold_ens.data.listings import COLUMNS, limited
@@ -31,10 +32,10 @@ def list_images(
     Raises:
         DataError: naming every folder, table, image or label at fault; ``together`` gathers faults that hide no image.
     """
-    images = SOURCES[data.source](data, half, seed, export)
-    with together.gather() if together else nullcontext():
-        if data.source in CHECKS:
-            CHECKS[data.source](data, half, images)
+    images = with_groups(SOURCES[data.source](data, half, seed, export), data)
+    for check in (*CHECKS.get(data.source, ()), refuse_ungrouped):
+        with together.gather() if together else nullcontext():
+            check(images, data, half)
     if images.empty:
         raise DataError(f"data: there are no {half} images. Formats that are read: {', '.join(FORMATS)}.")
     return images.reset_index(drop=True)
@@ -47,11 +48,11 @@ def from_folders(data: config.ImageFolder, half: config.Half, seed: int, export:
     """Training folders of class folders, merged, or a test folder read with everything below it."""
     if half == "test":
         return _image_rows(Path(data.test), "test", "test", label=None)
-    train = pd.concat([_class_folders(Path(root), prefix) for root, prefix in _prefixes(data.folders("train"))])
+    train = pd.concat([_class_folders(Path(root), prefix) for root, prefix in _prefixes(data.train)])
     return limited(train, data, seed)
 
 
-def check_folders(data: config.ImageFolder, half: config.Half, images: pd.DataFrame) -> None:
+def check_folders(images: pd.DataFrame, data: config.ImageFolder, half: config.Half) -> None:
     """Refuse folders that hold no image, or those of the other half."""
     if half == "test":
         _refuse_shared_files(data)
@@ -158,24 +159,39 @@ def _refuse_empty_classes(roots: list[str], train: pd.DataFrame) -> None:
 
 def from_tables(data: config.Csv, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
     """A table of image ids, for training with labels, and the folder the ids are files of."""
-    (file,), (folder,) = data.tables(half), data.folders(half)
-    columns = {"data.id_column": data.id_column}
     if half == "test":
-        table = read_user_table(file, columns, "data.test")
-        return _table_rows(table[data.id_column], half, folder, f"data.test: {file}", "")
-    table = read_user_table(file, columns | {"data.label_column": data.label_column}, "data.train")
-    _refuse_unlabelled(table, data)
-    rows = _table_rows(table[data.id_column], half, folder, f"data.train: {file}", table[data.label_column])
+        return _test_rows(data)
+    columns = {key: name for key in ("group_column", "fold_column") if (name := getattr(data, key))}
+    rows = _labelled_rows(data, "data.train", data.train, columns)
     return limited(rows.sort_values("image_id"), data, seed)
 
 
-def _refuse_unlabelled(train: pd.DataFrame, data: config.Csv) -> None:
-    unlabelled = train.loc[train[data.label_column] == "", data.id_column]
+def _test_rows(data: config.Csv) -> pd.DataFrame:
+    table = read_user_table(data.test, {"data.id_column": data.id_column}, "data.test")
+    rows = _table_rows(table[data.id_column], "test", data.folders("test")[0], f"data.test: {data.test}", label="")
+    if data.group_column and data.group_column not in table:
+        log.info("data.test: %s has no column %r: groups of test images are unknown", data.test, data.group_column)
+    return rows.assign(**_columns(table, {"group_column": data.group_column} if data.group_column in table else {}))
+
+
+def _labelled_rows(data: config.Csv, key: str, file: str, columns: Mapping[str, str]) -> pd.DataFrame:
+    """The training images of a table; ``columns`` are further ones that it must have, by their keys."""
+    needed = {"id_column": data.id_column, "label_column": data.label_column} | columns
+    table = read_user_table(file, {f"data.{name}": column for name, column in needed.items()}, key)
+    unlabelled = table.loc[table[data.label_column] == "", data.id_column]
     if len(unlabelled):
-        raise DataError(f"data.train: {data.train}: these images have no label:\n{listing(unlabelled)}")
+        raise DataError(f"{key}: {file}: these images have no label:\n{listing(unlabelled)}")
+    labels = table[data.label_column].array
+    rows = _table_rows(table[data.id_column], "train", data.images, f"{key}: {file}", labels)
+    return rows.assign(**_columns(table, columns))
 
 
-def _table_rows(ids: pd.Series, split: str, folder: str, table: str, labels: Any) -> pd.DataFrame:
+def _columns(table: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Columns of a user's table under the names that they have in a listing."""
+    return {name: table[columns[key]].array for key, name in LISTED.items() if key in columns}
+
+
+def _table_rows(ids: pd.Series, split: str, folder: str, table: str, label: Any) -> pd.DataFrame:
     found = find_images(ids, folder, table)
     rows = {
         "image_id": [f"{split}/{each.relative}" for each in found],
@@ -183,10 +199,11 @@ def _table_rows(ids: pd.Series, split: str, folder: str, table: str, labels: Any
         "path": [path for each in found for path in each.files.values()],
         "split": split,
     }
-    return pd.DataFrame(rows, dtype=object).assign(label=getattr(labels, "array", labels))
+    return pd.DataFrame(rows, dtype=object).assign(label=label)
 
 
-CHECKS: dict[str, Callable[[Any, config.Half, pd.DataFrame], None]] = {"imagefolder": check_folders}
+LISTED = {"group_column": "group", "fold_column": "fold"}  # keys of a table's columns, and what listings call these
+CHECKS: dict[str, list[Callable[[pd.DataFrame, Any, config.Half], None]]] = {"imagefolder": [check_folders]}
 SOURCES: dict[str, Callable[[Any, config.Half, int, Path], pd.DataFrame]] = {
     "digits": from_digits,
     "imagefolder": from_folders,

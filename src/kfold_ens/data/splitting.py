@@ -1,0 +1,30 @@
+"""The split of a run: made or as given, checked, and told in a table."""
+
+from __future__ import annotations
+
+import logging
+
+import pandas as pd
+
+from kfold_ens.config import Config
+from kfold_ens.data.groups import is_grouped, kept_together
+from kfold_ens.data.split import assign_folds
+from kfold_ens.data.split_doubts import doubts_of_split, refuse_untrained_classes
+from kfold_ens.data.split_table import in_words
+
+log = logging.getLogger(__name__)
+
+
+def make_split(train: pd.DataFrame, run: Config) -> pd.DataFrame:
+    """The split of the training images of a manifest: ``image_id, sha256, label, fold``. Logs what it looks like.
+
+    Raises:
+        DataError: if there is no such split, or none that can be trained on.
+    """
+    split = assign_folds(train, run.num_folds, run.seed, run.keep_together, run.rare_classes)
+    units = pd.Series(kept_together(train, run.keep_together), train["image_id"].to_numpy())
+    log.info("%s", in_words(split, units if is_grouped(train, run.keep_together) else None, run.num_folds))
+    refuse_untrained_classes(split, run.num_folds)
+    for doubt in doubts_of_split(split, units, run.num_folds):
+        log.warning(doubt)
+    return split
