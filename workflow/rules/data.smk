@@ -94,6 +94,7 @@ rule all_images:
 # The one split that every recipe uses.
 rule folds:
     input:
+        **optional(given=RUN.data.folds),
         manifest=TRAIN,
     output:
         folds=SPLIT,
@@ -102,9 +103,9 @@ rule folds:
     conda:
         ENVIRONMENT
     params:
+        **split_param(),
         num_folds=RUN.num_folds,
         seed=RUN.seed,
-        **split_param(),
         version=data.VERSION,
     script:
         "../scripts/folds.py"

@@ -47,7 +47,8 @@ def weights_files():
 
 def single_files():
     """The user's files that jobs read, by their keys in the configuration; tables of images are looked at apart."""
-    own = {"submission.sample": RUN.submission.sample, "data.test_labels": RUN.data.test_labels}
+    data = {f"data.{key}": getattr(RUN.data, key) for key in ("test_labels", "folds")}
+    own = {"submission.sample": RUN.submission.sample} | data
     return {key: file for key, file in own.items() if file} | weights_files()
 
 

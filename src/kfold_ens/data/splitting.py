@@ -7,8 +7,9 @@ import logging
 import pandas as pd
 
 from kfold_ens.config import Config
+from kfold_ens.data.given_folds import given_folds
 from kfold_ens.data.groups import is_grouped, kept_together
-from kfold_ens.data.split import assign_folds
+from kfold_ens.data.split import as_split, assign_folds
 from kfold_ens.data.split_doubts import doubts_of_split, refuse_untrained_classes
 from kfold_ens.data.split_table import in_words
 
@@ -21,7 +22,11 @@ def make_split(train: pd.DataFrame, run: Config) -> pd.DataFrame:
     Raises:
         DataError: if there is no such split, or none that can be trained on.
     """
-    split = assign_folds(train, run.num_folds, run.seed, run.keep_together, run.rare_classes)
+    given = given_folds(train, run)
+    if given is None:
+        split = assign_folds(train, run.num_folds, run.seed, run.keep_together, run.rare_classes)
+    else:
+        split = as_split(train, given)
     units = pd.Series(kept_together(train, run.keep_together), train["image_id"].to_numpy())
     log.info("%s", in_words(split, units if is_grouped(train, run.keep_together) else None, run.num_folds))
     refuse_untrained_classes(split, run.num_folds)
