@@ -226,3 +226,43 @@ def test_uneven_folds_and_large_groups_are_warned_of(caplog):
     assert "an equal share is 8" in caplog.text
     assert "one group holds most images" in caplog.text
     assert "b: 20 of 24 images, such as train/0" in caplog.text
+
+
+# --- rare classes ------------------------------------------------------------------------------------------
+
+
+def test_rare_classes_train_in_every_fold_if_the_user_says_so(caplog):
+    train = images(["a"] * 9 + ["b"] * 9 + ["owl"] * 2 + ["emu"] * 3)
+    with pytest.raises(DataError, match=r"or write rare_classes: train_only:\n  owl: 2$"):
+        make_split(train, run())
+    with caplog.at_level(logging.INFO):
+        split = make_split(train, run(rare_classes="train_only"))
+    assert set(split["image_id"][split["fold"] == -1]) == set(train["image_id"][train["label"] == "owl"])
+    common = train[train["label"] != "owl"]
+    assert by_content(split[split["fold"] >= 0]) == by_content(assign_folds(common, 3, 0))
+    assert "train only" in caplog.text
+    assert "hold out no image of a class" not in caplog.text
+
+
+def test_copies_do_not_make_a_class_less_rare():
+    train = images(["a"] * 9 + ["b"] * 9 + ["owl"] * 4, same_as=[(19, 18), (20, 18)])
+    assert set(assign_folds(train, 3, 0, "none", "train_only")["fold"].iloc[18:]) == {-1}
+
+
+def test_a_class_in_fewer_groups_than_folds_is_rare():
+    groups = [str(number % 6) for number in range(18)] + ["x", "x", "y", "y"]
+    split = assign_folds(images(["a", "b"] * 9 + ["owl"] * 4, groups), 3, 0, "none", "train_only")
+    assert set(split["fold"].iloc[18:]) == {-1}
+    assert set(split["fold"].iloc[:18]) == {0, 1, 2}
+
+
+def test_if_every_class_is_rare_the_split_is_refused():
+    with pytest.raises(DataError, match="every class is rare"):
+        assign_folds(images(["a"] * 4 + ["b"] * 4), 5, 0, "none", "train_only")
+
+
+def test_a_metric_of_every_class_is_refused_if_some_only_train():
+    train = images(["a"] * 9 + ["b"] * 9 + ["owl"] * 2)
+    with pytest.raises(DataError, match=r"metric: roc_auc has a value only if every class is held out(.|\n)*  owl$"):
+        make_split(train, run(rare_classes="train_only", metric="roc_auc"))
+    make_split(train, run(rare_classes="train_only", metric="f1_macro"))

@@ -164,3 +164,16 @@ def test_differences_are_of_every_pair_and_none_without_labels():
     pairs = [(each["of"], each["to"]) for each in differences(logits, {"a": "x", "b": "y"})]
     assert pairs == [("two", "one"), ("three", "one"), ("three", "two")]
     assert differences(logits, {"a": "", "b": ""}) == []
+
+
+def test_a_score_says_on_how_many_classes_it_was_measured():
+    """Images of class 9 only train; class 8 is in the other fold."""
+    classes = ("7", "8", "9")
+    oof = {0: predicting(["7"] * 4, classes=classes), 1: predicting(["7", "8"], first=4, classes=classes)}
+    labels = {f"img{index}": "8" if index == 5 else "7" for index in range(6)}
+    metrics = summarize(oof, oof, {"average": oof[0], "vote": oof[0]}, labels)
+    assert [metrics["folds"][fold]["out_of_fold"]["classes"] for fold in "01"] == [1, 2]
+    assert "on 2 of 3 classes" in cell(metrics["out_of_fold"], "accuracy")
+    assert as_text(metrics, "average").count("of 3 classes") == 3
+    whole = summarize({0: predicting(["7", "007"])}, {0: oof[0]}, {}, {"img0": "7", "img1": "007"})
+    assert "classes" not in whole["out_of_fold"]

@@ -157,13 +157,24 @@ def summarize(
     def scored(logits: Logits, method: str = "average") -> dict[str, Any] | None:
         return score(logits, label_of, scoring, METHODS[method].gives_probabilities)
 
+    def held_out(logits: Logits) -> dict[str, Any] | None:
+        entry = scored(logits)
+        return entry and entry | _classes_measured(logits, label_of)
+
     return {
         "metric": scoring.metric,
-        "out_of_fold": scored(concatenated(list(oof.values()))),
-        "folds": {str(fold): {"out_of_fold": scored(oof[fold]), "test": scored(test[fold])} for fold in oof},
+        "out_of_fold": held_out(concatenated(list(oof.values()))),
+        "folds": {str(fold): {"out_of_fold": held_out(oof[fold]), "test": scored(test[fold])} for fold in oof},
         "methods": {method: {"test": scored(logits, method)} for method, logits in combined.items()},
         "differences": differences({"one fold": next(iter(test.values())), **combined}, label_of, scoring),
     }
+
+
+def _classes_measured(logits: Logits, label_of: Mapping[str, str]) -> dict[str, int]:
+    """On how many of the classes a score was measured; nothing if on all. The others only train, or are elsewhere."""
+    target = class_indices(logits, label_of)
+    absent, classes = absent_classes(target[target >= 0], len(logits.classes)), len(logits.classes)
+    return {"classes": classes - len(absent), "of_classes": classes} if absent else {}
 
 
 def differences(
@@ -208,9 +219,10 @@ def cell(entry: Mapping[str, Any] | None, metric: str, with_interval: bool = Tru
 
 
 def beside(entry: Mapping[str, Any], metric: str) -> list[str]:
-    """Accuracy and log loss in words, unless they are the metric."""
+    """Accuracy and log loss in words, unless they are the metric; on how many classes, if not on all."""
     shown = [name for name in BESIDE if name != metric and entry.get(name) is not None]
-    return [f"{find_metric(name).label} {entry[name]:.4f}" for name in shown]
+    classes = [f"on {entry['classes']} of {entry['of_classes']} classes"] if "of_classes" in entry else []
+    return [*(f"{find_metric(name).label} {entry[name]:.4f}" for name in shown), *classes]
 
 
 def as_text(metrics: Mapping[str, Any], chosen: str) -> str:
