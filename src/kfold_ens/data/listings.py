@@ -26,4 +26,9 @@ def limited(images: pd.DataFrame, data: config.Source, seed: int) -> pd.DataFram
 
 def is_extra(images: pd.DataFrame) -> pd.Series:
     """Whether each image (N,) is one of ``data.extra``: such images are never held out."""
-    return images["extra"] != "" if "extra" in images else pd.Series(False, images.index)
+    return images["extra"] == "yes" if "extra" in images else pd.Series(False, images.index)
+
+
+def with_extra(train: pd.DataFrame, extra: pd.DataFrame) -> pd.DataFrame:
+    """A listing of training images with those of ``data.extra``; they are marked in the column ``extra``."""
+    return pd.concat([train.assign(extra=""), extra.assign(extra="yes")], ignore_index=True).fillna("")

@@ -14,10 +14,11 @@ import pandas as pd
 
 from kfold_ens import config
 from kfold_ens.data.datasets import from_digits, from_torchvision
+from kfold_ens.data.extra import refuse_foreign_classes
 from kfold_ens.data.groups import refuse_ungrouped, with_groups
 from kfold_ens.data.ids import find_images
 from kfold_ens.data.image_files import FORMATS, could_be_image, files_below, is_ignored_folder, summary, why_ignored
-from kfold_ens.data.listings import COLUMNS, limited
+from kfold_ens.data.listings import COLUMNS, limited, with_extra
 from kfold_ens.errors import DataError, Together, listing
 from kfold_ens.user_tables import read_user_table
 
@@ -33,7 +34,7 @@ def list_images(
         DataError: naming every folder, table, image or label at fault; ``together`` gathers faults that hide no image.
     """
     images = with_groups(SOURCES[data.source](data, half, seed, export), data)
-    for check in (*CHECKS.get(data.source, ()), refuse_ungrouped):
+    for check in (*CHECKS.get(data.source, ()), refuse_ungrouped, refuse_foreign_classes):
         with together.gather() if together else nullcontext():
             check(images, data, half)
     if images.empty:
@@ -48,8 +49,8 @@ def from_folders(data: config.ImageFolder, half: config.Half, seed: int, export:
     """Training folders of class folders, merged, or a test folder read with everything below it."""
     if half == "test":
         return _image_rows(Path(data.test), "test", "test", label=None)
-    train = pd.concat([_class_folders(Path(root), prefix) for root, prefix in _prefixes(data.train)])
-    return limited(train, data, seed)
+    train = limited(_labelled_folders(data.train, "train"), data, seed)
+    return with_extra(train, limited(_labelled_folders(data.extra, "extra"), data, seed)) if data.extra else train
 
 
 def check_folders(images: pd.DataFrame, data: config.ImageFolder, half: config.Half) -> None:
@@ -57,33 +58,38 @@ def check_folders(images: pd.DataFrame, data: config.ImageFolder, half: config.H
     if half == "test":
         _refuse_shared_files(data)
     else:
-        _refuse_empty_classes(data.train, images)
+        _refuse_empty_classes(images, {"data.train": data.train, "data.extra": data.extra})
 
 
-def _prefixes(roots: list[str]) -> list[tuple[str, str]]:
+def _labelled_folders(roots: list[str], key: str) -> pd.DataFrame:
+    """The images of folders of class folders; ``key`` is the one of config.yaml, below ``data``."""
+    return pd.concat([_class_folders(Path(root), prefix, f"data.{key}") for root, prefix in _prefixes(roots, key)])
+
+
+def _prefixes(roots: list[str], key: str) -> list[tuple[str, str]]:
     """A prefix for the ids of each training folder, so that equal file names in two of them stay apart."""
     if len(roots) == 1:
-        return [(roots[0], "train")]
+        return [(roots[0], key)]
     if len(set(map(os.path.realpath, roots))) < len(roots):
-        raise DataError(f"data.train lists a folder twice: {', '.join(roots)}")
+        raise DataError(f"data.{key} lists a folder twice: {', '.join(roots)}")
     names = [Path(root).name for root in roots]
     distinct = len(set(names)) == len(names)
-    return [(root, f"train/{name if distinct else root}") for root, name in zip(roots, names, strict=True)]
+    return [(root, f"{key}/{name if distinct else root}") for root, name in zip(roots, names, strict=True)]
 
 
-def _class_folders(root: Path, prefix: str) -> pd.DataFrame:
+def _class_folders(root: Path, prefix: str, key: str) -> pd.DataFrame:
     folders = _subfolders(root)
     if not folders:
-        raise DataError(f"data.train: {root} holds no class folders; put images into {root}/<class>/")
-    _warn_of_stray_images(root)
+        raise DataError(f"{key}: {root} holds no class folders; put images into {root}/<class>/")
+    _warn_of_stray_images(root, key)
     return pd.concat([_image_rows(root / name, f"{prefix}/{name}", "train", name) for name in folders])
 
 
-def _warn_of_stray_images(root: Path) -> None:
+def _warn_of_stray_images(root: Path, key: str) -> None:
     stray = sorted(_utf8(Path(entry.name)) for entry in os.scandir(root) if entry.is_file())
     images = [name for name in stray if could_be_image(root / name)]
     if images:
-        log.warning("data.train: images beside the class folders of %s are not read:\n%s", root, listing(images))
+        log.warning("%s: images beside the class folders of %s are not read:\n%s", key, root, listing(images))
 
 
 def _subfolders(root: Path) -> list[str]:
@@ -147,11 +153,13 @@ def _real_paths(root: Path) -> Iterator[str]:
     return (os.path.join(real(path.parent), path.name) for path in images)
 
 
-def _refuse_empty_classes(roots: list[str], train: pd.DataFrame) -> None:
-    classes = {name for root in roots for name in _subfolders(Path(root))}
-    empty = sorted(classes - set(train["label"]))
-    if empty:
-        raise DataError(f"data.train: these class folders hold no image; fill or remove them:\n{listing(empty)}")
+def _refuse_empty_classes(images: pd.DataFrame, roots: Mapping[str, list[str]]) -> None:
+    """``roots`` are the folders of class folders by key."""
+    for key, folders in roots.items():
+        classes = {name for root in folders for name in _subfolders(Path(root))}
+        empty = sorted(classes - set(images["label"]))
+        if empty:
+            raise DataError(f"{key}: these class folders hold no image; fill or remove them:\n{listing(empty)}")
 
 
 # --- tables ----------------------------------------------------------------------------------------------
@@ -161,9 +169,18 @@ def from_tables(data: config.Csv, half: config.Half, seed: int, export: Path) ->
     """A table of image ids, for training with labels, and the folder the ids are files of."""
     if half == "test":
         return _test_rows(data)
-    columns = {key: name for key in ("group_column", "fold_column") if (name := getattr(data, key))}
+    columns = {key: name for key in LISTED if (name := getattr(data, key))}
     rows = _labelled_rows(data, "data.train", data.train, columns)
-    return limited(rows.sort_values("image_id"), data, seed)
+    train = limited(rows.sort_values("image_id"), data, seed)
+    return with_extra(train, limited(_extra_rows(data), data, seed)) if data.extra else train
+
+
+def _extra_rows(data: config.Csv) -> pd.DataFrame:
+    rows = pd.concat([_labelled_rows(data, "data.extra", file, {}) for file in data.extra])
+    repeated = sorted(rows.loc[rows["image_id"].duplicated(), "name"])
+    if repeated:
+        raise DataError(f"data.extra lists these images more than once; keep one row of each:\n{listing(repeated)}")
+    return rows.assign(image_id="extra/" + rows["image_id"].str.removeprefix("train/")).sort_values("image_id")
 
 
 def _test_rows(data: config.Csv) -> pd.DataFrame:
@@ -171,7 +188,7 @@ def _test_rows(data: config.Csv) -> pd.DataFrame:
     rows = _table_rows(table[data.id_column], "test", data.folders("test")[0], f"data.test: {data.test}", label="")
     if data.group_column and data.group_column not in table:
         log.info("data.test: %s has no column %r: groups of test images are unknown", data.test, data.group_column)
-    return rows.assign(**_columns(table, {"group_column": data.group_column} if data.group_column in table else {}))
+    return rows.assign(**_columns(table, data)).drop(columns="fold", errors="ignore")
 
 
 def _labelled_rows(data: config.Csv, key: str, file: str, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -183,12 +200,12 @@ def _labelled_rows(data: config.Csv, key: str, file: str, columns: Mapping[str, 
         raise DataError(f"{key}: {file}: these images have no label:\n{listing(unlabelled)}")
     labels = table[data.label_column].array
     rows = _table_rows(table[data.id_column], "train", data.images, f"{key}: {file}", labels)
-    return rows.assign(**_columns(table, columns))
+    return rows.assign(**_columns(table, data))
 
 
-def _columns(table: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, Any]:
-    """Columns of a user's table under the names that they have in a listing."""
-    return {name: table[columns[key]].array for key, name in LISTED.items() if key in columns}
+def _columns(table: pd.DataFrame, data: config.Csv) -> dict[str, Any]:
+    """Columns of a user's table, as far as it has them, under the names that they have in a listing."""
+    return {name: table[column].array for key, name in LISTED.items() if (column := getattr(data, key)) in table}
 
 
 def _table_rows(ids: pd.Series, split: str, folder: str, table: str, label: Any) -> pd.DataFrame:
