@@ -20,8 +20,9 @@ from workload import FASHION, recipe, scaled, training_sections
 
 from kfold_ens.compute.compute import Compute, configure_torch
 from kfold_ens.config import METHODS, TrainingRecipe
-from kfold_ens.data.folds import Fold, Images, assign_folds
+from kfold_ens.data.folds import Fold, Images
 from kfold_ens.data.pixels import PixelStore
+from kfold_ens.data.split import assign_folds
 from kfold_ens.ensemble.combine import combine
 from kfold_ens.ensemble.metrics import correctness, paired_difference, score, summarize
 from kfold_ens.errors import KfoldError

@@ -16,9 +16,10 @@ from conftest import TINY_RECIPE, write_classes, write_image
 
 from kfold_ens import config
 from kfold_ens.config import Recipe, TrainingRecipe, load_config
-from kfold_ens.data.folds import Fold, assign_folds, read_fold
+from kfold_ens.data.folds import Fold, read_fold
 from kfold_ens.data.manifest import read_manifest, write_test_manifest, write_train_manifest
 from kfold_ens.data.pixels import PixelStore, write_pixels
+from kfold_ens.data.split import assign_folds
 from kfold_ens.files import write_table
 from kfold_ens.jobs import ASKING_TO_END
 

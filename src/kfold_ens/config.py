@@ -86,6 +86,20 @@ def _not_auto(value: Any) -> Any:
     return value
 
 
+def _one_group(value: str) -> str:
+    """A regular expression with the one group that says which images stay together."""
+    try:
+        groups = re.compile(value).groups
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from None
+    if groups != 1:
+        raise ValueError(
+            f"needs exactly one group in parentheses, which says what images that stay together share "
+            f"({value!r} has {groups}); write (?:...) for other parentheses"
+        )
+    return value
+
+
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -143,6 +157,8 @@ Share = Annotated[Real, Field(gt=0, le=1)]
 Shares = Annotated[tuple[Share, Share], AfterValidator(_rising)]
 Name = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 Place = Annotated[Name, AfterValidator(_expanded)]  # a path of the user's
+Places = Annotated[list[Place], BeforeValidator(_listed), AfterValidator(sorted)]
+Grouping = Annotated[Name, AfterValidator(_one_group)]
 Metric = Annotated[str, _metric_or()]
 Monitored = Annotated[str, _metric_or("loss", "metric")]  # the held-out loss, the metric of config.yaml, or another
 Selected = Annotated[str, _metric_or("last", "best_loss", "best_metric", before="best_")]
@@ -164,7 +180,7 @@ HALVES: tuple[Half, ...] = get_args(Half)
 IntensityRange = Literal["full", "per_image"] | tuple[int, int]
 
 
-NOT_OF_LISTS = {"test_labels", "class_order", "intensity_range"}  # keys that no list of images follows from
+NOT_OF_LISTS = {"test_labels", "class_order", "intensity_range", "folds"}  # keys that no list of images follows from
 
 
 class Source(Section):
@@ -172,11 +188,13 @@ class Source(Section):
 
     ``intensity_range`` is what becomes black and white in 16-bit greyscale images: the whole range (0 to 65535), each
     image's own darkest and brightest pixel, or two levels, such as [0, 4095] for a sensor of 12 bits. ``class_order``
-    lists all classes from the lowest to the highest, for quadratic_kappa.
+    lists all classes from the lowest to the highest, for quadratic_kappa. ``folds`` is a table of images and folds, if
+    the split is given.
     """
 
     limit_per_class: Count | None = None
     test_labels: Place | None = None
+    folds: Place | None = None
     class_order: Annotated[list[Name], Field(min_length=2)] | None = None
     intensity_range: Annotated[IntensityRange, BeforeValidator(_intensity_range)] = "full"
 
@@ -208,22 +226,39 @@ class Digits(Source):
     source: Literal["digits"]
 
 
-class ImageFolder(Source):
+class ImageFiles(Source):
+    """A source whose images are files of the user's.
+
+    ``groups`` is a regular expression; its one group, looked for in each image's name, says which images stay together
+    in the split. ``extra`` are further training images, which are never held out.
+    """
+
+    groups: Grouping | None = None
+    extra: Places = []
+
+    def keys_of(self, half: Half) -> set[str]:
+        return {"train", "limit_per_class", "groups", "extra"} if half == "train" else {"test"}
+
+
+class ImageFolder(ImageFiles):
     """Training folders that hold one folder a class, merged, and a flat or nested folder of test images."""
 
     source: Literal["imagefolder"]
-    train: Annotated[list[Place], BeforeValidator(_listed), AfterValidator(sorted), Field(min_length=1)]
+    train: Annotated[Places, Field(min_length=1)]
     test: Place
 
     def folders(self, half: Half) -> list[str]:
-        return self.train if half == "train" else [self.test]
+        return [*self.train, *self.extra] if half == "train" else [self.test]
 
-    def keys_of(self, half: Half) -> set[str]:
-        return {"train", "limit_per_class"} if half == "train" else {"test"}
+    def places(self, half: Half) -> dict[str, list[str]]:
+        return {"data.train": self.train, "data.extra": self.extra} if half == "train" else super().places(half)
 
 
-class Csv(Source):
-    """Tables of image names, and labels for training; the names are paths below ``images``."""
+class Csv(ImageFiles):
+    """Tables of image names, and labels for training; the names are paths below ``images``.
+
+    ``group_column`` says which images stay together in the split, ``fold_column`` which fold holds an image out.
+    """
 
     source: Literal["csv"]
     train: Place
@@ -232,19 +267,30 @@ class Csv(Source):
     test_images: Place | None = None
     id_column: Name = "id"
     label_column: Name = "label"
+    group_column: Name | None = None
+    fold_column: Name | None = None
+
+    @model_validator(mode="after")
+    def _said_once(self):
+        for one, other in (("groups", "group_column"), ("folds", "fold_column")):
+            if getattr(self, one) and getattr(self, other):
+                raise ValueError(f"{one} and {other} both say the same of an image; remove one of them")
+        return self
 
     def tables(self, half: Half) -> list[str]:
-        return [self.train if half == "train" else self.test]
+        return [self.train, *self.extra] if half == "train" else [self.test]
 
     def folders(self, half: Half) -> list[str]:
         return [self.images if half == "train" else self.test_images or self.images]
 
     def places(self, half: Half) -> dict[str, list[str]]:
         images = "data.test_images" if half == "test" and self.test_images else "data.images"
-        return {f"data.{half}": self.tables(half), images: self.folders(half)}
+        first, *extra = self.tables(half)
+        return {f"data.{half}": [first], "data.extra": extra, images: self.folders(half)}
 
     def keys_of(self, half: Half) -> set[str]:
-        return {"train", "label_column", "limit_per_class"} if half == "train" else {"test"}
+        columns = {"label_column", "group_column", "fold_column"} if half == "train" else set()
+        return super().keys_of(half) | columns
 
     def of_half(self, half: Half) -> dict[str, Any]:
         return super().of_half(half) | {"images": self.folders(half), "test_images": None}
@@ -336,6 +382,8 @@ class Config(Section):
     ablation: list[Place] = []
     num_folds: Annotated[int, Field(strict=True, ge=2)] = 5
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
+    keep_together: Literal["none", "near_duplicates"] = "none"
+    rare_classes: Literal["refuse", "train_only"] = "refuse"
     ensemble: Method = "average"
     metric: Metric = "accuracy"
     submission: Submission = Submission()

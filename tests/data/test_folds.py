@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedKFold
 from stages import Hashes
 
-from kfold_ens.data.folds import Images, assign_folds, listed_images, read_fold
+from kfold_ens.data.folds import Images, listed_images, read_fold
+from kfold_ens.data.split import assign_folds
 from kfold_ens.errors import DataError
 from kfold_ens.files import write_json, write_table
 

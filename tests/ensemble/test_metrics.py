@@ -110,12 +110,16 @@ def test_images_of_a_group_say_less_than_as_many_single_ones():
 
 
 def test_a_score_says_on_how_many_classes_it_was_measured():
-    logits = predicting(["7", "7"])
-    entry = score(logits, {"img0": "7", "img1": "7"})
-    assert (entry["classes"], entry["of_classes"]) == (1, len(logits.classes))
-    assert cell(entry, "accuracy").endswith(f"on 1 of {len(logits.classes)} classes")
-    everything = score(predicting(["7"] * len(logits.classes)), {f"img{i}": c for i, c in enumerate(logits.classes)})
-    assert "classes" not in everything
+    """Images of class 9 only train; class 8 is in the other fold."""
+    classes = ("7", "8", "9")
+    oof = {0: predicting(["7"] * 4, classes=classes), 1: predicting(["7", "8"], first=4, classes=classes)}
+    labels = {f"img{index}": "8" if index == 5 else "7" for index in range(6)}
+    metrics = summarize(oof, oof, {"average": oof[0], "vote": oof[0]}, labels)
+    assert [metrics["folds"][fold]["out_of_fold"]["classes"] for fold in "01"] == [1, 2]
+    assert "on 2 of 3 classes" in cell(metrics["out_of_fold"], "accuracy")
+    assert as_text(metrics, "average").count("of 3 classes") == 7
+    whole = summarize({0: predicting(["7", "007"])}, {0: oof[0]}, {}, {"img0": "7", "img1": "007"})
+    assert "classes" not in whole["out_of_fold"]
 
 
 def test_groups_are_those_of_the_manifest_and_of_halves_that_have_none():

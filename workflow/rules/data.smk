@@ -94,6 +94,7 @@ rule all_images:
 # The one split that every recipe uses.
 rule folds:
     input:
+        **optional(given=RUN.data.folds),
         manifest=TRAIN,
     output:
         folds=SPLIT,
@@ -102,6 +103,7 @@ rule folds:
     conda:
         ENVIRONMENT
     params:
+        **split_param(),
         num_folds=RUN.num_folds,
         seed=RUN.seed,
         version=data.VERSION,

@@ -25,6 +25,11 @@ def decoding_param():
     return RUN.data.model_dump(mode="json", include={"intensity_range"}, exclude_defaults=True)
 
 
+def split_param():
+    """What stays together in the split, and what becomes of rare classes; nothing at the default."""
+    return RUN.model_dump(mode="json", include={"keep_together", "rare_classes"}, exclude_defaults=True)
+
+
 def has_manifest(half):
     """Whether a half's manifest is there, and was made from what config.yaml names."""
     return is_source_of(Path(f"results/data/{half}.csv"), RUN.data, half, RUN.seed, data.VERSION)
@@ -42,7 +47,8 @@ def weights_files():
 
 def single_files():
     """The user's files that jobs read, by their keys in the configuration; tables of images are looked at apart."""
-    own = {"submission.sample": RUN.submission.sample, "data.test_labels": RUN.data.test_labels}
+    data = {f"data.{key}": getattr(RUN.data, key) for key in ("test_labels", "folds")}
+    own = {"submission.sample": RUN.submission.sample} | data
     return {key: file for key, file in own.items() if file} | weights_files()
 
 
@@ -50,10 +56,10 @@ def named_like_wildcards():
     """What Snakemake would take for wildcards in names of the user's files and of weights, in words."""
     published = {FILES[recipe]: weights_name(sections.backbone) or "" for recipe, sections in RECIPES.items()}
     faults = [f"{file}: backbone: no weights are called {name}" for file, name in published.items() if "{" in name]
-    tables = {f"data.{half}": table for half in HALVES for table in RUN.data.tables(half)}
+    tables = [(f"data.{half}", table) for half in HALVES for table in RUN.data.tables(half)]
     return faults + [
         f"{key}: {file}: rename it, or its folder: a word in braces is a wildcard in Snakemake"
-        for key, file in (tables | single_files()).items()
+        for key, file in [*tables, *single_files().items()]
         if contains_wildcard(as_input(file))
     ]
 

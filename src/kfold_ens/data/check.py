@@ -12,11 +12,12 @@ import pandas as pd
 
 from kfold_ens.config import HALVES, Config, Half
 from kfold_ens.data.classes import class_labels
+from kfold_ens.data.extra import without_known_images
 from kfold_ens.data.folders import file_size, missing
-from kfold_ens.data.folds import refuse_small_classes
+from kfold_ens.data.groups import tell_shared_groups
 from kfold_ens.data.images import size_of
-from kfold_ens.data.listings import COLUMNS
 from kfold_ens.data.manifest import (
+    INSPECTED,
     for_each_image,
     inspected,
     read_manifest,
@@ -25,6 +26,7 @@ from kfold_ens.data.manifest import (
     tell_training_images,
 )
 from kfold_ens.data.sources import list_images
+from kfold_ens.data.splitting import make_split
 from kfold_ens.errors import DataError, Together
 
 log = logging.getLogger(__name__)
@@ -55,12 +57,15 @@ def check_data(
         with together.gather():
             refuse_shared_names(halves["test"], run)
     if len(halves) == len(HALVES):  # or all that the other half should hold would be said to be unknown
+        tell_shared_groups(*halves.values())
         with together.gather():
             also(pd.concat(halves.values()), run)
     together.raise_all()
 
 
 def _check_training(train: pd.DataFrame, run: Config, together: Together) -> None:
+    if "sha256" in train:
+        train = without_known_images(train)
     tell_training_images(train, run)
     with together.gather():
         class_labels(train["label"])
@@ -68,14 +73,15 @@ def _check_training(train: pd.DataFrame, run: Config, together: Together) -> Non
         with together.gather():
             refuse_contradictions(train)
     with together.gather():
-        refuse_small_classes(_distinct(train)["label"], run.num_folds)
+        make_split(_as_if_hashed(train), run)
 
 
-def _distinct(train: pd.DataFrame) -> pd.DataFrame:
-    """Training images without copies. An image without a hash counts as distinct."""
-    if "sha256" not in train:
-        return train
-    return train[train["sha256"].isna() | ~train["sha256"].duplicated()]
+def _as_if_hashed(train: pd.DataFrame) -> pd.DataFrame:
+    """Training images with hashes. An image that was not read to its end counts as distinct and as unlike any other."""
+    hashes = train.reindex(columns=["sha256", "perceptual_hash"]).astype(object)
+    return train.assign(
+        sha256=hashes["sha256"].fillna(train["image_id"]), perceptual_hash=hashes["perceptual_hash"].fillna("")
+    )
 
 
 def _listed(run: Config, half: Half, manifest: Path, threads: int, together: Together) -> pd.DataFrame:
@@ -86,8 +92,7 @@ def _listed(run: Config, half: Half, manifest: Path, threads: int, together: Tog
         return read_manifest(str(manifest))
     with TemporaryDirectory() as export:
         images = list_images(run.data, half, run.seed, Path(export), together)
-        known = _known(manifest)
-        known = known[known["image_id"].isin(images["image_id"])]
+        known = images.merge(_known(manifest), on="image_id")
         new = images[~images["image_id"].isin(known["image_id"])]
         found = _looked_at(new, half, threads, together)
         return pd.concat([each for each in (known, found) if len(each)])
@@ -109,8 +114,9 @@ def _looked_at(images: pd.DataFrame, half: Half, threads: int, together: Togethe
 
 
 def _known(manifest: Path) -> pd.DataFrame:
-    """The images of a manifest that were not changed after it was made."""
+    """What a manifest holds of the images that were not changed after it was made: their ids and ``INSPECTED``."""
+    columns = ["image_id", *INSPECTED]
     if not manifest.is_file():
-        return pd.DataFrame(columns=COLUMNS)
+        return pd.DataFrame(columns=columns, dtype=object)
     known, made = read_manifest(str(manifest)), manifest.stat().st_mtime
-    return known[[os.path.isfile(path) and os.path.getmtime(path) <= made for path in known["path"]]]
+    return known.loc[[os.path.isfile(path) and os.path.getmtime(path) <= made for path in known["path"]], columns]

@@ -1,4 +1,4 @@
-"""The one split that every recipe uses, and the images of one fold. Images are known by their bytes, never by names."""
+"""The images of one fold of the split. Images are known by their bytes, never by names."""
 
 from __future__ import annotations
 
@@ -8,44 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kfold_ens.data.pixels import PixelStore
-from kfold_ens.errors import DataError, listing
 from kfold_ens.files import read_json, read_table
-
-
-def assign_folds(train: pd.DataFrame, num_folds: int, seed: int) -> pd.DataFrame:
-    """Give each training image a fold: ``image_id, sha256, label, fold``, all that training needs to know of images.
-
-    scikit-learn's StratifiedKFold over the distinct images in the order of their SHA-256; copies of an image follow it.
-    The result depends on the images' bytes and labels, not on names, nor on the order of the rows.
-
-    Raises:
-        DataError: if a class has fewer distinct images than there are folds.
-    """
-    from sklearn.model_selection import StratifiedKFold  # every job would pay for it
-
-    distinct = train.drop_duplicates("sha256").sort_values("sha256")
-    refuse_small_classes(distinct["label"], num_folds)
-    splitter = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
-    fold_of_image = pd.Series(0, index=distinct["sha256"].to_numpy())
-    for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(distinct)), distinct["label"])):
-        fold_of_image.iloc[held_out] = fold
-    folds = train[["image_id", "sha256", "label"]].assign(fold=train["sha256"].map(fold_of_image))
-    return folds.sort_values("image_id", ignore_index=True)
-
-
-def refuse_small_classes(labels: pd.Series, num_folds: int) -> None:
-    """Refuse classes that cannot be in every fold; ``labels`` are those of distinct images.
-
-    Raises:
-        DataError: listing these classes, and how many images they have.
-    """
-    counts = labels.value_counts()
-    small = [f"{label}: {count}" for label, count in counts[counts < num_folds].sort_index().items()]
-    if small:
-        raise DataError(
-            f"num_folds is {num_folds}, but these classes have fewer distinct images; "
-            f"add images, remove the classes, or lower num_folds:\n{listing(small)}"
-        )
 
 
 @dataclass(frozen=True)
@@ -78,7 +41,10 @@ class Fold:
 
 
 def read_fold(number: int, seed: int, folds: str, classes: str, store: PixelStore) -> Fold:
-    """A fold's training and held-out images, in the order of their SHA-256, from the files of the data stage."""
+    """A fold's training and held-out images, in the order of their SHA-256, from the files of the data stage.
+
+    Images of fold -1 only train.
+    """
     labels = tuple(read_json(classes))
     class_index = {label: index for index, label in enumerate(labels)}
     images = read_table(folds).sort_values(["sha256", "image_id"])

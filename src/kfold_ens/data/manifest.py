@@ -16,9 +16,11 @@ import pandas as pd
 
 from kfold_ens.config import HALVES, Config, Half
 from kfold_ens.data.classes import class_labels, describe, doubts
+from kfold_ens.data.extra import without_known_images
 from kfold_ens.data.folders import missing
+from kfold_ens.data.groups import tell_shared_groups
 from kfold_ens.data.images import ImageError, Inspection, inspect
-from kfold_ens.data.listings import COLUMNS
+from kfold_ens.data.listings import COLUMNS, is_extra
 from kfold_ens.data.look_alikes import look_alikes
 from kfold_ens.data.sources import list_images
 from kfold_ens.errors import DataError, Together, listing
@@ -55,6 +57,7 @@ def write_train_manifest(
         with together.gather():
             manifest = build_manifest(images, threads)
     together.raise_all()
+    manifest = without_known_images(manifest)
     train = manifest[manifest["split"] == "train"].sort_values("image_id")
     tell_training_images(train, run)
     write_table(manifest_file, train)
@@ -75,8 +78,11 @@ def refuse_shared_names(test: pd.DataFrame, run: Config) -> None:
 def tell_training_images(train: pd.DataFrame, run: Config) -> None:
     """Log what the training images are, and what about them is hardly meant."""
     log.info(describe(dict(train["label"].value_counts())))
+    extra = is_extra(train)
     copies = f" ({train['sha256'].dropna().duplicated().sum()} byte-identical to another)" if "sha256" in train else ""
     log.info("%d training images%s", len(train), copies)
+    if extra.any():
+        log.info("%d of them are extra: they train in every fold and are never held out", extra.sum())
     for doubt in doubts(train, in_class_folders=run.data.source == "imagefolder"):
         log.warning(doubt)
 
@@ -96,6 +102,7 @@ def write_test_manifest(
     refuse_shared_names(test, run)
     copies = test["sha256"].isin(train["sha256"]).sum()
     log.info("%d test images (%d byte-identical to a training image)", len(test), copies)
+    tell_shared_groups(train, test)
     both = pd.concat([train, test], ignore_index=True)
     alike = look_alikes(both)
     _warn_of(alike, look_alikes_file)

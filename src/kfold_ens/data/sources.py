@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -14,9 +14,11 @@ import pandas as pd
 
 from kfold_ens import config
 from kfold_ens.data.datasets import from_digits, from_torchvision
+from kfold_ens.data.extra import refuse_foreign_classes
+from kfold_ens.data.groups import refuse_ungrouped, with_groups
 from kfold_ens.data.ids import find_images
 from kfold_ens.data.image_files import FORMATS, could_be_image, files_below, is_ignored_folder, summary, why_ignored
-from kfold_ens.data.listings import COLUMNS, limited
+from kfold_ens.data.listings import COLUMNS, limited, with_extra
 from kfold_ens.errors import DataError, Together, listing
 from kfold_ens.user_tables import read_user_table
 
@@ -31,10 +33,10 @@ def list_images(
     Raises:
         DataError: naming every folder, table, image or label at fault; ``together`` gathers faults that hide no image.
     """
-    images = SOURCES[data.source](data, half, seed, export)
-    with together.gather() if together else nullcontext():
-        if data.source in CHECKS:
-            CHECKS[data.source](data, half, images)
+    images = with_groups(SOURCES[data.source](data, half, seed, export), data)
+    for check in (*CHECKS.get(data.source, ()), refuse_ungrouped, refuse_foreign_classes):
+        with together.gather() if together else nullcontext():
+            check(images, data, half)
     if images.empty:
         raise DataError(f"data: there are no {half} images. Formats that are read: {', '.join(FORMATS)}.")
     return images.reset_index(drop=True)
@@ -47,42 +49,47 @@ def from_folders(data: config.ImageFolder, half: config.Half, seed: int, export:
     """Training folders of class folders, merged, or a test folder read with everything below it."""
     if half == "test":
         return _image_rows(Path(data.test), "test", "test", label=None)
-    train = pd.concat([_class_folders(Path(root), prefix) for root, prefix in _prefixes(data.folders("train"))])
-    return limited(train, data, seed)
+    train = limited(_labelled_folders(data.train, "train"), data, seed)
+    return with_extra(train, limited(_labelled_folders(data.extra, "extra"), data, seed)) if data.extra else train
 
 
-def check_folders(data: config.ImageFolder, half: config.Half, images: pd.DataFrame) -> None:
+def check_folders(images: pd.DataFrame, data: config.ImageFolder, half: config.Half) -> None:
     """Refuse folders that hold no image, or those of the other half."""
     if half == "test":
         _refuse_shared_files(data)
     else:
-        _refuse_empty_classes(data.train, images)
+        _refuse_empty_classes(images, {"data.train": data.train, "data.extra": data.extra})
 
 
-def _prefixes(roots: list[str]) -> list[tuple[str, str]]:
+def _labelled_folders(roots: list[str], key: str) -> pd.DataFrame:
+    """The images of folders of class folders; ``key`` is the one of config.yaml, below ``data``."""
+    return pd.concat([_class_folders(Path(root), prefix, f"data.{key}") for root, prefix in _prefixes(roots, key)])
+
+
+def _prefixes(roots: list[str], key: str) -> list[tuple[str, str]]:
     """A prefix for the ids of each training folder, so that equal file names in two of them stay apart."""
     if len(roots) == 1:
-        return [(roots[0], "train")]
+        return [(roots[0], key)]
     if len(set(map(os.path.realpath, roots))) < len(roots):
-        raise DataError(f"data.train lists a folder twice: {', '.join(roots)}")
+        raise DataError(f"data.{key} lists a folder twice: {', '.join(roots)}")
     names = [Path(root).name for root in roots]
     distinct = len(set(names)) == len(names)
-    return [(root, f"train/{name if distinct else root}") for root, name in zip(roots, names, strict=True)]
+    return [(root, f"{key}/{name if distinct else root}") for root, name in zip(roots, names, strict=True)]
 
 
-def _class_folders(root: Path, prefix: str) -> pd.DataFrame:
+def _class_folders(root: Path, prefix: str, key: str) -> pd.DataFrame:
     folders = _subfolders(root)
     if not folders:
-        raise DataError(f"data.train: {root} holds no class folders; put images into {root}/<class>/")
-    _warn_of_stray_images(root)
+        raise DataError(f"{key}: {root} holds no class folders; put images into {root}/<class>/")
+    _warn_of_stray_images(root, key)
     return pd.concat([_image_rows(root / name, f"{prefix}/{name}", "train", name) for name in folders])
 
 
-def _warn_of_stray_images(root: Path) -> None:
+def _warn_of_stray_images(root: Path, key: str) -> None:
     stray = sorted(_utf8(Path(entry.name)) for entry in os.scandir(root) if entry.is_file())
     images = [name for name in stray if could_be_image(root / name)]
     if images:
-        log.warning("data.train: images beside the class folders of %s are not read:\n%s", root, listing(images))
+        log.warning("%s: images beside the class folders of %s are not read:\n%s", key, root, listing(images))
 
 
 def _subfolders(root: Path) -> list[str]:
@@ -146,11 +153,13 @@ def _real_paths(root: Path) -> Iterator[str]:
     return (os.path.join(real(path.parent), path.name) for path in images)
 
 
-def _refuse_empty_classes(roots: list[str], train: pd.DataFrame) -> None:
-    classes = {name for root in roots for name in _subfolders(Path(root))}
-    empty = sorted(classes - set(train["label"]))
-    if empty:
-        raise DataError(f"data.train: these class folders hold no image; fill or remove them:\n{listing(empty)}")
+def _refuse_empty_classes(images: pd.DataFrame, roots: Mapping[str, list[str]]) -> None:
+    """``roots`` are the folders of class folders by key."""
+    for key, folders in roots.items():
+        classes = {name for root in folders for name in _subfolders(Path(root))}
+        empty = sorted(classes - set(images["label"]))
+        if empty:
+            raise DataError(f"{key}: these class folders hold no image; fill or remove them:\n{listing(empty)}")
 
 
 # --- tables ----------------------------------------------------------------------------------------------
@@ -158,24 +167,48 @@ def _refuse_empty_classes(roots: list[str], train: pd.DataFrame) -> None:
 
 def from_tables(data: config.Csv, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
     """A table of image ids, for training with labels, and the folder the ids are files of."""
-    (file,), (folder,) = data.tables(half), data.folders(half)
-    columns = {"data.id_column": data.id_column}
     if half == "test":
-        table = read_user_table(file, columns, "data.test")
-        return _table_rows(table[data.id_column], half, folder, f"data.test: {file}", "")
-    table = read_user_table(file, columns | {"data.label_column": data.label_column}, "data.train")
-    _refuse_unlabelled(table, data)
-    rows = _table_rows(table[data.id_column], half, folder, f"data.train: {file}", table[data.label_column])
-    return limited(rows.sort_values("image_id"), data, seed)
+        return _test_rows(data)
+    columns = {key: name for key in LISTED if (name := getattr(data, key))}
+    rows = _labelled_rows(data, "data.train", data.train, columns)
+    train = limited(rows.sort_values("image_id"), data, seed)
+    return with_extra(train, limited(_extra_rows(data), data, seed)) if data.extra else train
 
 
-def _refuse_unlabelled(train: pd.DataFrame, data: config.Csv) -> None:
-    unlabelled = train.loc[train[data.label_column] == "", data.id_column]
+def _extra_rows(data: config.Csv) -> pd.DataFrame:
+    rows = pd.concat([_labelled_rows(data, "data.extra", file, {}) for file in data.extra])
+    repeated = sorted(rows.loc[rows["image_id"].duplicated(), "name"])
+    if repeated:
+        raise DataError(f"data.extra lists these images more than once; keep one row of each:\n{listing(repeated)}")
+    return rows.assign(image_id="extra/" + rows["image_id"].str.removeprefix("train/")).sort_values("image_id")
+
+
+def _test_rows(data: config.Csv) -> pd.DataFrame:
+    table = read_user_table(data.test, {"data.id_column": data.id_column}, "data.test")
+    rows = _table_rows(table[data.id_column], "test", data.folders("test")[0], f"data.test: {data.test}", label="")
+    if data.group_column and data.group_column not in table:
+        log.info("data.test: %s has no column %r: groups of test images are unknown", data.test, data.group_column)
+    return rows.assign(**_columns(table, data)).drop(columns="fold", errors="ignore")
+
+
+def _labelled_rows(data: config.Csv, key: str, file: str, columns: Mapping[str, str]) -> pd.DataFrame:
+    """The training images of a table; ``columns`` are further ones that it must have, by their keys."""
+    needed = {"id_column": data.id_column, "label_column": data.label_column} | columns
+    table = read_user_table(file, {f"data.{name}": column for name, column in needed.items()}, key)
+    unlabelled = table.loc[table[data.label_column] == "", data.id_column]
     if len(unlabelled):
-        raise DataError(f"data.train: {data.train}: these images have no label:\n{listing(unlabelled)}")
+        raise DataError(f"{key}: {file}: these images have no label:\n{listing(unlabelled)}")
+    labels = table[data.label_column].array
+    rows = _table_rows(table[data.id_column], "train", data.images, f"{key}: {file}", labels)
+    return rows.assign(**_columns(table, data))
 
 
-def _table_rows(ids: pd.Series, split: str, folder: str, table: str, labels: Any) -> pd.DataFrame:
+def _columns(table: pd.DataFrame, data: config.Csv) -> dict[str, Any]:
+    """Columns of a user's table, as far as it has them, under the names that they have in a listing."""
+    return {name: table[column].array for key, name in LISTED.items() if (column := getattr(data, key)) in table}
+
+
+def _table_rows(ids: pd.Series, split: str, folder: str, table: str, label: Any) -> pd.DataFrame:
     found = find_images(ids, folder, table)
     rows = {
         "image_id": [f"{split}/{each.relative}" for each in found],
@@ -183,10 +216,11 @@ def _table_rows(ids: pd.Series, split: str, folder: str, table: str, labels: Any
         "path": [path for each in found for path in each.files.values()],
         "split": split,
     }
-    return pd.DataFrame(rows, dtype=object).assign(label=getattr(labels, "array", labels))
+    return pd.DataFrame(rows, dtype=object).assign(label=label)
 
 
-CHECKS: dict[str, Callable[[Any, config.Half, pd.DataFrame], None]] = {"imagefolder": check_folders}
+LISTED = {"group_column": "group", "fold_column": "fold"}  # keys of a table's columns, and what listings call these
+CHECKS: dict[str, list[Callable[[pd.DataFrame, Any, config.Half], None]]] = {"imagefolder": [check_folders]}
 SOURCES: dict[str, Callable[[Any, config.Half, int, Path], pd.DataFrame]] = {
     "digits": from_digits,
     "imagefolder": from_folders,

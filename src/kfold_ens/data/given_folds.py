@@ -1,0 +1,140 @@
+"""Folds that the user gives: a column of the table of images, or a table of images and folds."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
+
+import pandas as pd
+
+from kfold_ens.config import Config
+from kfold_ens.data.listings import is_extra
+from kfold_ens.data.split import TRAINS_ONLY
+from kfold_ens.errors import DataError, Together, listing
+from kfold_ens.nearest import shown, with_suggestions
+from kfold_ens.user_tables import read_user_table
+
+log = logging.getLogger(__name__)
+
+FOLD = re.compile(r"\s*(-?[0-9]+)(\.0*)?\s*")  # tables that had an empty cell once have 1.0 for 1
+
+
+def given_folds(train: pd.DataFrame, run: Config) -> pd.Series | None:
+    """The fold (N,) of each training image, as the user gives it; -1 trains only. None if no folds are given.
+
+    Raises:
+        DataError: listing the images that a table lacks, repeats or does not know, and folds that cannot be.
+    """
+    if run.data.folds is None and "fold" not in train:
+        return None
+    candidates = train[~is_extra(train)]
+    where, given = _read(candidates, run)
+    folds = _counted_from_zero(_numbers(given, candidates["name"], where), where, run.num_folds)
+    _refuse_other_folds(folds, where, run.num_folds)
+    return folds.reindex(train.index).fillna(TRAINS_ONLY).astype(int)
+
+
+def _read(train: pd.DataFrame, run: Config) -> tuple[str, pd.Series]:
+    """Where the folds are given, in words, and what stands there for each image (N,)."""
+    if run.data.folds is None:
+        return f"data.fold_column: {run.data.train}", train["fold"]
+    where = f"data.folds: {run.data.folds}"
+    columns = {"data.folds, images": "image", "data.folds, folds": "fold"}
+    table = read_user_table(run.data.folds, columns, "data.folds")
+    names = _names_in(table["image"], train)
+    _refuse_other_images(table["image"], names, where)
+    return where, names.map(table.set_index("image")["fold"])
+
+
+# --- names -------------------------------------------------------------------------------------------------
+
+
+def _below(path: str) -> str:
+    """An id without the part that says which half an image is of."""
+    return path.partition("/")[2]
+
+
+def _without_ending(path: str) -> str:
+    return str(PurePosixPath(path).with_suffix("")) if PurePosixPath(path).name else path
+
+
+FORMS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "name": lambda train: train["name"],
+    "path below the folders": lambda train: train["image_id"].map(_below),
+    "image_id": lambda train: train["image_id"],
+    "path": lambda train: train["path"],
+    "file": lambda train: train["name"].map(lambda name: PurePosixPath(name).name),
+}
+
+
+def _forms(train: pd.DataFrame) -> Iterator[pd.Series]:
+    """What each training image may be called, by the forms that name them all apart."""
+    for form in FORMS.values():
+        names = form(train)
+        for each in (names, names.map(_without_ending)):
+            if each.is_unique:
+                yield each
+
+
+def _names_in(given: pd.Series, train: pd.DataFrame) -> pd.Series:
+    """What a table calls each training image: the form by which most of its names are training images."""
+    known = set(given)
+    return max(_forms(train), key=lambda names: names.isin(known).sum())
+
+
+def _refuse_other_images(given: pd.Series, names: pd.Series, where: str) -> None:
+    together = Together(DataError)
+    unknown, lacking = sorted(set(given) - set(names)), sorted(set(names) - set(given))
+    repeated = sorted(set(given[given.duplicated()]))
+    with together.gather():
+        if unknown:
+            lines = listing(with_suggestions(unknown, names))
+            raise DataError(f"{where} names {len(unknown)} images that are no training images:\n{lines}")
+    with together.gather():
+        if lacking:
+            lines = listing(map(shown, lacking))
+            raise DataError(
+                f"{where} leaves out {len(lacking)} of {len(names)} training images; add them, with fold -1 for those "
+                f"that only train:\n{lines}"
+            )
+    with together.gather():
+        if repeated:
+            raise DataError(f"{where} names images more than once; keep one row of each:\n{listing(repeated)}")
+    together.raise_all()
+
+
+# --- numbers -----------------------------------------------------------------------------------------------
+
+
+def _numbers(given: pd.Series, names: pd.Series, where: str) -> pd.Series:
+    matches = given.map(FOLD.fullmatch)
+    wrong = [f"{shown(names[row])}: {given[row]!r}" for row in given.index[matches.isna()]]
+    if wrong:
+        raise DataError(
+            f"{where}: a fold is a whole number from 0, or -1 for an image that only trains; change these:\n"
+            f"{listing(wrong)}"
+        )
+    return matches.map(lambda match: int(match[1]))
+
+
+def _counted_from_zero(folds: pd.Series, where: str, num_folds: int) -> pd.Series:
+    """Folds from 0, where all of 1, ..., ``num_folds`` are given."""
+    if set(folds) - {TRAINS_ONLY} != set(range(1, num_folds + 1)):
+        return folds
+    log.info("%s counts folds from 1; fold 1 of it is fold 0 here, and so on", where)
+    return folds.where(folds < 0, folds - 1)
+
+
+def _refuse_other_folds(folds: pd.Series, where: str, num_folds: int) -> None:
+    found = sorted(set(folds) - {TRAINS_ONLY})
+    if found == list(range(num_folds)):
+        return
+    shown_folds = ", ".join(map(str, found[:30])) + (", ..." if len(found) > 30 else "")
+    fits = len(found) > 1 and found in (list(range(len(found))), list(range(1, len(found) + 1)))
+    advice = f"write num_folds: {len(found)}" if fits else f"give images to each of the folds 0 to {num_folds - 1}"
+    raise DataError(
+        f"{where} has the folds {shown_folds or 'of no image'}, but num_folds is {num_folds}; {advice} "
+        "(-1: images that only train)"
+    )

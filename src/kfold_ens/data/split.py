@@ -1,0 +1,137 @@
+"""The one split that every recipe uses. Images are known by their bytes, never by names."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+
+from kfold_ens.data.groups import is_grouped, kept_together
+from kfold_ens.data.listings import is_extra
+from kfold_ens.errors import DataError, listing
+from kfold_ens.randomness import derive_seed
+
+TRAINS_ONLY = -1  # the fold of images that are never held out
+MOST_TRIES = 20  # draws of grouped folds, of which the best balanced is kept
+TRIED_GROUPS = 10_000  # over all draws, at 0.6 ms each; of many groups the first draw is balanced anyway
+
+
+def assign_folds(
+    train: pd.DataFrame, num_folds: int, seed: int, keep_together: str = "none", rare_classes: str = "refuse"
+) -> pd.DataFrame:
+    """Give each training image a fold: ``image_id, sha256, label, fold``, all that training needs to know of images.
+
+    scikit-learn's StratifiedKFold over the distinct images in the order of their SHA-256; copies of an image follow it.
+    If more than copies stay together, the best balanced of several draws of StratifiedGroupKFold. The result depends on
+    the images' bytes and labels and on which are of one group, not on names, nor on the order of the rows.
+
+    Raises:
+        DataError: if a class has fewer distinct images than there are folds, or there are fewer groups.
+    """
+    candidates = train[~is_extra(train)]
+    units = kept_together(candidates, keep_together)
+    distinct = candidates.assign(unit=units).drop_duplicates("sha256").sort_values("sha256")
+    held_out = distinct[~distinct["label"].isin(RARE_CLASSES[rare_classes](distinct, num_folds))]
+    if held_out.empty:
+        raise DataError(f"num_folds is {num_folds}, and every class is rare: no image is left to hold out")
+    split = _grouped if is_grouped(train, keep_together) else _stratified
+    fold_of_image = pd.Series(split(held_out, num_folds, seed), held_out["sha256"].to_numpy())
+    fold = candidates["sha256"].map(fold_of_image).reindex(train.index).fillna(TRAINS_ONLY).astype(int)
+    return as_split(train, fold)
+
+
+def as_split(train: pd.DataFrame, fold: pd.Series) -> pd.DataFrame:
+    """The table of the split: each training image with its fold."""
+    return train[["image_id", "sha256", "label"]].assign(fold=fold).sort_values("image_id", ignore_index=True)
+
+
+# --- rare classes ------------------------------------------------------------------------------------------
+
+
+def refuse_small_classes(distinct: pd.DataFrame, num_folds: int) -> list[str]:
+    """Refuse classes that cannot be in every fold; ``distinct`` are distinct images.
+
+    Raises:
+        DataError: listing these classes, and how many images they have.
+    """
+    counts = distinct["label"].value_counts()
+    small = [f"{label}: {count}" for label, count in counts[counts < num_folds].sort_index().items()]
+    if small:
+        raise DataError(
+            f"num_folds is {num_folds}, but these classes have fewer distinct images; "
+            "add images, remove the classes, lower num_folds, or write rare_classes: train_only:\n"
+            f"{listing(small)}"
+        )
+    return []
+
+
+def _in_fewer_units(distinct: pd.DataFrame, num_folds: int) -> list[str]:
+    """The classes of fewer images, or groups of them, than there are folds."""
+    units = distinct.groupby("label")["unit"].nunique()
+    return list(units.index[units < num_folds])
+
+
+RARE_CLASSES: dict[str, Callable[[pd.DataFrame, int], list[str]]] = {
+    "refuse": refuse_small_classes,
+    "train_only": _in_fewer_units,
+}
+
+
+# --- draws -------------------------------------------------------------------------------------------------
+
+
+def _stratified(distinct: pd.DataFrame, num_folds: int, seed: int) -> np.ndarray:
+    from sklearn.model_selection import StratifiedKFold  # every job would pay for it
+
+    return _folds_of(StratifiedKFold(num_folds, shuffle=True, random_state=seed), distinct["label"])
+
+
+def _grouped(distinct: pd.DataFrame, num_folds: int, seed: int) -> np.ndarray:
+    """The fold (N,) of each image, by its ``unit``; images are in the order of their SHA-256, and so are units."""
+    units, labels = (pd.factorize(distinct[name])[0] for name in ("unit", "label"))
+    _refuse_few_groups(units, num_folds)
+    folds = min(grouped_draws(labels, units, num_folds, seed), key=lambda draw: imbalance(labels, draw, num_folds))
+    if len(set(folds)) < num_folds:
+        raise DataError(
+            f"num_folds is {num_folds}, but the groups are so uneven that a fold would hold out no image; "
+            "lower num_folds"
+        )
+    return folds
+
+
+def grouped_draws(labels: np.ndarray, units: np.ndarray, num_folds: int, seed: int) -> Iterator[np.ndarray]:
+    """Folds (N,) of images by scikit-learn's StratifiedGroupKFold: the seed's own draw, then those of derived seeds."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    tries = int(np.clip(TRIED_GROUPS // (units.max() + 1), 1, MOST_TRIES))
+    for number in range(tries):
+        state = derive_seed(seed, "grouped folds", number) % 2**32 if number else seed
+        yield _folds_of(StratifiedGroupKFold(num_folds, shuffle=True, random_state=state), labels, units)
+
+
+def imbalance(labels: np.ndarray, folds: np.ndarray, num_folds: int) -> tuple[int, float, float]:
+    """Folds without images; the largest deviation of a fold's share of a class from 1 / ``num_folds``; the mean."""
+    counts = np.zeros((labels.max() + 1, num_folds))
+    np.add.at(counts, (labels, folds), 1)
+    deviation = np.abs(counts / counts.sum(axis=1, keepdims=True) - 1 / num_folds)
+    return int((counts.sum(axis=0) == 0).sum()), round(deviation.max(), 9), round(deviation.mean(), 9)
+
+
+def _folds_of(splitter: object, labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    folds = np.zeros(len(labels), dtype=int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes in fewer groups than folds: the findings about a split say so
+        for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
+            folds[held_out] = fold
+    return folds
+
+
+def _refuse_few_groups(units: np.ndarray, num_folds: int) -> None:
+    groups = len(np.unique(units))
+    if groups < num_folds:
+        raise DataError(
+            f"num_folds is {num_folds}, but there are only {groups} groups of images that stay together (data.groups, "
+            "data.group_column, keep_together); lower num_folds"
+        )

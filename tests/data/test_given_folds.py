@@ -1,0 +1,127 @@
+"""Folds that the user gives are taken as they are, or refused by name."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_split import images, run
+
+from kfold_ens.data.splitting import make_split
+from kfold_ens.errors import DataError
+
+LABELS = ["cat", "dog"] * 6
+
+
+@pytest.fixture
+def train(in_folder):
+    """Twelve images in class folders, whose file names are there once in each class."""
+    table = images(LABELS)
+    names = [f"{number // 2}.png" for number in range(12)]
+    ids = [f"train/{label}/{name}" for label, name in zip(LABELS, names, strict=True)]
+    return table.assign(image_id=ids, name=names, path=[f"data/{each}" for each in ids])
+
+
+def write(names, folds, columns=("image", "fold")):
+    pd.DataFrame(dict(zip(columns, (list(names), folds), strict=True))).to_csv("folds.csv", index=False)
+
+
+def split(train, **values):
+    data = {"source": "digits", "folds": "folds.csv"}
+    made = make_split(train, run(data=data, **values))
+    return made.set_index("image_id")["fold"].loc[train["image_id"]].tolist()
+
+
+GIVEN = [0, 1, 2, 2, 1, 0, 0, 0, 1, 1, 2, -1]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda train: train["image_id"],
+        lambda train: train["path"],
+        lambda train: train["image_id"].str.removeprefix("train/"),
+        lambda train: train["image_id"].str.removeprefix("train/").str.removesuffix(".png"),
+    ],
+    ids=["id", "path", "below the folder", "without ending"],
+)
+def test_folds_are_as_given_whatever_the_table_calls_the_images(train, form):
+    write(form(train)[::-1], GIVEN[::-1])
+    assert split(train) == GIVEN
+
+
+def test_a_file_name_is_enough_if_no_other_image_has_it(train):
+    train["name"] = [f"sub.folder/{number}.jpg" for number in range(12)]
+    write(map(str, range(12)), GIVEN)
+    assert split(train) == GIVEN
+
+
+def test_folds_of_a_column_are_as_given(train):
+    data = {"source": "csv", "train": "t.csv", "test": "t.csv", "images": ".", "fold_column": "fold"}
+    made = make_split(train.assign(fold=[f"{fold}.0" for fold in GIVEN]), run(data=data))
+    assert made.set_index("image_id")["fold"].loc[train["image_id"]].tolist() == GIVEN
+
+
+def test_folds_counted_from_one_are_moved_and_a_line_says_so(train, caplog):
+    write(train["image_id"], [fold + 1 if fold >= 0 else fold for fold in GIVEN])
+    with caplog.at_level(logging.INFO):
+        assert split(train) == GIVEN
+    assert "counts folds from 1; fold 1 of it is fold 0 here" in caplog.text
+
+
+@pytest.mark.parametrize("num_folds", [2, 4, 5])
+def test_another_number_of_folds_is_refused(train, num_folds):
+    write(train["image_id"], GIVEN)
+    words = f"data.folds: folds.csv has the folds 0, 1, 2, but num_folds is {num_folds}; write num_folds: 3"
+    with pytest.raises(DataError, match=words):
+        split(train, num_folds=num_folds)
+
+
+def test_a_fold_without_images_is_refused(train):
+    write(train["image_id"], [3 if fold == 1 else fold for fold in GIVEN])
+    with pytest.raises(
+        DataError, match="has the folds 0, 2, 3, but num_folds is 3; give images to each of the folds 0"
+    ):
+        split(train)
+
+
+def test_unknown_missing_and_repeated_images_are_listed_at_once(train):
+    ids = train["image_id"].tolist()
+    write([*ids[1:], "train/cat/00.png", ids[3]], GIVEN + [0])
+    with pytest.raises(DataError) as refusal:
+        split(train)
+    text = str(refusal.value)
+    assert "names 1 images that are no training images:\n  train/cat/00.png: did you mean train/cat/" in text
+    assert "leaves out 1 of 12 training images" in text
+    assert "\n  train/cat/0.png\n" in text
+    assert f"more than once; keep one row of each:\n  {ids[3]}" in text
+
+
+@pytest.mark.parametrize("value", ["", "val", "1.5"])
+def test_what_is_no_fold_is_refused_by_image(train, value):
+    write(train["image_id"], [value, *map(str, GIVEN[1:])])
+    with pytest.raises(DataError, match=f"-1 for an image that only trains(.|\n)*  0.png: '{value}'"):
+        split(train)
+
+
+def test_a_table_without_its_columns_is_refused(train):
+    write(train["image_id"], GIVEN, ("image", "part"))
+    with pytest.raises(DataError, match=r"config.yaml wants 'fold' \(data.folds, folds\)"):
+        split(train)
+
+
+def test_copies_and_groups_in_several_folds_are_warned_of(train, caplog):
+    train.loc[1, "sha256"] = train.loc[3, "sha256"]
+    write(train["image_id"], GIVEN)
+    assert split(train) == GIVEN
+    assert "1 groups of images that belong together (copies included) are in several folds" in caplog.text
+    caplog.clear()
+    split(train.assign(group=np.repeat(["x", "y", "z"], 4)))
+    assert "3 groups of images that belong together" in caplog.text
+    assert "1 images that train in every fold belong together with held-out images" in caplog.text
+
+
+def test_a_class_in_one_fold_only_is_refused(train):
+    write(train["image_id"], [0 if label == "cat" else place % 3 for place, label in enumerate(LABELS)])
+    with pytest.raises(DataError, match="cat: all of its images are in fold 0"):
+        split(train)
