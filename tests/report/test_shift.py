@@ -114,7 +114,7 @@ def test_the_surest_images_are_those_that_differ(tmp_path):
     """Half of the test images are like training images; the others come first."""
     test = [*photographs(40, 1), *photographs(40, 2, brighter=90)]
     shown = page(tmp_path, *halves(photographs(80), test))
-    gallery = shown.split("Test images that are surest told")[1].split("<h2>")[0]
+    gallery = shown.split("The test images that the pixels give away most")[1].split("<h2>")[0]
     names = [place for place in range(80) if f'alt="test/{place}.png"' in gallery]
     assert len(names) == 24
     assert min(names) >= 40

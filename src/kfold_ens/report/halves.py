@@ -95,7 +95,8 @@ def _verdict(told: Mapping[str, Told], images: pd.DataFrame, store: PixelStore |
     yield pages.paragraph(
         f"Classifiers are trained to tell test images from training images. An AUC near 0.5 means that they can only "
         f"guess. An interval above {CLEAR} means that the images differ clearly; at 1 no image is mistaken. Each image "
-        f"is judged by a classifier that was not trained on it ({FOLDS} folds)."
+        f"is judged by a classifier that was not trained on it ({FOLDS} folds). If the pixels' AUC is near 0.5, the "
+        "pictures below are what chance picked."
     )
     yield pages.paragraph(LIMITS)
     yield from _surest(told["pixels"], images, store)
@@ -118,12 +119,12 @@ def _told_table(told: Mapping[str, Told]) -> pd.DataFrame:
 
 
 def _surest(told: Told, images: pd.DataFrame, store: PixelStore | PixelStores) -> Iterator[Markup]:
-    """The images of each half that its pixels give away."""
+    """The images of each half that the classifier of pixels is surest of."""
     of_half = {"train": 1 - told.probability, "test": told.probability}
     for half in ("test", "train"):
         own = images.assign(sure=of_half[half])[images["split"] == half]
         surest = own.sort_values(["sure", "sha256"], ascending=[False, True]).head(SHOWN)
-        yield pages.heading(f"{HALVES[half].capitalize()} images that are surest told by their pixels")
+        yield pages.heading(f"The {HALVES[half]} images that the pixels give away most")
         yield pages.gallery(
             of_store(store, row.image_id, f"{row.sure:.0%} {HALVES[half]}", row.image_id) for row in surest.itertuples()
         )
@@ -135,8 +136,9 @@ def _measured(manifest: pd.DataFrame, images: pd.DataFrame, measured: Mapping[st
         title: {name: values[images["split"] == half].to_numpy(dtype=float) for half, name in HALVES.items()}
         for title, values in measured.items()
     }
+    varied = {title: halves for title, halves in by_half.items() if measured[title].nunique() > 1}
     yield pages.grid(
-        *(pages.figure(histogram(halves, title), f"Images by {title}, by half") for title, halves in by_half.items())
+        *(pages.figure(histogram(halves, title), f"Images by {title}, by half") for title, halves in varied.items())
     )
     rows = [
         {"": title}
@@ -153,9 +155,9 @@ def _quantile(values: np.ndarray, at: float) -> str:
 def histogram(halves: Mapping[str, np.ndarray], title: str) -> Figure:
     """The share of each half's images by a measure; its axis is logarithmic if values differ by more than tenfold."""
     every = np.concatenate(list(halves.values()))
-    low, high = (every.min(), every.max()) if len(every) else (0, 1)
+    low, high = every.min(), every.max()
     is_wide = low > 0 and high > 10 * low
-    edges = np.geomspace(low, high, 31) if is_wide else np.linspace(low, high if high > low else low + 1, 31)
+    edges = np.geomspace(low, high, 31) if is_wide else np.linspace(low, high, 31)
     figure, axis = plt.subplots(figsize=(4, 2.4))
     for place, (name, values) in enumerate(halves.items()):
         shares = np.histogram(values, edges)[0] / max(1, len(values))
