@@ -43,8 +43,8 @@ def write_halves(manifest: pd.DataFrame, alike: pd.DataFrame, store: PixelStore 
     images = drawn(manifest, alike)
     seen = looks(images, store)
     told = told_apart(images, seen) if can_be_compared(images) else {}
-    for words in clear(told):
-        log.warning("%s The report shows which images.", words)
+    if clear(told):
+        log.warning(clear(told))
     pages.write_page(
         path,
         "Training and test images compared",
@@ -56,14 +56,15 @@ def write_halves(manifest: pd.DataFrame, alike: pd.DataFrame, store: PixelStore 
     )
 
 
-def clear(told: Mapping[str, Told]) -> list[str]:
-    """Sentences on clear differences."""
-    return [
-        f"Test images differ from training images: a classifier that sees {SEES[name]} tells them apart with an AUC of "
-        f"{_words(each)}. The out-of-fold score may not hold for the test images."
-        for name, each in told.items()
-        if each.is_clear
-    ]
+def clear(told: Mapping[str, Told]) -> str:
+    """A sentence on what is clearly different; empty if nothing is."""
+    found = [f"by {SEES[name]} with an AUC of {_words(each)}" for name, each in told.items() if each.is_clear]
+    if not found:
+        return ""
+    return (
+        f"Test images differ from training images: a classifier tells them apart {', '.join(found)}. The out-of-fold "
+        "score may not hold for the test images."
+    )
 
 
 def _words(told: Told) -> str:
@@ -79,12 +80,12 @@ def _unknown(images: pd.DataFrame) -> Iterator[Markup]:
 
 def _verdict(told: Mapping[str, Told], images: pd.DataFrame, store: PixelStore | PixelStores) -> Iterator[Markup]:
     if clear(told):
-        yield from map(pages.note, clear(told))
+        yield pages.note(clear(told))
         yield pages.paragraph(REMEDY)
     elif all(each.is_alike for each in told.values()):
         yield pages.paragraph(
-            "Test images look like training images, as far as these classifiers see. A random split then predicts the "
-            "test score well."
+            "Test images look like training images, as far as these classifiers see. The out-of-fold score of a random "
+            "split then predicts the test score well."
         )
     else:
         yield pages.paragraph(
@@ -93,7 +94,7 @@ def _verdict(told: Mapping[str, Told], images: pd.DataFrame, store: PixelStore |
         )
     yield pages.table(_told_table(told), _sample(images))
     yield pages.paragraph(
-        f"Classifiers are trained to tell test images from training images. An AUC near 0.5 means that they can only "
+        "Classifiers are trained to tell test images from training images. An AUC near 0.5 means that they can only "
         f"guess. An interval above {CLEAR} means that the images differ clearly; at 1 no image is mistaken. Each image "
         f"is judged by a classifier that was not trained on it ({FOLDS} folds). If the pixels' AUC is near 0.5, the "
         "pictures below are what chance picked."
