@@ -39,6 +39,7 @@ localrules:
     ablation,
     compare_recipes,
     data_pages,
+    halves_page,
     views_page,
     fold_page,
     training_and_error_pages,

@@ -19,6 +19,7 @@ from kfold_ens.history import COLUMNS, figures_of
 from kfold_ens.logits import Logits
 from kfold_ens.report.data import write_data, write_views
 from kfold_ens.report.ensemble import write_ensemble, write_submission_page
+from kfold_ens.report.halves import write_halves
 from kfold_ens.report.mistakes import write_errors
 from kfold_ens.report.overview import write_overview
 from kfold_ens.report.training import write_curves, write_fold
@@ -71,7 +72,7 @@ def make_run(
     labels = [*train, *test]
     known = labels if labelled else [*train, *[""] * len(test)]
     manifest = pd.DataFrame(
-        {"image_id": ids, "name": ids, "split": splits, "label": known, "width": side, "height": side}
+        {"image_id": ids, "name": ids, "path": ids, "split": splits, "label": known, "width": side, "height": side}
     )
     manifest["sha256"] = [ids[0] if index < 3 else image_id for index, image_id in enumerate(ids)]
     alike = manifest.loc[4:7, ["image_id", "split", "label"]].assign(group=["1", "1", "2", "2"])
@@ -134,6 +135,7 @@ def write_pages(run: Run, folder: Path) -> dict[str, str]:
     histories = {fold: history() for fold in run.oof}
     write_overview(run.config, run.recipe, "tiny", run.metrics, run.manifest, run.classes, histories, outputs)
     write_data(run.manifest, run.alike, run.folds, run.classes, run.store, outputs)
+    write_halves(run.manifest, run.alike, run.store, outputs["halves"])
     shown = Shown(np.zeros((2, 8, 8, 3), np.uint8), np.full((2, len(run.classes)), 1 / len(run.classes)))
     write_views([shown], 0, run.classes, outputs["views"])
     write_curves(histories, run.recipe, run.config.num_folds, outputs["curves"])

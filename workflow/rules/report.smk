@@ -18,6 +18,24 @@ rule data_pages:
         "../scripts/data_pages.py"
 
 
+# Whether test images look like training images.
+rule halves_page:
+    input:
+        unpack(pixels_of_both_halves),
+        manifests=[TRAIN, TEST],
+        look_alikes=LOOK_ALIKES,
+    output:
+        **pages("halves"),
+    log:
+        "logs/{recipe}/report/halves.log",
+    conda:
+        ENVIRONMENT
+    params:
+        version=report_stage.VERSION,
+    script:
+        "../scripts/halves_page.py"
+
+
 # Training images as the network sees them.
 rule views_page:
     input:

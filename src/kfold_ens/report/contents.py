@@ -25,6 +25,7 @@ PAGES = {
     "overview": Page("1. Overview", "overview"),
     "data": Page("2. Images", "the images"),
     "examples": Page("2. Images", "examples of every class"),
+    "halves": Page("2. Images", "training and test images compared"),
     "views": Page("2. Images", "as the network sees them"),
     "curves": Page("3. Training", "all folds"),
     "fold": Page("3. Training", "one fold", "fold", ("recipe", "fold"), "results/{recipe}/report/fold{fold}.html"),
