@@ -28,8 +28,8 @@ def plan_in_words(wildcards):
     """What is trained, and how, if a run starts now."""
     lines = []
     for recipe in RECIPES:
-        left = [fold for fold in FOLDS if not all(map(exists, outputs_of(recipe, fold)))]
-        done = f"to train are folds {', '.join(map(str, left))}, unless {KEPT}/ holds them" if left else "all trained"
+        left = [str(member.number) for member in MEMBERS if not all(map(exists, outputs_of(recipe, member)))]
+        done = f"to train are folds {', '.join(left)}, unless {KEPT}/ holds them" if left else "all trained"
         lines.append(f"recipe {recipe}, {RUN.num_folds} folds: {done}")
     return "\n".join(lines + ([PLAN.sentence] if PLAN else []))
 
@@ -56,10 +56,10 @@ def asked_for():
     named = {os.path.normpath(each) for each in settings.forcerun}
     named |= {os.path.normpath(each) for each in settings.targets if settings.forcetargets}
     return [
-        rule_name("train", recipe, fold)
+        rule_name("train", recipe, member)
         for recipe in RECIPES
-        for fold in FOLDS
-        if settings.forceall or not named.isdisjoint({rule_name("train", recipe, fold), *outputs_of(recipe, fold)})
+        for member in MEMBERS
+        if settings.forceall or not named.isdisjoint({rule_name("train", recipe, member), *outputs_of(recipe, member)})
     ]
 
 

@@ -42,11 +42,11 @@ rule views_page:
 # One fold's curves and epochs.
 rule fold_page:
     input:
-        history="results/{recipe}/fold{fold}/history.csv",
+        history="results/{recipe}/{member}/history.csv",
     output:
         **pages("fold"),
     log:
-        "logs/{recipe}/report/fold{fold}.log",
+        "logs/{recipe}/report/{member}.log",
     conda:
         ENVIRONMENT
     params:
@@ -84,8 +84,8 @@ rule ensemble_pages:
         unpack(pixels_of_recipe("test")),
         **optional(test_labels=RUN.data.test_labels),
         metrics="results/{recipe}/metrics.json",
-        oof=collect("results/{{recipe}}/fold{fold}/oof_logits.npz", fold=FOLDS),
-        test=collect("results/{{recipe}}/fold{fold}/test_logits.npz", fold=FOLDS),
+        oof=files_of(FOLDS, "{recipe}", "oof_logits.npz"),
+        test=files_of(FOLDS, "{recipe}", "test_logits.npz"),
         methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
         manifests=[TRAIN, TEST],
     output:
