@@ -2,7 +2,7 @@
 
 import pytest
 
-from kfold_ens.members import Member, by_number, folds_of, member_in, place_of, title
+from kfold_ens.members import Member, by_number, folds_of, member_in, member_of, place_of, title
 
 NAMED = [
     (Member(0, 3), "fold3", "fold3", 3, "fold 3"),
@@ -14,7 +14,7 @@ NAMED = [
 @pytest.mark.parametrize(("member", "name", "folder", "number", "words"), NAMED)
 def test_a_member_has_one_name_in_rules_paths_and_tables(member, name, folder, number, words):
     assert (member.name, member.folder, member.number, title(member.number)) == (name, folder, number, words)
-    assert member_in(folder) == member
+    assert member_in(folder) == member_of(number) == member
     for before in ("results", "state", "/tmp/a/results", ".snakemake/storage/fs/results"):
         assert place_of(f"{before}/tiny/{folder}/history.csv") == ("tiny", member)
 

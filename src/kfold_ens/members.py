@@ -19,12 +19,15 @@ FOLDERS = ("fold*", "repeat*/fold*", "full")  # of a recipe's members, as patter
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Member:
     """One model of a recipe: that of a fold of a repeat, or with ``fold=None`` the one that held out no image."""
 
     repeat: int = 0
     fold: int | None = None
+
+    def __lt__(self, other: Member) -> bool:
+        return (self.fold is None, self.repeat, self.fold or 0) < (other.fold is None, other.repeat, other.fold or 0)
 
     @property
     def name(self) -> str:
@@ -60,6 +63,14 @@ def place_of(file: str | Path) -> tuple[str, Member] | None:
     """The recipe and the member that a file in a member's folder belongs to; None for other files."""
     found = PLACE.search(Path(file).as_posix())
     return (found["recipe"], _member(found)) if found else None
+
+
+def member_of(number: Number) -> Member:
+    """The member that tables and figures call so."""
+    if number == FULL:
+        return Member()
+    fold, _, repeat = str(number).partition(" of repeat ")
+    return Member(int(repeat or 0), int(fold))
 
 
 def member_in(folder: str) -> Member:

@@ -35,7 +35,7 @@ RECIPES = read_recipes([CONFIGURED, *COMPARED])
 FILES = {file.stem: file for file in [CONFIGURED, *COMPARED]}
 RECIPE = CONFIGURED.stem
 ABLATION = list(dict.fromkeys(file.stem for file in COMPARED))
-FOLDS = folds_of(1, RUN.num_folds)
+FOLDS = folds_of(RUN.repeats, RUN.num_folds)
 MEMBERS = FOLDS  # every model of a recipe
 TRAINING_VERSION = [data.VERSION, network.VERSION, training.VERSION]
 
@@ -71,6 +71,11 @@ def as_param(model, **selection):
 def scoring_param():
     """What predictions are scored by; nothing at the default, so scores made earlier stay."""
     return {} if RUN.scoring == Scoring() else {"scoring": literal(as_param(RUN.scoring))}
+
+
+def repeats_param():
+    """How an image's out-of-fold predictions are combined over repeats; nothing without repeats."""
+    return {"method": RUN.over_repeats} if RUN.repeats > 1 else {}
 
 
 def literal(value):
@@ -154,7 +159,7 @@ def made_on_the_way(recipe):
     Pixels and models are not listed, so that users may delete them to free disk space.
     """
     of_members = [[outputs_of(recipe, member)[1], *logits_of(recipe, member)] for member in MEMBERS]
-    return [TRAIN, TEST, CLASSES, SPLIT, *of_members, f"results/{recipe}/metrics.json"]
+    return [TRAIN, TEST, CLASSES, *SPLITS, *of_members, f"results/{recipe}/metrics.json"]
 
 
 # --- what a member is trained from -------------------------------------------------------------------------
@@ -163,6 +168,14 @@ def made_on_the_way(recipe):
 def rule_name(stage, recipe, member):
     """train_fold3; train_plain_fold3 for a recipe that is only in ``ablation:``."""
     return f"{stage}_{member.name}" if recipe == RECIPE else f"{stage}_{recipe}_{member.name}"
+
+
+def refuse_shared_rule_names():
+    """End if two recipes' members would share a name: recipe repeat1's train_repeat1_fold0, and that of a repeat."""
+    names = Counter(rule_name("train", recipe, member) for recipe in RECIPES for member in MEMBERS)
+    shared = [name for name, count in names.items() if count > 1]
+    if shared:
+        refuse(f"ablation: recipes whose names end in repeat and a number would share rules ({shared[0]}); rename them")
 
 
 def training_param(sections):
@@ -176,9 +189,14 @@ def trained_first(recipe, member):
     return {"same": outputs_of(twins[0], member)[1]} if twins[0] != recipe else {}
 
 
-def training_files(sections):
-    """The files that all folds of a recipe are trained from."""
-    return {"folds": SPLIT, "classes": CLASSES, **weights_of(sections), **pixels_of(sections, "train")}
+def seed_of(repeat):
+    """The seed of a repeat: it is split and trained as a run with this seed would be."""
+    return RUN.seed + repeat
+
+
+def training_files(sections, member):
+    """The files that a member is trained from."""
+    return {"folds": SPLITS[member.repeat], "classes": CLASSES, **weights_of(sections), **pixels_of(sections, "train")}
 
 
 def files_to_train(recipe, member):
@@ -187,10 +205,10 @@ def files_to_train(recipe, member):
     values = {
         "recipe": training_param(sections),
         "number": member.trained_as,
-        "seed": RUN.seed,
+        "seed": seed_of(member.repeat),
         "version": TRAINING_VERSION,
     }
-    return values | {"weights": None} | {name: str(file) for name, file in training_files(sections).items()}
+    return values | {"weights": None} | {name: str(file) for name, file in training_files(sections, member).items()}
 
 
 # --- pretrained weights ----------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ rule write_submission:
     conda:
         ENVIRONMENT
     params:
+        **(repeats_param() if RUN.submission.calibrate else {}),
         submission=literal(as_param(RUN.submission)),
         names=RUN.submission_names,
         version=ensemble.VERSION,
@@ -57,7 +58,7 @@ rule metrics:
     input:
         **optional(test_labels=RUN.data.test_labels),
         oof=files_of(FOLDS, "{recipe}", "oof_logits.npz"),
-        test=files_of(MEMBERS, "{recipe}", "test_logits.npz"),
+        test=files_of(FOLDS, "{recipe}", "test_logits.npz"),
         methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
         manifests=[TRAIN, TEST],
     output:
@@ -68,6 +69,7 @@ rule metrics:
         ENVIRONMENT
     params:
         **scoring_param(),
+        **repeats_param(),
         submission=literal(as_param(RUN.submission)),
         names=RUN.submission_names,
         version=ensemble.VERSION,
@@ -98,6 +100,7 @@ rule compare_recipes:
         ENVIRONMENT
     params:
         **scoring_param(),
+        **repeats_param(),
         recipes=ABLATION,
         version=ensemble.VERSION,  # raise it for changes of report/comparison.py too
     script:

@@ -49,6 +49,16 @@ def first_finished_fold(wildcards):
     return finished_folds(wildcards.recipe)[0].trained_as
 
 
+def seed_of_first_finished(wildcards):
+    """The seed of that fold."""
+    return seed_of(finished_folds(wildcards.recipe)[0].repeat)
+
+
+def split_of_first_finished(wildcards):
+    """The split that it belongs to."""
+    return SPLITS[finished_folds(wildcards.recipe)[0].repeat]
+
+
 def of_finished_folds(file):
     """This file of each fold that a report shows."""
 

@@ -22,7 +22,7 @@ rule data_pages:
 rule views_page:
     input:
         unpack(pixels_of_recipe("train")),
-        folds=SPLIT,
+        folds=split_of_first_finished,
         classes=CLASSES,
     output:
         **pages("views"),
@@ -33,7 +33,7 @@ rule views_page:
     params:
         recipe=recipe_param,
         fold=first_finished_fold,
-        seed=RUN.seed,
+        seed=seed_of_first_finished,
         version=[data.VERSION, training.VERSION, report_stage.VERSION],
     script:
         "../scripts/views_page.py"
@@ -70,9 +70,10 @@ rule training_and_error_pages:
     conda:
         ENVIRONMENT
     params:
+        **repeats_param(),
         recipe=recipe_param,
         folds=folds_param,
-        num_folds=RUN.num_folds,
+        num_folds=RUN.folds_in_all,
         version=report_stage.VERSION,
     script:
         "../scripts/training_and_error_pages.py"
@@ -95,6 +96,7 @@ rule ensemble_pages:
     conda:
         ENVIRONMENT
     params:
+        **repeats_param(),
         submission=literal(as_param(RUN.submission)),
         names=RUN.submission_names,
         version=[ensemble.VERSION, report_stage.VERSION],
@@ -190,7 +192,7 @@ rule ablation_page:
 rule report:
     input:
         "results/report.html",
-        [TRAIN, TEST, CLASSES, SPLIT],
+        [TRAIN, TEST, CLASSES, *SPLITS],
 
 
 # That file.

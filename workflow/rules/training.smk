@@ -15,6 +15,9 @@ rule weights:
         "../scripts/weights.py"
 
 
+refuse_shared_rule_names()
+
+
 # A rule of its own for each member, so that one can be asked for, or run again, by its name.
 for recipe, sections in RECIPES.items():
     for member in MEMBERS:
@@ -25,7 +28,7 @@ for recipe, sections in RECIPES.items():
                 rule_name("train", recipe, member)
             input:
                 unpack(tell_jobs_what_was_asked_for),
-                **training_files(sections),
+                **training_files(sections, member),
                 **trained_first(recipe, member),
             output:
                 model=f"results/{recipe}/{member.folder}/model.safetensors",
@@ -44,7 +47,7 @@ for recipe, sections in RECIPES.items():
             params:
                 recipe=literal(training_param(sections)),
                 fold=member.trained_as,
-                seed=RUN.seed,
+                seed=seed_of(member.repeat),
                 version=TRAINING_VERSION,
                 state=f"state/{recipe}/{member.folder}",
                 kept=KEPT,
@@ -59,7 +62,7 @@ for recipe, sections in RECIPES.items():
             input:
                 **pixels_of(sections, "train"),
                 **model_of(recipe, member),
-                images=SPLIT,
+                images=SPLITS[member.repeat],
             output:
                 f"results/{recipe}/{member.folder}/oof_logits.npz",
             log:

@@ -7,13 +7,14 @@ from kfold_ens.ensemble.metrics import read_scoring, summarize
 from kfold_ens.files import write_json
 from kfold_ens.jobs import job
 from kfold_ens.logits import read_logits
+from kfold_ens.members import by_number
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
         files, params = snakemake.input, snakemake.params
         metrics = summarize(
-            oof=dict(enumerate(map(read_logits, files.oof))),
-            test=dict(enumerate(map(read_logits, files.test))),
+            oof=by_number(files.oof, read_logits),
+            test=by_number(files.test, read_logits),
             combined=dict(zip(METHODS, map(read_logits, files.methods), strict=True)),
             label_of=known_labels(
                 read_manifest(*files.manifests),
@@ -22,5 +23,6 @@ if __name__ == "__main__":
                 params.names,
             ),
             scoring=read_scoring(params),
+            over_repeats=params.get("method", "average"),
         )
         write_json(snakemake.output[0], metrics)

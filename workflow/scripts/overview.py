@@ -23,6 +23,7 @@ if __name__ == "__main__":
             combined=dict(zip(METHODS, map(read_logits, files.methods), strict=False)),
             label_of=label_of,
             scoring=run.scoring,
+            over_repeats=run.over_repeats,
         )
         write_overview(
             run=run,

@@ -14,7 +14,9 @@ from scipy.stats import binomtest, norm
 from kfold_ens.config import Scoring
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.intervals import interval, paired_interval
+from kfold_ens.ensemble.out_of_fold import combined_over_repeats
 from kfold_ens.logits import Logits, class_indices, concatenated
+from kfold_ens.members import Number
 from kfold_ens.metrics import Metric, absent_classes, find_metric, inputs_of, places_in_order, refuse_unfit, value
 
 DEFAULT = Scoring()
@@ -145,13 +147,18 @@ def difference(
 
 
 def summarize(
-    oof: Mapping[int, Logits],
-    test: Mapping[int, Logits],
+    oof: Mapping[Number, Logits],
+    test: Mapping[Number, Logits],
     combined: Mapping[str, Logits],
     label_of: Mapping[str, str],
     scoring: Scoring = DEFAULT,
+    over_repeats: str = "average",
 ) -> dict[str, Any]:
-    """``metrics.json``: the metric out of fold, and on test images with labels, of each fold and ensembling method."""
+    """``metrics.json``: the metric out of fold, and on test images with labels, of each fold and ensembling method.
+
+    ``out_of_fold`` is of every training image once: if folds of several repeats hold it out, their predictions are
+    combined by the ensembling method ``over_repeats``. So it is a score of an ensemble, of as many models as repeats.
+    """
     refuse_unfit(scoring.metric, next(iter(oof.values())).classes, scoring.class_order)
 
     def scored(logits: Logits, method: str = "average") -> dict[str, Any] | None:
@@ -159,7 +166,7 @@ def summarize(
 
     return {
         "metric": scoring.metric,
-        "out_of_fold": scored(concatenated(list(oof.values()))),
+        "out_of_fold": scored(concatenated(combined_over_repeats(list(oof.values()), over_repeats)), over_repeats),
         "folds": {str(fold): {"out_of_fold": scored(oof[fold]), "test": scored(test[fold])} for fold in oof},
         "methods": {method: {"test": scored(logits, method)} for method, logits in combined.items()},
         "differences": differences({"one fold": next(iter(test.values())), **combined}, label_of, scoring),
