@@ -30,7 +30,6 @@ localrules:
     submission,
     check,
     all_images,
-    folds,
     weights,
     combine,
     write_submission,

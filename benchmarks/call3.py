@@ -24,7 +24,8 @@ from kfold_ens.data.folds import Fold, Images
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.data.split import assign_folds
 from kfold_ens.ensemble.combine import combine
-from kfold_ens.ensemble.metrics import correctness, paired_difference, score, summarize
+from kfold_ens.ensemble.metrics import correctness, paired_difference, score
+from kfold_ens.ensemble.summary import summarize
 from kfold_ens.errors import KfoldError
 from kfold_ens.jobs import usable_threads
 from kfold_ens.logits import Logits, concatenated, read_logits, write_logits

@@ -384,6 +384,7 @@ class Config(Section):
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
     keep_together: Literal["none", "near_duplicates"] = "none"
     rare_classes: Literal["refuse", "train_only"] = "refuse"
+    repeats: Count = 1  # splits by the seeds from ``seed`` on, each with folds of its own
     ensemble: Method = "average"
     metric: Metric = "accuracy"
     submission: Submission = Submission()
@@ -396,6 +397,14 @@ class Config(Section):
     prediction_batch_size: Count | None = None
     checkpoint_minutes: NonNegative = 5
     tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _every_repeat_has_a_seed(self):
+        if self.seed + self.repeats > 2**32:
+            raise ValueError(
+                f"repeats: {self.repeats} repeats use the seeds from {self.seed} on, which end at 2**32 - 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _shared_or_together(self):
@@ -423,6 +432,16 @@ class Config(Section):
         """What predictions are scored by."""
         ordered = self.metric == "quadratic_kappa"
         return Scoring(metric=self.metric, class_order=self.data.class_order if ordered else None)
+
+    @property
+    def folds_in_all(self) -> int:
+        """The folds of all repeats."""
+        return self.num_folds * self.repeats
+
+    @property
+    def over_repeats(self) -> Method:
+        """What combines an image's out-of-fold predictions over repeats; without repeats there is one of each image."""
+        return self.ensemble if self.repeats > 1 else "average"
 
     @property
     def submission_names(self) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from kfold_ens.config import TrainingRecipe
 from kfold_ens.jobs import usable_threads
+from kfold_ens.members import FOLDERS
 
 THREADS_PER_GPU = 4  # to load its images
 OTHER_GPUS = Path("/dev/kfd")  # AMD's driver, which torch takes for CUDA
@@ -164,7 +165,7 @@ def measured_memory(folder: Path) -> float:
     ``folder`` is a recipe's folder of results.
     """
     peaks = [0.0]
-    for history in folder.glob("fold*/history.csv"):
+    for history in (file for place in FOLDERS for file in folder.glob(f"{place}/history.csv")):
         with suppress(OSError, ValueError, KeyError, TypeError), open(history, encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file)
             peaks += [float(row["peak_memory_mb"]) for row in rows if row["device"].startswith("CPU")]

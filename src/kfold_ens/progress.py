@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ import pandas as pd
 from kfold_ens.errors import DataError
 from kfold_ens.files import read_json
 from kfold_ens.history import column_of, scores_in, selected_row, selecting_column
+from kfold_ens.members import FOLDERS, Member, place_of
 from kfold_ens.model_header import header_of
 
 STALE = 60  # seconds: a fold in training writes its progress every five, except while it evaluates
 DAY = 24 * 3600
+HOLDING = (("results", "history.csv"), ("state", "progress.json"))
 COLUMNS = ["recipe", "fold", "is", "epoch", "loss", "accuracy", "held-out", "images/s", "left"]
 
 
@@ -35,19 +36,18 @@ def main() -> None:
 
 def fold_rows(folder: Path) -> list[dict[str, str]]:
     """A row for every fold with a history or a saved progress, by recipe and fold."""
-    files = [*folder.glob("results/*/fold*/history.csv"), *folder.glob("state/*/fold*/progress.json")]
-    folds = {(file.parts[-3], re.fullmatch(r"fold(\d+)", file.parts[-2])) for file in files}
-    return [
-        _row(folder, recipe, fold)
-        for recipe, fold in sorted({(recipe, int(name[1])) for recipe, name in folds if name})
-    ]
+    patterns = [f"{root}/*/{place}/{file}" for root, file in HOLDING for place in FOLDERS]
+    places = {place_of(file) for pattern in patterns for file in folder.glob(pattern)} - {None}
+    return [_row(folder, *place) for place in sorted(places)]
 
 
-def _row(folder: Path, recipe: str, fold: int) -> dict[str, str]:
-    place = f"{recipe}/fold{fold}"
+def _row(folder: Path, recipe: str, member: Member) -> dict[str, str]:
+    place = f"{recipe}/{member.folder}"
     history = _read(pd.read_csv, folder / "results" / place / "history.csv")
     live = _read(read_json, folder / "state" / place / "progress.json")
-    row = {"recipe": recipe, "fold": str(fold), "is": _state(folder, place)} | (_live_cells(live) if live else {})
+    row = {"recipe": recipe, "fold": str(member.number), "is": _state(folder, place)} | (
+        _live_cells(live) if live else {}
+    )
     if history is not None and not live:
         row |= _finished_cells(history.iloc[-1])
     if history is not None:

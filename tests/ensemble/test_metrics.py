@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from kfold_ens.config import Scoring, Submission
 from kfold_ens.ensemble.known_labels import known_groups, known_labels
-from kfold_ens.ensemble.metrics import difference, differences, paired_difference, score, summarize
+from kfold_ens.ensemble.metrics import difference, differences, paired_difference, score
 from kfold_ens.ensemble.score_table import as_text, cell
+from kfold_ens.ensemble.summary import summarize
 from kfold_ens.errors import DataError
 from kfold_ens.logits import Logits
 

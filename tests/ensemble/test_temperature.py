@@ -4,8 +4,9 @@ from scipy.optimize import brentq
 from scipy.special import softmax
 
 from kfold_ens.config import Scoring
-from kfold_ens.ensemble.metrics import score, summarize
+from kfold_ens.ensemble.metrics import score
 from kfold_ens.ensemble.score_table import as_text
+from kfold_ens.ensemble.summary import summarize
 from kfold_ens.ensemble.temperature import at_temperature, calibrate, fitted, log_loss
 from kfold_ens.logits import Logits
 

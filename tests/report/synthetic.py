@@ -14,7 +14,7 @@ from conftest import TINY_RECIPE
 from kfold_ens.config import Config, Recipe, load_config
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.combine import METHODS, combine
-from kfold_ens.ensemble.metrics import summarize
+from kfold_ens.ensemble.summary import summarize
 from kfold_ens.history import COLUMNS, figures_of
 from kfold_ens.logits import Logits
 from kfold_ens.report.data import write_data, write_views

@@ -9,7 +9,7 @@ from synthetic import make_run
 
 from kfold_ens.config import Scoring
 from kfold_ens.ensemble.combine import METHODS, Method, combine
-from kfold_ens.ensemble.metrics import summarize
+from kfold_ens.ensemble.summary import summarize
 from kfold_ens.errors import KfoldError
 from kfold_ens.logits import Logits, concatenated
 from kfold_ens.report.ablation import write_ablation

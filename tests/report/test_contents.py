@@ -29,8 +29,8 @@ def test_chapters_are_numbered_in_reading_order():
 
 
 def test_a_page_keeps_the_wildcards_that_are_not_given():
-    assert page_file("fold") == "results/{recipe}/report/fold{fold}.html"
-    assert page_file("fold", recipe="{}", fold=3) == "results/{}/report/fold3.html"
+    assert page_file("fold") == "results/{recipe}/report/{member}.html"
+    assert page_file("fold", recipe="{}", member="fold3") == "results/{}/report/fold3.html"
     assert menu_entry("fold") == {"page": "one fold", "recipe": "{recipe}", "fold": "{fold}"}
     assert menu_entry("submission", recipe="tiny", method="vote") == {
         "page": "the submission",
@@ -40,10 +40,10 @@ def test_a_page_keeps_the_wildcards_that_are_not_given():
 
 
 def test_unfinished_folds_leave_out_what_needs_all():
-    some = page_files({"recipe", "fold"}, "tiny", [0, 2])
+    some = page_files({"recipe", "fold"}, "tiny", ["fold0", "fold2"])
     assert {"results/tiny/report/fold0.html", "results/tiny/report/fold2.html"} <= set(some)
     assert len(some) == len(set(some))
-    rest = page_files({"recipe", "fold", "ensemble"}, "tiny", [0, 2])
+    rest = page_files({"recipe", "fold", "ensemble"}, "tiny", ["fold0", "fold2"])
     names = ("combinations", "agreement", "calibration")
     assert set(rest) - set(some) == {f"results/tiny/report/{name}.html" for name in names}
 

@@ -8,7 +8,7 @@ import pytest
 from synthetic import Outputs, Run, history, make_run
 
 from kfold_ens.config import Scoring
-from kfold_ens.ensemble.metrics import summarize
+from kfold_ens.ensemble.summary import summarize
 from kfold_ens.report.ensemble import write_ensemble
 from kfold_ens.report.training import write_curves, write_fold
 

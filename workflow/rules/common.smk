@@ -35,7 +35,8 @@ RECIPES = read_recipes([CONFIGURED, *COMPARED])
 FILES = {file.stem: file for file in [CONFIGURED, *COMPARED]}
 RECIPE = CONFIGURED.stem
 ABLATION = list(dict.fromkeys(file.stem for file in COMPARED))
-FOLDS = range(RUN.num_folds)
+FOLDS = folds_of(RUN.repeats, RUN.num_folds)
+MEMBERS = FOLDS  # every model of a recipe
 TRAINING_VERSION = [data.VERSION, network.VERSION, training.VERSION]
 
 
@@ -53,6 +54,7 @@ wildcard_constraints:
     short_side=r"\d+",
     method="|".join(METHODS),
     recipe="|".join(map(re.escape, RECIPES)),
+    member="|".join(member.folder for member in MEMBERS),
 
 
 # --- params, inputs and resources ------------------------------------------------------------------------
@@ -69,6 +71,11 @@ def as_param(model, **selection):
 def scoring_param():
     """What predictions are scored by; nothing at the default, so scores made earlier stay."""
     return {} if RUN.scoring == Scoring() else {"scoring": literal(as_param(RUN.scoring))}
+
+
+def repeats_param():
+    """How an image's out-of-fold predictions are combined over repeats; nothing without repeats."""
+    return {"method": RUN.over_repeats} if RUN.repeats > 1 else {}
 
 
 def literal(value):
@@ -105,7 +112,7 @@ def to_predict():
     return {"gpu": 1, "mem_mb": more_each_attempt(8000), "runtime": more_each_attempt(120)}
 
 
-# --- the files of a recipe and of a fold -----------------------------------------------------------------
+# --- the files of a recipe and of its members -----------------------------------------------------------------
 
 
 def pixels_of(sections, half):
@@ -114,26 +121,35 @@ def pixels_of(sections, half):
     return {"pixels": ancient(f"{file}.u8"), "index": f"{file}.npz"}
 
 
-def outputs_of(recipe, fold):
-    """A fold's model and history."""
-    return [f"results/{recipe}/fold{fold}/{file}" for file in ("model.safetensors", "history.csv")]
+def files_of(members, recipe, file):
+    """This file of each of some members; the recipe may be a wildcard."""
+    return [f"results/{recipe}/{member.folder}/{file}" for member in members]
 
 
-def logits_of(recipe, fold):
-    """A fold's logits for its held-out images, and for the test images."""
-    return [f"results/{recipe}/fold{fold}/{file}" for file in ("oof_logits.npz", "test_logits.npz")]
+def of_compared_folds(file):
+    """This file of each fold of the recipes of ``ablation:``, recipe by recipe."""
+    return [each for recipe in ABLATION for each in files_of(FOLDS, recipe, file)]
 
 
-def model_of(recipe, fold):
-    """A fold's model. Its history stands for it, as it is small enough for a checksum."""
-    model, history = outputs_of(recipe, fold)
+def outputs_of(recipe, member):
+    """A member's model and history."""
+    return [f"results/{recipe}/{member.folder}/{file}" for file in ("model.safetensors", "history.csv")]
+
+
+def logits_of(recipe, member):
+    """A member's logits for its held-out images, and for the test images."""
+    return [f"results/{recipe}/{member.folder}/{file}" for file in ("oof_logits.npz", "test_logits.npz")]
+
+
+def model_of(recipe, member):
+    """A member's model. Its history stands for it, as it is small enough for a checksum."""
+    model, history = outputs_of(recipe, member)
     return {"model": ancient(model), "history": history}
 
 
 def what_calibrates():
     """What a temperature is fitted on, if one is asked for."""
-    oof = [logits_of(RECIPE, fold)[0] for fold in FOLDS]
-    return {"oof": oof, "train": TRAIN} if RUN.submission.calibrate else {}
+    return {"oof": files_of(FOLDS, RECIPE, "oof_logits.npz"), "train": TRAIN} if RUN.submission.calibrate else {}
 
 
 def made_on_the_way(recipe):
@@ -142,16 +158,24 @@ def made_on_the_way(recipe):
     Snakemake deletes a failed job's outputs, and does not make them again while the files made from them are there.
     Pixels and models are not listed, so that users may delete them to free disk space.
     """
-    of_folds = [[outputs_of(recipe, fold)[1], *logits_of(recipe, fold)] for fold in FOLDS]
-    return [TRAIN, TEST, CLASSES, SPLIT, *of_folds, f"results/{recipe}/metrics.json"]
+    of_members = [[outputs_of(recipe, member)[1], *logits_of(recipe, member)] for member in MEMBERS]
+    return [TRAIN, TEST, CLASSES, *SPLITS, *of_members, f"results/{recipe}/metrics.json"]
 
 
-# --- what a fold is trained from -------------------------------------------------------------------------
+# --- what a member is trained from -------------------------------------------------------------------------
 
 
-def rule_name(stage, recipe, fold):
+def rule_name(stage, recipe, member):
     """train_fold3; train_plain_fold3 for a recipe that is only in ``ablation:``."""
-    return f"{stage}_fold{fold}" if recipe == RECIPE else f"{stage}_{recipe}_fold{fold}"
+    return f"{stage}_{member.name}" if recipe == RECIPE else f"{stage}_{recipe}_{member.name}"
+
+
+def refuse_shared_rule_names():
+    """End if two recipes' members would share a name: recipe repeat1's train_repeat1_fold0, and that of a repeat."""
+    names = Counter(rule_name("train", recipe, member) for recipe in RECIPES for member in MEMBERS)
+    shared = [name for name, count in names.items() if count > 1]
+    if shared:
+        refuse(f"ablation: recipes whose names end in repeat and a number would share rules ({shared[0]}); rename them")
 
 
 def training_param(sections):
@@ -159,22 +183,32 @@ def training_param(sections):
     return as_param(sections, exclude={"tta"})
 
 
-def trained_first(recipe, fold):
-    """This fold of an earlier recipe that trains the same, as one that differs in ``tta`` only: wait for it."""
+def trained_first(recipe, member):
+    """This member of an earlier recipe that trains the same, as one that differs in ``tta`` only: wait for it."""
     twins = [name for name in RECIPES if training_param(RECIPES[name]) == training_param(RECIPES[recipe])]
-    return {"same": outputs_of(twins[0], fold)[1]} if twins[0] != recipe else {}
+    return {"same": outputs_of(twins[0], member)[1]} if twins[0] != recipe else {}
 
 
-def training_files(sections):
-    """The files that all folds of a recipe are trained from."""
-    return {"folds": SPLIT, "classes": CLASSES, **weights_of(sections), **pixels_of(sections, "train")}
+def seed_of(repeat):
+    """The seed of a repeat: it is split and trained as a run with this seed would be."""
+    return RUN.seed + repeat
 
 
-def files_to_train(recipe, fold):
-    """Everything that the weights of a fold depend on."""
+def training_files(sections, member):
+    """The files that a member is trained from."""
+    return {"folds": SPLITS[member.repeat], "classes": CLASSES, **weights_of(sections), **pixels_of(sections, "train")}
+
+
+def files_to_train(recipe, member):
+    """Everything that the weights of a member depend on."""
     sections = RECIPES[recipe]
-    values = {"recipe": training_param(sections), "number": fold, "seed": RUN.seed, "version": TRAINING_VERSION}
-    return values | {"weights": None} | {name: str(file) for name, file in training_files(sections).items()}
+    values = {
+        "recipe": training_param(sections),
+        "number": member.trained_as,
+        "seed": seed_of(member.repeat),
+        "version": TRAINING_VERSION,
+    }
+    return values | {"weights": None} | {name: str(file) for name, file in training_files(sections, member).items()}
 
 
 def metrics_of_recipes():

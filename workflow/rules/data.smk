@@ -2,7 +2,9 @@ TRAIN = "results/data/train.csv"
 TEST = "results/data/test.csv"
 CLASSES = "results/data/classes.json"
 LOOK_ALIKES = "results/data/look_alikes.csv"
-SPLIT = "results/data/folds.csv"
+# The split of each repeat, which every recipe uses.
+SPLITS = ["results/data/folds.csv", *(f"results/data/folds_repeat{repeat}.csv" for repeat in range(1, RUN.repeats))]
+SPLIT = SPLITS[0]
 
 
 # What the data are, what is doubtful or wrong about them, and what a run would do. Trains nothing.
@@ -91,24 +93,29 @@ rule all_images:
         "../scripts/all_images.py"
 
 
-# The one split that every recipe uses.
-rule folds:
-    input:
-        **optional(given=RUN.data.folds),
-        manifest=TRAIN,
-    output:
-        folds=SPLIT,
-    log:
-        "logs/data/folds.log",
-    conda:
-        ENVIRONMENT
-    params:
-        **split_param(),
-        num_folds=RUN.num_folds,
-        seed=RUN.seed,
-        version=data.VERSION,
-    script:
-        "../scripts/folds.py"
+for repeat, split in enumerate(SPLITS):
+
+    # Which fold holds out each image: folds, folds_repeat1, ...
+    rule:
+        name:
+            Path(split).stem
+        input:
+            **optional(given=RUN.data.folds),
+            manifest=TRAIN,
+        output:
+            folds=split,
+        log:
+            f"logs/data/{Path(split).stem}.log",
+        localrule: True
+        conda:
+            ENVIRONMENT
+        params:
+            **split_param(),
+            num_folds=RUN.num_folds,
+            seed=seed_of(repeat),
+            version=data.VERSION,
+        script:
+            "../scripts/folds.py"
 
 
 # Rules of their own, so that a plan and a picture tell the halves apart.

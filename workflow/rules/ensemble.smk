@@ -1,7 +1,7 @@
 # The folds' logits combined by one ensembling method.
 rule combine:
     input:
-        test=collect("results/{{recipe}}/fold{fold}/test_logits.npz", fold=FOLDS),
+        test=files_of(MEMBERS, "{recipe}", "test_logits.npz"),
     output:
         "results/{recipe}/{method}/test_logits.npz",
     log:
@@ -28,6 +28,7 @@ rule write_submission:
     conda:
         ENVIRONMENT
     params:
+        **(repeats_param() if RUN.submission.calibrate else {}),
         submission=literal(as_param(RUN.submission)),
         names=RUN.submission_names,
         version=ensemble.VERSION,
@@ -56,8 +57,8 @@ rule zip_submission:
 rule metrics:
     input:
         **optional(test_labels=RUN.data.test_labels),
-        oof=collect("results/{{recipe}}/fold{fold}/oof_logits.npz", fold=FOLDS),
-        test=collect("results/{{recipe}}/fold{fold}/test_logits.npz", fold=FOLDS),
+        oof=files_of(FOLDS, "{recipe}", "oof_logits.npz"),
+        test=files_of(FOLDS, "{recipe}", "test_logits.npz"),
         methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
         manifests=[TRAIN, TEST],
     output:
@@ -68,6 +69,7 @@ rule metrics:
         ENVIRONMENT
     params:
         **scoring_param(),
+        **repeats_param(),
         submission=literal(as_param(RUN.submission)),
         names=RUN.submission_names,
         version=ensemble.VERSION,
@@ -86,9 +88,9 @@ rule ablation:
 rule compare_recipes:
     input:
         metrics=collect("results/{recipe}/metrics.json", recipe=ABLATION),
-        oof=collect("results/{recipe}/fold{fold}/oof_logits.npz", recipe=ABLATION, fold=FOLDS),
-        history=collect("results/{recipe}/fold{fold}/history.csv", recipe=ABLATION, fold=FOLDS),
-        model=ancient(collect("results/{recipe}/fold{fold}/model.safetensors", recipe=ABLATION, fold=FOLDS)),
+        oof=of_compared_folds("oof_logits.npz"),
+        history=of_compared_folds("history.csv"),
+        model=ancient(of_compared_folds("model.safetensors")),
         manifest=TRAIN,
     output:
         "results/ablation.csv",
@@ -98,6 +100,7 @@ rule compare_recipes:
         ENVIRONMENT
     params:
         **scoring_param(),
+        **repeats_param(),
         recipes=ABLATION,
         version=ensemble.VERSION,  # raise it for changes of report/comparison.py too
     script:

@@ -6,7 +6,10 @@ ON_CLUSTER = workflow.resource_settings.nodes is not None
 
 
 def plan_this_machine():
-    """How many folds train at once on this machine, and the threads of each; --resources gpu=N overrides it."""
+    """How many folds train at once on this machine, and the threads of each; --resources gpu=N overrides it.
+
+    Repeats do not count: with other threads, the same fold would get other bits.
+    """
     memory = max(fold_memory(sections, Path("results", recipe)) for recipe, sections in RECIPES.items())
     machine = this_machine(RUN.device, workflow.resource_settings.cores or 1)
     return plan_folds(machine, RUN.num_folds, memory, RUN.gpus_per_fold, RUN.gpu_slots, GIVEN_GPUS)
@@ -28,9 +31,9 @@ def plan_in_words(wildcards):
     """What is trained, and how, if a run starts now."""
     lines = []
     for recipe in RECIPES:
-        left = [fold for fold in FOLDS if not all(map(exists, outputs_of(recipe, fold)))]
-        done = f"to train are folds {', '.join(map(str, left))}, unless {KEPT}/ holds them" if left else "all trained"
-        lines.append(f"recipe {recipe}, {RUN.num_folds} folds: {done}")
+        left = [str(member.number) for member in MEMBERS if not all(map(exists, outputs_of(recipe, member)))]
+        done = f"to train are folds {', '.join(left)}, unless {KEPT}/ holds them" if left else "all trained"
+        lines.append(f"recipe {recipe}, {RUN.folds_in_all} folds: {done}")
     return "\n".join(lines + ([PLAN.sentence] if PLAN else []))
 
 
@@ -56,10 +59,10 @@ def asked_for():
     named = {os.path.normpath(each) for each in settings.forcerun}
     named |= {os.path.normpath(each) for each in settings.targets if settings.forcetargets}
     return [
-        rule_name("train", recipe, fold)
+        rule_name("train", recipe, member)
         for recipe in RECIPES
-        for fold in FOLDS
-        if settings.forceall or not named.isdisjoint({rule_name("train", recipe, fold), *outputs_of(recipe, fold)})
+        for member in MEMBERS
+        if settings.forceall or not named.isdisjoint({rule_name("train", recipe, member), *outputs_of(recipe, member)})
     ]
 
 

@@ -1,4 +1,4 @@
-# What only the report needs: its pages, and the folds that they show.
+# What only the report needs: its pages, and the members that they show.
 
 
 def page(name, **fixed):
@@ -7,8 +7,18 @@ def page(name, **fixed):
         page_file(name, **fixed),
         caption=f"../report/{name}.rst",
         category=PAGES[name].chapter,
-        labels=menu_entry(name, **fixed),
+        labels=menu_of(name, **fixed),
     )
+
+
+def menu_of(name, **fixed):
+    """A page's line in the menu; that of a member's page says its number."""
+
+    def entry(wildcards):
+        numbers = {"fold": str(member_in(wildcards.member).number)} if "member" in wildcards.keys() else {}
+        return menu_entry(name, **fixed, **numbers)
+
+    return entry
 
 
 def pages(*names):
@@ -16,34 +26,44 @@ def pages(*names):
     return {name: page(name) for name in names}
 
 
-def is_finished(recipe, fold):
-    """Whether a fold is trained and has predicted."""
-    return all(map(exists, [*outputs_of(recipe, fold), *logits_of(recipe, fold)]))
+def is_finished(recipe, member):
+    """Whether a member is trained and has predicted."""
+    return all(map(exists, [*outputs_of(recipe, member), *logits_of(recipe, member)]))
 
 
-FINISHED = {recipe: [fold for fold in FOLDS if is_finished(recipe, fold)] for recipe in RECIPES}
+FINISHED = {recipe: [member for member in MEMBERS if is_finished(recipe, member)] for recipe in RECIPES}
 
 
 def finished_folds(recipe):
     """The folds that a report shows: those that are finished. If none is, all of them, which are trained first."""
-    return FINISHED[recipe] or list(FOLDS)
+    return FINISHED[recipe] or FOLDS
 
 
 def folds_param(wildcards):
-    """The folds that a report shows."""
-    return finished_folds(wildcards.recipe)
+    """The numbers of the folds that a report shows."""
+    return [fold.number for fold in finished_folds(wildcards.recipe)]
 
 
 def first_finished_fold(wildcards):
     """The first fold that a report shows."""
-    return finished_folds(wildcards.recipe)[0]
+    return finished_folds(wildcards.recipe)[0].trained_as
+
+
+def seed_of_first_finished(wildcards):
+    """The seed of that fold."""
+    return seed_of(finished_folds(wildcards.recipe)[0].repeat)
+
+
+def split_of_first_finished(wildcards):
+    """The split that it belongs to."""
+    return SPLITS[finished_folds(wildcards.recipe)[0].repeat]
 
 
 def of_finished_folds(file):
     """This file of each fold that a report shows."""
 
     def files(wildcards):
-        return [f"results/{wildcards.recipe}/fold{fold}/{file}" for fold in finished_folds(wildcards.recipe)]
+        return files_of(finished_folds(wildcards.recipe), wildcards.recipe, file)
 
     return files
 
@@ -51,10 +71,9 @@ def of_finished_folds(file):
 def scores_of_finished_folds(wildcards):
     """The scores if every fold is finished; otherwise what those of the finished folds are computed from."""
     folds, recipe = finished_folds(wildcards.recipe), wildcards.recipe
-    if folds == list(FOLDS):
+    if folds == FOLDS:
         return {"metrics": f"results/{recipe}/metrics.json"}
-    oof, test = zip(*[logits_of(recipe, fold) for fold in folds])
-    return {"oof": list(oof), "test": list(test)}
+    return {name: files_of(folds, recipe, f"{name}_logits.npz") for name in ("oof", "test")}
 
 
 def pixels_of_recipe(half):
@@ -103,9 +122,9 @@ def pages_of(recipe):
     """The files of a recipe's pages."""
     folds = finished_folds(recipe)
     shown = {"recipe", "fold"}
-    if folds == list(FOLDS):
+    if folds == FOLDS:
         shown |= {"ensemble", "submission"} if recipe == RECIPE else {"ensemble"}
-    return page_files(shown, recipe, folds)
+    return page_files(shown, recipe, [fold.folder for fold in folds])
 
 
 def reported_recipes():
@@ -116,7 +135,7 @@ def reported_recipes():
 def reported():
     """Every page of the report; the ablation's too if all that it compares is finished."""
     files = [file for recipe in reported_recipes() for file in pages_of(recipe)]
-    is_compared = ABLATION and all(FINISHED[recipe] == list(FOLDS) for recipe in ABLATION)
+    is_compared = ABLATION and all(FINISHED[recipe] == MEMBERS for recipe in ABLATION)
     return [*files, page_file("ablation")] if is_compared else files
 
 

@@ -40,7 +40,7 @@ rule halves_page:
 rule views_page:
     input:
         unpack(pixels_of_recipe("train")),
-        folds=SPLIT,
+        folds=split_of_first_finished,
         classes=CLASSES,
     output:
         **pages("views"),
@@ -51,7 +51,7 @@ rule views_page:
     params:
         recipe=recipe_param,
         fold=first_finished_fold,
-        seed=RUN.seed,
+        seed=seed_of_first_finished,
         version=[data.VERSION, training.VERSION, report_stage.VERSION],
     script:
         "../scripts/views_page.py"
@@ -60,11 +60,11 @@ rule views_page:
 # One fold's curves and epochs.
 rule fold_page:
     input:
-        history="results/{recipe}/fold{fold}/history.csv",
+        history="results/{recipe}/{member}/history.csv",
     output:
         **pages("fold"),
     log:
-        "logs/{recipe}/report/fold{fold}.log",
+        "logs/{recipe}/report/{member}.log",
     conda:
         ENVIRONMENT
     params:
@@ -88,9 +88,10 @@ rule training_and_error_pages:
     conda:
         ENVIRONMENT
     params:
+        **repeats_param(),
         recipe=recipe_param,
         folds=folds_param,
-        num_folds=RUN.num_folds,
+        num_folds=RUN.folds_in_all,
         version=report_stage.VERSION,
     script:
         "../scripts/training_and_error_pages.py"
@@ -102,8 +103,8 @@ rule ensemble_pages:
         unpack(pixels_of_recipe("test")),
         **optional(test_labels=RUN.data.test_labels),
         metrics="results/{recipe}/metrics.json",
-        oof=collect("results/{{recipe}}/fold{fold}/oof_logits.npz", fold=FOLDS),
-        test=collect("results/{{recipe}}/fold{fold}/test_logits.npz", fold=FOLDS),
+        oof=files_of(FOLDS, "{recipe}", "oof_logits.npz"),
+        test=files_of(FOLDS, "{recipe}", "test_logits.npz"),
         methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
         manifests=[TRAIN, TEST],
     output:
@@ -113,6 +114,7 @@ rule ensemble_pages:
     conda:
         ENVIRONMENT
     params:
+        **repeats_param(),
         submission=literal(as_param(RUN.submission)),
         names=RUN.submission_names,
         version=[ensemble.VERSION, report_stage.VERSION],
@@ -206,7 +208,7 @@ rule ablation_page:
 rule report:
     input:
         "results/report.html",
-        [TRAIN, TEST, CLASSES, SPLIT],
+        [TRAIN, TEST, CLASSES, *SPLITS],
 
 
 # That file.

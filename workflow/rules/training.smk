@@ -15,25 +15,28 @@ rule weights:
         "../scripts/weights.py"
 
 
-# A rule of its own for each fold, so that one can be asked for, or run again, by its name.
+refuse_shared_rule_names()
+
+
+# A rule of its own for each member, so that one can be asked for, or run again, by its name.
 for recipe, sections in RECIPES.items():
-    for fold in FOLDS:
+    for member in MEMBERS:
 
         # Fine-tune a fold, unless it was trained before; resumes after an interruption.
         rule:
             name:
-                rule_name("train", recipe, fold)
+                rule_name("train", recipe, member)
             input:
                 unpack(tell_jobs_what_was_asked_for),
-                **training_files(sections),
-                **trained_first(recipe, fold),
+                **training_files(sections, member),
+                **trained_first(recipe, member),
             output:
-                model=f"results/{recipe}/fold{fold}/model.safetensors",
-                history=f"results/{recipe}/fold{fold}/history.csv",
+                model=f"results/{recipe}/{member.folder}/model.safetensors",
+                history=f"results/{recipe}/{member.folder}/history.csv",
             log:
-                f"logs/{recipe}/fold{fold}/train.log",
+                f"logs/{recipe}/{member.folder}/train.log",
             benchmark:
-                f"logs/{recipe}/fold{fold}/train.benchmark.tsv"
+                f"logs/{recipe}/{member.folder}/train.benchmark.tsv"
             conda:
                 ENVIRONMENT
             threads: threads_to_train
@@ -43,27 +46,27 @@ for recipe, sections in RECIPES.items():
                 runtime=more_each_attempt(1440),
             params:
                 recipe=literal(training_param(sections)),
-                fold=fold,
-                seed=RUN.seed,
+                fold=member.trained_as,
+                seed=seed_of(member.repeat),
                 version=TRAINING_VERSION,
-                state=f"state/{recipe}/fold{fold}",
+                state=f"state/{recipe}/{member.folder}",
                 kept=KEPT,
-                tensorboard=f"logs/{recipe}/fold{fold}/tensorboard",
+                tensorboard=f"logs/{recipe}/{member.folder}/tensorboard",
             script:
                 "../scripts/train.py"
 
         # A fold model's logits for its held-out images.
         rule:
             name:
-                rule_name("predict_oof", recipe, fold)
+                rule_name("predict_oof", recipe, member)
             input:
                 **pixels_of(sections, "train"),
-                **model_of(recipe, fold),
-                images=SPLIT,
+                **model_of(recipe, member),
+                images=SPLITS[member.repeat],
             output:
-                f"results/{recipe}/fold{fold}/oof_logits.npz",
+                f"results/{recipe}/{member.folder}/oof_logits.npz",
             log:
-                f"logs/{recipe}/fold{fold}/predict_oof.log",
+                f"logs/{recipe}/{member.folder}/predict_oof.log",
             conda:
                 ENVIRONMENT
             threads: THREADS_TO_PREDICT
@@ -71,7 +74,7 @@ for recipe, sections in RECIPES.items():
                 **to_predict(),
             params:
                 tta=literal(as_param(sections.tta)),
-                fold=fold,
+                fold=member.trained_as,
                 version=prediction.VERSION,
             script:
                 "../scripts/predict.py"
@@ -79,15 +82,15 @@ for recipe, sections in RECIPES.items():
         # The same for the test images.
         rule:
             name:
-                rule_name("predict_test", recipe, fold)
+                rule_name("predict_test", recipe, member)
             input:
                 **pixels_of(sections, "test"),
-                **model_of(recipe, fold),
+                **model_of(recipe, member),
                 images=TEST,
             output:
-                f"results/{recipe}/fold{fold}/test_logits.npz",
+                f"results/{recipe}/{member.folder}/test_logits.npz",
             log:
-                f"logs/{recipe}/fold{fold}/predict_test.log",
+                f"logs/{recipe}/{member.folder}/predict_test.log",
             conda:
                 ENVIRONMENT
             threads: THREADS_TO_PREDICT
@@ -109,6 +112,6 @@ rule clean_models:
         ENVIRONMENT
     params:
         kept=KEPT,
-        folds=literal([files_to_train(recipe, fold) for recipe in RECIPES for fold in FOLDS]),
+        folds=literal([files_to_train(recipe, member) for recipe in RECIPES for member in MEMBERS]),
     script:
         "../scripts/clean_models.py"

@@ -9,7 +9,8 @@ from kfold_ens.report.comparison import as_text, compare, read_recipes
 if __name__ == "__main__":
     with job(snakemake.log[0]):
         files = snakemake.input
-        recipes = read_recipes(snakemake.params.recipes, files.metrics, files.oof, files.history, files.model)
+        method = snakemake.params.get("method", "average")
+        recipes = read_recipes(snakemake.params.recipes, files.metrics, files.oof, files.history, files.model, method)
         table = compare(recipes, read_manifest(files.manifest), read_scoring(snakemake.params))
         write_table(snakemake.output[0], table)
         log.info("%s", as_text(table))

@@ -5,7 +5,7 @@ import pandas as pd
 from kfold_ens.config import Config, Recipe
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.ensemble.known_labels import known_groups, known_labels
-from kfold_ens.ensemble.metrics import summarize
+from kfold_ens.ensemble.summary import summarize
 from kfold_ens.files import read_json
 from kfold_ens.jobs import job
 from kfold_ens.logits import read_logits
@@ -27,6 +27,7 @@ if __name__ == "__main__":
                 scoring=run.scoring,
                 calibrates=run.submission.calibrate,
                 group_of=known_groups(manifest),
+                over_repeats=run.over_repeats,
             )
         write_overview(
             run=run,

@@ -3,6 +3,7 @@
 from kfold_ens.config import Submission
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.ensemble.forms import resolved
+from kfold_ens.ensemble.out_of_fold import combined_over_repeats
 from kfold_ens.ensemble.submission import build_submission, check_submission
 from kfold_ens.ensemble.temperature import at_temperature, calibrate
 from kfold_ens.files import write_table
@@ -16,9 +17,8 @@ if __name__ == "__main__":
         form = resolved(Submission.model_validate_json(params.submission), params.names, test, logits.classes)
         if oof := files.get("oof"):
             train = read_manifest(files.train)
-            calibration = calibrate(
-                list(map(read_logits, oof)), dict(zip(train["image_id"], train["label"], strict=True))
-            )
+            folds = combined_over_repeats(list(map(read_logits, oof)), params.get("method", "average"))
+            calibration = calibrate(folds, dict(zip(train["image_id"], train["label"], strict=True)))
             log.info("submission.calibrate: %s", calibration)
             logits = at_temperature(logits, calibration.temperature)
         write_table(snakemake.output[0], build_submission(logits, form))

@@ -22,4 +22,5 @@ if __name__ == "__main__":
             num_folds=params.num_folds,
             store=PixelStore(files.pixels, files.index),
             outputs=outputs,
+            over_repeats=params.get("method", "average"),
         )

@@ -14,9 +14,8 @@ from scipy.stats import binomtest, norm
 from kfold_ens.config import Scoring
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.intervals import interval, paired_interval
-from kfold_ens.ensemble.temperature import at_temperature, calibrate, cross_fitted
-from kfold_ens.logits import Logits, class_indices, concatenated
-from kfold_ens.metrics import Metric, absent_classes, find_metric, inputs_of, places_in_order, refuse_unfit, value
+from kfold_ens.logits import Logits, class_indices
+from kfold_ens.metrics import Metric, absent_classes, find_metric, inputs_of, places_in_order, value
 
 DEFAULT = Scoring()
 NO_GROUPS: Mapping[str, str] = {}
@@ -176,46 +175,6 @@ def difference(
     own = metric.compute(*inputs[0]) - metric.compute(*inputs[1])
     low, high = paired_interval(metric, *inputs, own, first.group)
     return {"difference": _number(own), "low": _number(low), "high": _number(high)}
-
-
-def summarize(
-    oof: Mapping[int, Logits],
-    test: Mapping[int, Logits],
-    combined: Mapping[str, Logits],
-    label_of: Mapping[str, str],
-    scoring: Scoring = DEFAULT,
-    calibrates: bool = False,
-    group_of: Mapping[str, str] = NO_GROUPS,
-) -> dict[str, Any]:
-    """``metrics.json``: the metric out of fold, and on test images with labels, of each fold and ensembling method.
-
-    With ``calibrates``, the entry ``calibrated`` holds the same of probabilities at a temperature, cross-fitted by fold
-    out of fold.
-    """
-    refuse_unfit(scoring.metric, next(iter(oof.values())).classes, scoring.class_order)
-
-    def scored(logits: Logits, method: str = "average") -> dict[str, Any] | None:
-        return score(logits, label_of, scoring, METHODS[method].gives_probabilities, group_of)
-
-    def scored_calibrated() -> dict[str, Any]:
-        calibration = calibrate(list(oof.values()), label_of)
-        methods = {name: each for name, each in combined.items() if METHODS[name].gives_probabilities}
-        return {
-            "temperature": calibration.temperature,
-            "out_of_fold": scored(cross_fitted(list(oof.values()), calibration)),
-            "methods": {
-                name: {"test": scored(at_temperature(each, calibration.temperature))} for name, each in methods.items()
-            },
-        }
-
-    return {
-        "metric": scoring.metric,
-        "out_of_fold": scored(concatenated(list(oof.values()))),
-        "folds": {str(fold): {"out_of_fold": scored(oof[fold]), "test": scored(test[fold])} for fold in oof},
-        "methods": {method: {"test": scored(logits, method)} for method, logits in combined.items()},
-        "differences": differences({"one fold": next(iter(test.values())), **combined}, label_of, scoring, group_of),
-        **({"calibrated": scored_calibrated()} if calibrates else {}),
-    }
 
 
 def differences(

@@ -38,8 +38,9 @@ def calibrate(oof: Sequence[Logits], label_of: Mapping[str, str]) -> Calibration
     For the score, each fold's images are scored by the temperature that is fitted on the other folds. The temperature
     is 1 if the cross-fitted loss is not below the loss before.
 
-    The logits are those of single models. The temperature is applied to the ensemble of them all, whose members are
-    averaged and so less sure than each: it can leave the ensemble less sure than it should be.
+    The logits are those of single models, or of as many as there are repeats. The temperature is applied to the
+    ensemble of them all, whose members are averaged and so less sure than each: it can leave the ensemble less sure
+    than it should be.
     """
     of_folds = tuple(
         fitted(concatenated([*oof[:fold], *oof[fold + 1 :]]), label_of) if len(oof) > 1 else 1.0

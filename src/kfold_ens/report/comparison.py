@@ -13,6 +13,7 @@ from safetensors import safe_open
 from kfold_ens.config import Scoring
 from kfold_ens.ensemble.known_labels import known_groups
 from kfold_ens.ensemble.metrics import DEFAULT, difference
+from kfold_ens.ensemble.out_of_fold import combined_over_repeats
 from kfold_ens.ensemble.score_table import BESIDE, metric_of
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_json
@@ -33,9 +34,16 @@ class RecipeResults:
 
 
 def read_recipes(
-    names: Sequence[str], metrics: Sequence[str], oof: Sequence[str], histories: Sequence[str], models: Sequence[str]
+    names: Sequence[str],
+    metrics: Sequence[str],
+    oof: Sequence[str],
+    histories: Sequence[str],
+    models: Sequence[str],
+    over_repeats: str = "average",
 ) -> list[RecipeResults]:
     """Read recipes' results; the files of folds come recipe by recipe.
+
+    ``over_repeats`` is the ensembling method of an image's out-of-fold predictions.
 
     Raises:
         KfoldError: if there is no recipe.
@@ -48,19 +56,18 @@ def read_recipes(
     folds = len(oof) // len(names)
     parts = [slice(start, start + folds) for start in range(0, len(oof), folds)]
     return [
-        read_recipe(name, file, oof[part], histories[part], models[part])
+        read_recipe(name, file, oof[part], histories[part], models[part], over_repeats)
         for name, file, part in zip(names, metrics, parts, strict=True)
     ]
 
 
 def read_recipe(
-    name: str, metrics: str, oof: Sequence[str], histories: Sequence[str], models: Sequence[str]
+    name: str, metrics: str, oof: Sequence[str], histories: Sequence[str], models: Sequence[str], over_repeats: str
 ) -> RecipeResults:
     """Read one recipe's results from the files of its folds."""
     seconds = sum(pd.read_csv(path)["seconds"].sum() for path in histories)
-    return RecipeResults(
-        name, read_json(metrics), concatenated(list(map(read_logits, oof))), seconds / 3600, count_parameters(models[0])
-    )
+    held_out = concatenated(combined_over_repeats(list(map(read_logits, oof)), over_repeats))
+    return RecipeResults(name, read_json(metrics), held_out, seconds / 3600, count_parameters(models[0]))
 
 
 def count_parameters(model: str) -> int:

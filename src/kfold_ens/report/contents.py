@@ -28,7 +28,7 @@ PAGES = {
     "halves": Page("2. Images", "training and test images compared"),
     "views": Page("2. Images", "as the network sees them"),
     "curves": Page("3. Training", "all folds"),
-    "fold": Page("3. Training", "one fold", "fold", ("recipe", "fold"), "results/{recipe}/report/fold{fold}.html"),
+    "fold": Page("3. Training", "one fold", "fold", ("recipe", "fold"), "results/{recipe}/report/{member}.html"),
     "confusion": Page("4. Errors", "confusion matrix"),
     "classes": Page("4. Errors", "recall and precision"),
     "pairs": Page("4. Errors", "confused pairs"),
@@ -45,7 +45,7 @@ PAGES = {
 
 def page_file(name: str, **values: object) -> str:
     """The file of a page; what is not given stays a wildcard."""
-    wildcards = {"recipe": "{recipe}", "fold": "{fold}"}
+    wildcards = {"recipe": "{recipe}", "member": "{member}"}
     return PAGES[name].file.format_map(wildcards | {"page": name} | values)
 
 
@@ -54,7 +54,7 @@ def menu_entry(name: str, **values: str) -> dict[str, str]:
     return {"page": PAGES[name].label} | {column: values.get(column, f"{{{column}}}") for column in PAGES[name].columns}
 
 
-def page_files(of: Collection[Subject], recipe: str, folds: Sequence[int]) -> list[str]:
-    """The files of all pages that show one of these, for a recipe and some of its folds."""
+def page_files(of: Collection[Subject], recipe: str, members: Sequence[str]) -> list[str]:
+    """The files of all pages that show one of these, for a recipe and the folders of some of its members."""
     names = [name for name, page in PAGES.items() if page.of in of]
-    return list(dict.fromkeys(page_file(name, recipe=recipe, fold=fold) for name in names for fold in folds))
+    return list(dict.fromkeys(page_file(name, recipe=recipe, member=member) for name in names for member in members))

@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from kfold_ens.history import column_of, figures_of
+from kfold_ens.members import Number, member_of
 from kfold_ens.report import style
 
 READABLE = 30  # so many classes can be named along an axis; so many counts a side can be written into cells
 
 
-def training_curves(histories: Mapping[int, pd.DataFrame], chosen: Mapping[int, int]) -> dict[str, Figure]:
+def training_curves(histories: Mapping[Number, pd.DataFrame], chosen: Mapping[Number, int]) -> dict[str, Figure]:
     """Each fold's columns by epoch, a figure per quantity; a dot marks the epoch whose weights were kept, if known."""
     names = list(dict.fromkeys(name for history in histories.values() for name in history))
     return {
@@ -30,7 +31,7 @@ def training_curves(histories: Mapping[int, pd.DataFrame], chosen: Mapping[int, 
 
 
 def _curves(
-    title: str, columns: Sequence[str], histories: Mapping[int, pd.DataFrame], chosen: Mapping[int, int]
+    title: str, columns: Sequence[str], histories: Mapping[Number, pd.DataFrame], chosen: Mapping[Number, int]
 ) -> Figure:
     figure, axis = plt.subplots(figsize=(5, 3))
     for fold, history in histories.items():
@@ -54,13 +55,14 @@ def _legend(figure: Figure, axis: Axes, folds: int) -> None:
         figure.legend(*axis.get_legend_handles_labels(), loc="outside lower left", ncols=5, fontsize=7)
 
 
-def _look(fold: int) -> dict:
-    """Colour and line style of a fold; after the last colour, colours repeat in another line style."""
-    turn, place = divmod(fold, len(style.COLOURS))
-    return {"color": style.COLOURS[place], "linestyle": ("-", "-.", ":")[turn % 3]}
+def _look(number: Number) -> dict:
+    """Colour and line style of a fold; after the last colour, and in repeats, colours repeat in another line style."""
+    member = member_of(number)
+    turn, place = divmod(member.fold or 0, len(style.COLOURS))
+    return {"color": style.COLOURS[place], "linestyle": ("-", "-.", ":")[(turn + member.repeat) % 3]}
 
 
-def _curve(axis: Axes, history: pd.DataFrame, column: str, fold: int, chosen: int | None) -> None:
+def _curve(axis: Axes, history: pd.DataFrame, column: str, fold: Number, chosen: int | None) -> None:
     values = history[column] * column_of(column).figure_factor
     look = _look(fold) | {"label": f"fold {fold}"}
     if column.startswith("train_"):

@@ -1,4 +1,4 @@
-"""The report's chapter on mistakes out of fold: each image is judged by the one model that did not train on it."""
+"""The report's chapter on mistakes out of fold: each image is judged by the models that did not train on it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kfold_ens.data.pixels import PixelStore
+from kfold_ens.ensemble.out_of_fold import combined_over_repeats, with_probabilities
 from kfold_ens.logits import Logits, concatenated
 from kfold_ens.report import figures, pages, tables
 from kfold_ens.report.pages import Markup
@@ -18,10 +19,18 @@ PAIRS = 30  # pairs of classes in the table, each with some pictures
 
 
 def write_errors(
-    oof: Sequence[Logits], label_of: Mapping[str, str], num_folds: int, store: PixelStore, outputs: Mapping[str, str]
+    oof: Sequence[Logits],
+    label_of: Mapping[str, str],
+    num_folds: int,
+    store: PixelStore,
+    outputs: Mapping[str, str],
+    over_repeats: str = "average",
 ) -> None:
-    """The pages ``confusion``, ``classes``, ``pairs``, ``mistakes`` and ``labels``."""
-    logits, truth = tables.labelled(concatenated(oof), label_of)
+    """The pages ``confusion``, ``classes``, ``pairs``, ``mistakes`` and ``labels``.
+
+    ``over_repeats`` combines an image's predictions; a vote gives no confidence, so the average of logits replaces it.
+    """
+    logits, truth = _each_once(oof, label_of, with_probabilities(over_repeats))
     counts = tables.confusion_counts(logits, truth)
     wrong = tables.mistakes(logits, truth)
     notes = pages.unfinished(len(oof), num_folds)
@@ -31,11 +40,7 @@ def write_errors(
         "Confusion matrix, out of fold",
         *notes,
         pages.paragraph(f"{right} Hover over a cell for its numbers; empty cells are left blank."),
-        pages.chart(
-            figures.confusion(counts, logits.classes),
-            "confusion",
-            "Confusion matrix; the pages of classes and of confused pairs hold its numbers as tables",
-        ),
+        _matrix(counts, logits.classes),
     )
     pages.write_page(
         outputs["classes"],
@@ -44,17 +49,20 @@ def write_errors(
         pages.paragraph("The worst recall comes first; click on a column's head to sort by it."),
         pages.table(tables.per_class(logits, truth)),
     )
-    pages.write_page(
-        outputs["pairs"], "Classes taken for each other", *notes, *_pairs(counts, wrong, logits.classes, store)
-    )
-    pages.write_page(
-        outputs["mistakes"],
-        "The most confident mistakes",
-        *notes,
-        pages.paragraph(f"{right} Of the {len(wrong):,} others these are the ones the models are surest of."),
-        _gallery(wrong, store),
-    )
+    pairs = _pairs(counts, wrong, logits.classes, store)
+    pages.write_page(outputs["pairs"], "Classes taken for each other", *notes, *pairs)
+    surest = pages.paragraph(f"{right} Of the {len(wrong):,} others these are the ones the models are surest of.")
+    pages.write_page(outputs["mistakes"], "The most confident mistakes", *notes, surest, _gallery(wrong, store))
     pages.write_page(outputs["labels"], "Labels that are likely wrong", *notes, *_labels(logits, truth, store))
+
+
+def _each_once(oof: Sequence[Logits], label_of: Mapping[str, str], method: str) -> tuple[Logits, np.ndarray]:
+    return tables.labelled(concatenated(combined_over_repeats(oof, method)), label_of)
+
+
+def _matrix(counts_kk: np.ndarray, classes: Sequence[str]) -> Markup:
+    words = "Confusion matrix; the pages of classes and of confused pairs hold its numbers as tables"
+    return pages.chart(figures.confusion(counts_kk, classes), "confusion", words)
 
 
 def _pairs(counts_kk: np.ndarray, wrong: pd.DataFrame, classes: Sequence[str], store: PixelStore) -> list[Markup]:

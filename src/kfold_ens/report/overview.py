@@ -25,6 +25,7 @@ from kfold_ens.ensemble.score_table import (
 )
 from kfold_ens.files import sha256_of
 from kfold_ens.history import COLUMNS
+from kfold_ens.members import Number
 from kfold_ens.model_header import header_of
 from kfold_ens.report import data, pages
 from kfold_ens.report.pages import Markup
@@ -38,36 +39,43 @@ def write_overview(
     metrics: Mapping[str, Any],
     manifest: pd.DataFrame,
     classes: Sequence[str],
-    histories: Mapping[int, pd.DataFrame],
+    histories: Mapping[Number, pd.DataFrame],
     outputs: Mapping[str, str],
 ) -> None:
     """Write the page ``overview``, and ``score``, which the report's start page includes."""
-    first = [*pages.unfinished(len(histories), run.num_folds), headline(name, metrics, run), score_table(metrics, run)]
-    everything = pd.concat(histories.values())
-    speed = everything["images_per_second"].median()
-    peak = everything["peak_memory_mb"].max() * COLUMNS["peak_memory_mb"].figure_factor
+    first = [*pages.unfinished(len(histories), run.folds_in_all), headline(name, metrics, run)]
+    first.append(score_table(metrics, run))
+    training = _about_training(pd.concat(histories.values()), len(histories), run)
     pages.write_page(
         outputs["overview"],
-        f"{name}: {run.num_folds} folds on {len(classes)} classes",
+        f"{name}: {_folds_in_words(run)} on {len(classes)} classes",
         *first,
         pages.heading("Images"),
         pages.definitions(data.facts(manifest, classes)),
         pages.heading("Training"),
-        pages.definitions(
-            {
-                "recipe": name,
-                "network": f"{recipe.backbone.name}, weights: {recipe.backbone.weights}",
-                "images shown at": f"{recipe.image.size} x {recipe.image.size} pixels",
-                "epochs, batch": f"{recipe.epochs}, {recipe.batch_size} images",
-                "folds finished": f"{len(histories)} of {run.num_folds}",
-                "devices": ", ".join(everything["device"].unique()),
-                "time in epochs": f"{everything['seconds'].sum() / 3600:.2f} hours, all folds together",
-                "speed": f"{speed:,.0f} training images per second (median of epochs)",
-                "peak memory": f"{peak:.2f} GB",
-            }
-        ),
+        pages.definitions({"recipe": name} | _about_recipe(recipe) | training),
     )
     pages.write_fragment(outputs["score"], *first)
+
+
+def _about_recipe(recipe: Recipe) -> dict[str, str]:
+    return {
+        "network": f"{recipe.backbone.name}, weights: {recipe.backbone.weights}",
+        "images shown at": f"{recipe.image.size} x {recipe.image.size} pixels",
+        "epochs, batch": f"{recipe.epochs}, {recipe.batch_size} images",
+    }
+
+
+def _about_training(epochs: pd.DataFrame, finished: int, run: Config) -> dict[str, str]:
+    """What the folds' epochs took, all of them in one table."""
+    peak = epochs["peak_memory_mb"].max() * COLUMNS["peak_memory_mb"].figure_factor
+    return {
+        "folds finished": f"{finished} of {run.folds_in_all}",
+        "devices": ", ".join(epochs["device"].unique()),
+        "time in epochs": f"{epochs['seconds'].sum() / 3600:.2f} hours, all folds together",
+        "speed": f"{epochs['images_per_second'].median():,.0f} training images per second (median of epochs)",
+        "peak memory": f"{peak:.2f} GB",
+    }
 
 
 def headline(name: str, metrics: Mapping[str, Any], run: Config) -> Markup:
@@ -98,7 +106,18 @@ def score_table(metrics: Mapping[str, Any], run: Config) -> Markup:
         | {side.replace("_", " "): cell(entries[side], metric) if side in entries else "" for side in SIDES}
         for name, entries in score_rows(metrics).items()
     ]
-    return pages.table(pd.DataFrame(rows), f"{label_of_metric(metrics)}, with {interval_in_words(metrics)}")
+    caption = f"{label_of_metric(metrics)}, with {interval_in_words(metrics)}{_over_repeats(run)}"
+    return pages.table(pd.DataFrame(rows), caption)
+
+
+def _folds_in_words(run: Config) -> str:
+    return f"{run.num_folds} folds" + (f", {run.repeats} repeats" if run.repeats > 1 else "")
+
+
+def _over_repeats(run: Config) -> str:
+    """What a score of all folds is of, with repeats."""
+    how = f"an ensemble of the {run.repeats} models that held it out ({run.over_repeats})"
+    return f"; all folds: each image is predicted by {how}" if run.repeats > 1 else ""
 
 
 def write_provenance(

@@ -8,11 +8,12 @@ import pandas as pd
 
 from kfold_ens.config import TrainingRecipe
 from kfold_ens.history import Row, column_of, scores_in, selected_row, selecting_column
+from kfold_ens.members import Number
 from kfold_ens.report import figures, pages
 from kfold_ens.report.pages import Markup
 
 
-def write_curves(histories: Mapping[int, pd.DataFrame], recipe: TrainingRecipe, num_folds: int, path: str) -> None:
+def write_curves(histories: Mapping[Number, pd.DataFrame], recipe: TrainingRecipe, num_folds: int, path: str) -> None:
     """The page of all folds together."""
     pages.write_page(
         path,
@@ -23,7 +24,7 @@ def write_curves(histories: Mapping[int, pd.DataFrame], recipe: TrainingRecipe, 
     )
 
 
-def write_fold(fold: int, history: pd.DataFrame, recipe: TrainingRecipe, path: str) -> None:
+def write_fold(fold: Number, history: pd.DataFrame, recipe: TrainingRecipe, path: str) -> None:
     """The page of one fold."""
     pages.write_page(
         path,
@@ -45,7 +46,7 @@ def _epochs(history: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(cells).dropna(axis="columns", how="all")
 
 
-def curves(histories: Mapping[int, pd.DataFrame], recipe: TrainingRecipe) -> Markup:
+def curves(histories: Mapping[Number, pd.DataFrame], recipe: TrainingRecipe) -> Markup:
     """The curves as figures side by side."""
     kept = {fold: _chosen(history, recipe) for fold, history in histories.items()}
     chosen = {fold: int(row["epoch"]) for fold, row in kept.items() if row}
@@ -60,7 +61,7 @@ def _chosen(history: pd.DataFrame, recipe: TrainingRecipe) -> Row | None:
     return selected_row(history.to_dict("records"), recipe.select) if known else None
 
 
-def _ending(fold: int, history: pd.DataFrame, recipe: TrainingRecipe) -> Markup:
+def _ending(fold: Number, history: pd.DataFrame, recipe: TrainingRecipe) -> Markup:
     """How a fold ended, in a sentence."""
     stopped = f", stopped early after epoch {len(history)}" if len(history) < recipe.epochs else ""
     return pages.paragraph(

@@ -10,6 +10,7 @@ from kfold_ens.config import Scoring, TrainingRecipe
 from kfold_ens.data.folds import Fold, Images, read_fold
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.files import fingerprint, sha256_of
+from kfold_ens.members import place_of
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class TrainingOutputs:
     checkpoint_minutes: float = 5
     tensorboard: Path | None = None
     scoring: Scoring = Scoring()
+
+    @property
+    def recipe(self) -> str:
+        """The name of the recipe that the model is of, for people."""
+        place = place_of(self.model)
+        return place[0] if place else self.model.parent.parent.name
 
     def by_name(self) -> dict[str, Path]:
         """The files that are kept of a trained fold."""

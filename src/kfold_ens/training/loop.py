@@ -74,7 +74,7 @@ def train_fold(
     log.info("fold %d: kept the weights of epoch %d", fold.number, trainer.best.epoch)
     save_model(outputs.model, TrainedModel(recipe, fold.classes, owner, trainer.best.weights))
     if kept:
-        kept.keep(owner, outputs.by_name(), {"recipe": outputs.model.parent.parent.name, "fold": fold.number})
+        kept.keep(owner, outputs.by_name(), {"recipe": outputs.recipe, "fold": fold.number})
     file.remove()
 
 

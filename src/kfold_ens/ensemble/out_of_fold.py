@@ -1,0 +1,47 @@
+"""The out-of-fold predictions of each image. With repeats it has one of each, and these are combined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from kfold_ens.ensemble.combine import METHODS
+from kfold_ens.logits import Logits, concatenated
+
+
+def combined_over_repeats(folds: Sequence[Logits], method: str) -> list[Logits]:
+    """Out-of-fold logits in which each image occurs once, in the fold in which it occurs first.
+
+    ``folds`` are those of all repeats, with the same classes in the same order; some may be missing. Each image's
+    logits are combined by the ensembling method, as those of an ensemble's members are, in float64. Without repeats
+    the folds are returned as they are.
+    """
+    together = concatenated(folds)
+    image, image_id = pd.factorize(together.image_id)
+    if len(image_id) == len(image):
+        return list(folds)
+    scores = np.empty((len(image_id), len(together.classes)))
+    times = np.bincount(image)
+    for number in np.unique(times):
+        chosen = np.flatnonzero(times == number)
+        scores[chosen] = METHODS[method].build(_of_images(together.values, image, chosen))
+    first = np.repeat(np.arange(len(folds)), [len(fold.image_id) for fold in folds])[np.unique(image, True)[1]]
+    return [
+        Logits(image_id[first == fold], scores[first == fold], together.classes)
+        for fold in range(len(folds))
+        if (first == fold).any()
+    ]
+
+
+def _of_images(values_rk: np.ndarray, image: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """The rows of images that all occur M times, as members: (M, N, K)."""
+    rows = np.flatnonzero(np.isin(image, chosen))
+    rows = rows[np.argsort(image[rows], kind="stable")].reshape(len(chosen), -1)
+    return values_rk[rows.T].astype(np.float64)
+
+
+def with_probabilities(method: str) -> str:
+    """The method, or the average of logits if the method's scores do not say how sure they are."""
+    return method if METHODS[method].gives_probabilities else "average"

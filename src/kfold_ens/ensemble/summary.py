@@ -1,0 +1,59 @@
+"""``metrics.json``: all scores of a recipe's folds and ensembling methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kfold_ens.config import Scoring
+from kfold_ens.ensemble.combine import METHODS
+from kfold_ens.ensemble.metrics import DEFAULT, NO_GROUPS, differences, score
+from kfold_ens.ensemble.out_of_fold import combined_over_repeats
+from kfold_ens.ensemble.temperature import at_temperature, calibrate, cross_fitted
+from kfold_ens.logits import Logits, concatenated
+from kfold_ens.members import Number
+from kfold_ens.metrics import refuse_unfit
+
+
+def summarize(
+    oof: Mapping[Number, Logits],
+    test: Mapping[Number, Logits],
+    combined: Mapping[str, Logits],
+    label_of: Mapping[str, str],
+    scoring: Scoring = DEFAULT,
+    calibrates: bool = False,
+    group_of: Mapping[str, str] = NO_GROUPS,
+    over_repeats: str = "average",
+) -> dict[str, Any]:
+    """``metrics.json``: the metric out of fold, and on test images with labels, of each fold and ensembling method.
+
+    ``out_of_fold`` is of every training image once: if folds of several repeats hold it out, their predictions are
+    combined by the ensembling method ``over_repeats``. So it is a score of an ensemble, of as many models as repeats.
+    With ``calibrates``, the entry ``calibrated`` holds the same of probabilities at a temperature, cross-fitted by fold
+    out of fold.
+    """
+    refuse_unfit(scoring.metric, next(iter(oof.values())).classes, scoring.class_order)
+    held_out = combined_over_repeats(list(oof.values()), over_repeats)
+
+    def scored(logits: Logits, method: str = "average") -> dict[str, Any] | None:
+        return score(logits, label_of, scoring, METHODS[method].gives_probabilities, group_of)
+
+    def scored_calibrated() -> dict[str, Any]:
+        calibration = calibrate(held_out, label_of)
+        methods = {name: each for name, each in combined.items() if METHODS[name].gives_probabilities}
+        return {
+            "temperature": calibration.temperature,
+            "out_of_fold": scored(cross_fitted(held_out, calibration)),
+            "methods": {
+                name: {"test": scored(at_temperature(each, calibration.temperature))} for name, each in methods.items()
+            },
+        }
+
+    return {
+        "metric": scoring.metric,
+        "out_of_fold": scored(concatenated(held_out), over_repeats),
+        "folds": {str(fold): {"out_of_fold": scored(oof[fold]), "test": scored(test[fold])} for fold in oof},
+        "methods": {method: {"test": scored(logits, method)} for method, logits in combined.items()},
+        "differences": differences({"one fold": next(iter(test.values())), **combined}, label_of, scoring, group_of),
+        **({"calibrated": scored_calibrated()} if calibrates else {}),
+    }

@@ -1,0 +1,93 @@
+"""The models of a recipe, by the names that they have in rules and in paths. Imports nothing that starts slowly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+FULL = "full"  # what the model that was trained on all images has for a fold's number
+Number = int | str  # of a fold in tables and figures: 3, or "3 of repeat 1"
+
+# The end of a path: recipe, then fold3, repeat1/fold3 or full, then a file.
+MEMBER = r"(?:repeat(?P<repeat>\d+)/)?fold(?P<fold>\d+)|full"
+PLACE = re.compile(rf"(?:^|/)(?:results|state)/(?P<recipe>[^/]+)/(?:{MEMBER})/[^/]+$")
+FOLDERS = ("fold*", "repeat*/fold*", "full")  # of a recipe's members, as patterns of glob
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of a recipe: that of a fold of a repeat, or with ``fold=None`` the one that held out no image."""
+
+    repeat: int = 0
+    fold: int | None = None
+
+    def __lt__(self, other: Member) -> bool:
+        return (self.fold is None, self.repeat, self.fold or 0) < (other.fold is None, other.repeat, other.fold or 0)
+
+    @property
+    def name(self) -> str:
+        """What the names of its rules end in: fold3, repeat1_fold3, full."""
+        return self.folder.replace("/", "_")
+
+    @property
+    def folder(self) -> str:
+        """Its folder below a recipe's: fold3, repeat1/fold3, full."""
+        if self.fold is None:
+            return FULL
+        return f"repeat{self.repeat}/fold{self.fold}" if self.repeat else f"fold{self.fold}"
+
+    @property
+    def number(self) -> Number:
+        """What tables and figures call it after the word fold."""
+        if self.fold is None:
+            return FULL
+        return f"{self.fold} of repeat {self.repeat}" if self.repeat else self.fold
+
+    @property
+    def trained_as(self) -> Number:
+        """The fold's number in its split, from which its randomness follows."""
+        return FULL if self.fold is None else self.fold
+
+
+def folds_of(repeats: int, num_folds: int) -> list[Member]:
+    """The folds of all repeats, repeat 0 first."""
+    return [Member(repeat, fold) for repeat in range(repeats) for fold in range(num_folds)]
+
+
+def place_of(file: str | Path) -> tuple[str, Member] | None:
+    """The recipe and the member that a file in a member's folder belongs to; None for other files."""
+    found = PLACE.search(Path(file).as_posix())
+    return (found["recipe"], _member(found)) if found else None
+
+
+def member_of(number: Number) -> Member:
+    """The member that tables and figures call so."""
+    if number == FULL:
+        return Member()
+    fold, _, repeat = str(number).partition(" of repeat ")
+    return Member(int(repeat or 0), int(fold))
+
+
+def member_in(folder: str) -> Member:
+    """The member whose folder below a recipe's this is."""
+    return _member(re.fullmatch(MEMBER, folder))
+
+
+def _member(found: re.Match[str]) -> Member:
+    fold = found["fold"]
+    return Member(int(found["repeat"] or 0), int(fold) if fold else None)
+
+
+def by_number(files: Iterable[str], read: Callable[[str], Value]) -> dict[Number, Value]:
+    """What is read from a file of each member, by the member's number."""
+    return {place_of(file)[1].number: read(file) for file in files}
+
+
+def title(number: Any) -> str:
+    """A member in words: fold 3, fold 3 of repeat 1, full fit."""
+    return "full fit" if number == FULL else f"fold {number}"
