@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kfold_ens.config import Scoring
@@ -38,22 +38,24 @@ def summarize(
     def scored(logits: Logits, method: str = "average") -> dict[str, Any] | None:
         return score(logits, label_of, scoring, METHODS[method].gives_probabilities, group_of)
 
-    def scored_calibrated() -> dict[str, Any]:
-        calibration = calibrate(held_out, label_of)
-        methods = {name: each for name, each in combined.items() if METHODS[name].gives_probabilities}
-        return {
-            "temperature": calibration.temperature,
-            "out_of_fold": scored(cross_fitted(held_out, calibration)),
-            "methods": {
-                name: {"test": scored(at_temperature(each, calibration.temperature))} for name, each in methods.items()
-            },
-        }
-
     return {
         "metric": scoring.metric,
         "out_of_fold": scored(concatenated(held_out), over_repeats),
         "folds": {str(fold): {"out_of_fold": scored(oof[fold]), "test": scored(test[fold])} for fold in oof},
         "methods": {method: {"test": scored(logits, method)} for method, logits in combined.items()},
         "differences": differences({"one fold": next(iter(test.values())), **combined}, label_of, scoring, group_of),
-        **({"calibrated": scored_calibrated()} if calibrates else {}),
+        **({"calibrated": _calibrated(held_out, combined, label_of, scored)} if calibrates else {}),
     }
+
+
+def _calibrated(
+    held_out: Sequence[Logits],
+    combined: Mapping[str, Logits],
+    label_of: Mapping[str, str],
+    scored: Callable[[Logits], dict[str, Any] | None],
+) -> dict[str, Any]:
+    calibration = calibrate(held_out, label_of)
+    certain = {name: each for name, each in combined.items() if METHODS[name].gives_probabilities}
+    methods = {name: {"test": scored(at_temperature(each, calibration.temperature))} for name, each in certain.items()}
+    after = scored(cross_fitted(held_out, calibration))
+    return {"temperature": calibration.temperature, "out_of_fold": after, "methods": methods}
