@@ -22,7 +22,6 @@ from kfold_ens.compute.compute import Compute, configure_torch
 from kfold_ens.config import METHODS, TrainingRecipe
 from kfold_ens.data.folds import Fold, Images
 from kfold_ens.data.pixels import PixelStore
-from kfold_ens.data.split import assign_folds
 from kfold_ens.ensemble.combine import combine
 from kfold_ens.ensemble.metrics import correctness, paired_difference, score
 from kfold_ens.ensemble.summary import summarize
@@ -31,6 +30,7 @@ from kfold_ens.jobs import usable_threads
 from kfold_ens.logits import Logits, concatenated, read_logits, write_logits
 from kfold_ens.network.classifier import load_model
 from kfold_ens.prediction.predict import on_device, predict
+from kfold_ens.splits.assign import assign_folds
 from kfold_ens.training.fold import TrainingOutputs
 from kfold_ens.training.loop import train_fold
 

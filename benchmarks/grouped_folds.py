@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from kfold_ens.data.split import grouped_draws, imbalance
+from kfold_ens.splits.assign import grouped_draws, imbalance
 
 DATA_SETS, NUM_FOLDS = 200, 5
 TRIES = (1, 2, 5, 10, 20)

@@ -19,9 +19,9 @@ from kfold_ens.config import Recipe, TrainingRecipe, load_config
 from kfold_ens.data.folds import Fold, read_fold
 from kfold_ens.data.manifest import read_manifest, write_test_manifest, write_train_manifest
 from kfold_ens.data.pixels import PixelStore, write_pixels
-from kfold_ens.data.split import assign_folds
 from kfold_ens.files import write_table
 from kfold_ens.jobs import ASKING_TO_END
+from kfold_ens.splits.assign import assign_folds
 
 
 @dataclass(frozen=True)

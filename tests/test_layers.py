@@ -20,11 +20,12 @@ MAY_IMPORT = {
     "data": set(),
     "network": set(),
     "ensemble": set(),
+    "splits": {"data"},
     "loading": {"data"},
     "compute": {"loading", "network"},
     "training": {"data", "network", "loading", "compute"},
     "prediction": {"data", "network", "loading", "compute"},
-    "report": {"data", "ensemble"},
+    "report": {"data", "splits", "ensemble"},
 }
 WITHOUT_TORCH = [
     "config",
@@ -38,6 +39,7 @@ WITHOUT_TORCH = [
     "jobs",
     "machine",
     "data",
+    "splits",
     "ensemble",
     "report",
     "findings",

@@ -21,8 +21,8 @@ from projects import RECIPE, new_project
 
 from kfold_ens.config import load_config
 from kfold_ens.data.manifest import read_manifest, write_test_manifest, write_train_manifest
-from kfold_ens.data.split import assign_folds
 from kfold_ens.files import write_table
+from kfold_ens.splits.assign import assign_folds
 
 pytestmark = pytest.mark.slow
 

@@ -16,6 +16,7 @@ from kfold_ens.data.images import inspect
 from kfold_ens.data.manifest import write_test_manifest, write_train_manifest
 from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
 from kfold_ens.errors import DataError
+from kfold_ens.splits.make import make_split
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def run(**values):
 def check(caplog, **values):
     manifests = {half: Path(f"{half}.csv") for half in HALVES}
     with caplog.at_level(logging.INFO):
-        check_data(run(**values), 2, manifests, refuse_what_cannot_be_submitted)
+        check_data(run(**values), 2, manifests, make_split, refuse_what_cannot_be_submitted)
     return caplog.text
 
 

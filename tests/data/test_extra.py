@@ -13,9 +13,9 @@ from kfold_ens.data.check import check_data
 from kfold_ens.data.folds import listed_images
 from kfold_ens.data.manifest import read_manifest, write_train_manifest
 from kfold_ens.data.sources import list_images
-from kfold_ens.data.splitting import make_split
 from kfold_ens.errors import DataError
 from kfold_ens.files import write_table
+from kfold_ens.splits.make import make_split
 
 FOLDERS = {"source": "imagefolder", "train": "train", "test": "test", "extra": "extra"}
 TABLES = {"source": "csv", "train": "train.csv", "test": "test.csv", "images": "images", "extra": "extra.csv"}
@@ -137,12 +137,14 @@ def test_wrong_folders_are_named(folders, damage, words):
 
 def test_a_check_shows_the_split_and_all_findings_at_once(folders, caplog):
     with caplog.at_level(logging.INFO):
-        check_data(run(FOLDERS), 1, {half: Path(f"{half}.csv") for half in HALVES}, lambda images, run: None)
+        check_data(
+            run(FOLDERS), 1, {half: Path(f"{half}.csv") for half in HALVES}, make_split, lambda images, run: None
+        )
     assert "the split, in images of each class:\n  class" in caplog.text
     pd.DataFrame({"image": ["cat/0000.png"], "fold": [0]}).to_csv("folds.csv", index=False)
     write_image(folders / "extra/emu/0.png", seed=8000)
     data = FOLDERS | {"folds": "folds.csv", "groups": "00(0[12])"}
     with pytest.raises(DataError) as refusal:
-        check_data(run(data), 1, {half: Path(f"{half}.csv") for half in HALVES}, lambda images, run: None)
+        check_data(run(data), 1, {half: Path(f"{half}.csv") for half in HALVES}, make_split, lambda images, run: None)
     for words in ("finds no group for 8 of 12", "data.extra has classes", "leaves out 11 of 12 training images"):
         assert words in str(refusal.value)

@@ -9,9 +9,9 @@ from sklearn.model_selection import StratifiedKFold
 from stages import Hashes
 
 from kfold_ens.data.folds import Images, listed_images, read_fold
-from kfold_ens.data.split import assign_folds
 from kfold_ens.errors import DataError
 from kfold_ens.files import write_json, write_table
+from kfold_ens.splits.assign import assign_folds
 
 COUNTS = {"2": 9, "10": 5, "ü, ☃": 13}
 

@@ -26,8 +26,8 @@ from stages import Hashes, make_stage, newer_config, of_folders, renamed_stage, 
 from kfold_ens.data.folds import Fold, Images, read_fold
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.data.pixels import write_pixels
-from kfold_ens.data.split import assign_folds
 from kfold_ens.files import fingerprint, read_json, write_json, write_table
+from kfold_ens.splits.assign import assign_folds
 from kfold_ens.training import kept as kept_folds
 from kfold_ens.training.fold import FoldFiles, TrainingOutputs, fold_fingerprint
 from kfold_ens.training.kept import HOUR, KeptFolds, clean, restore_fold

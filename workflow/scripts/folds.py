@@ -2,9 +2,9 @@
 
 from kfold_ens.config import load_config
 from kfold_ens.data.manifest import read_manifest
-from kfold_ens.data.splitting import make_split
 from kfold_ens.files import write_table
 from kfold_ens.jobs import job
+from kfold_ens.splits.make import make_split
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pandas as pd
 
@@ -26,7 +27,6 @@ from kfold_ens.data.manifest import (
     tell_training_images,
 )
 from kfold_ens.data.sources import list_images
-from kfold_ens.data.splitting import make_split
 from kfold_ens.errors import DataError, Together
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,15 @@ MOST_IMAGES, MOST_BYTES = 20_000, 2_000_000_000
 
 
 def check_data(
-    run: Config, threads: int, manifests: Mapping[Half, Path], also: Callable[[pd.DataFrame, Config], None]
+    run: Config,
+    threads: int,
+    manifests: Mapping[Half, Path],
+    split: Callable[[pd.DataFrame, Config], Any],
+    also: Callable[[pd.DataFrame, Config], None],
 ) -> None:
-    """Log what the data are and what is doubtful about them; ``also`` checks the listing of both halves.
+    """Log what the data are and what is doubtful about them.
+
+    ``split`` makes the split of the training images, and logs it; ``also`` checks the listing of both halves.
 
     Images that ``manifests`` hold were read to their end before. Others are read to their end if that takes seconds. If
     there are more, only their first bytes are read, and a line says so.
@@ -51,7 +57,7 @@ def check_data(
         with together.gather():
             halves[half] = _listed(run, half, manifests[half], threads, together)
     if "train" in halves:
-        _check_training(halves["train"], run, together)
+        _check_training(halves["train"], run, split, together)
     if "test" in halves:
         log.info("%d test images", len(halves["test"]))
         with together.gather():
@@ -63,7 +69,7 @@ def check_data(
     together.raise_all()
 
 
-def _check_training(train: pd.DataFrame, run: Config, together: Together) -> None:
+def _check_training(train: pd.DataFrame, run: Config, split: Callable, together: Together) -> None:
     if "sha256" in train:
         train = without_known_images(train)
     tell_training_images(train, run)
@@ -73,7 +79,7 @@ def _check_training(train: pd.DataFrame, run: Config, together: Together) -> Non
         with together.gather():
             refuse_contradictions(train)
     with together.gather():
-        make_split(_as_if_hashed(train), run)
+        split(_as_if_hashed(train), run)
 
 
 def _as_if_hashed(train: pd.DataFrame) -> pd.DataFrame:

@@ -1,19 +1,14 @@
-"""Which images stay together in the split: copies, those of one group, and look-alikes if the user says so."""
+"""The groups of images that config.yaml names: images of one group stay together in the split."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
 
-import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from kfold_ens.config import Csv, Half, ImageFiles, Source
 from kfold_ens.data.listings import is_extra
-from kfold_ens.data.look_alikes import SMALLEST, look_alikes
 from kfold_ens.errors import DataError, listing
 from kfold_ens.nearest import shown
 
@@ -66,54 +61,3 @@ def tell_shared_groups(train: pd.DataFrame, test: pd.DataFrame) -> None:
         *(len(shared), len(known), len(asked), images, len(test)),
         f":\n{listing(map(shown, sorted(shared)))}" if shared else "",
     )
-
-
-# --- what stays together -----------------------------------------------------------------------------------
-
-
-def is_grouped(images: pd.DataFrame, keep_together: str) -> bool:
-    """Whether more than copies of an image stay together."""
-    return "group" in images or keep_together != "none"
-
-
-def kept_together(images: pd.DataFrame, keep_together: str) -> np.ndarray:
-    """A number (N,) for each image, the same for all that may not part.
-
-    These are byte-identical images, those of one group, those that look alike if ``keep_together`` says so, and
-    whatever these lead to.
-    """
-    keys = [images["group"]] if "group" in images else []
-    return _connected(images["sha256"], [*keys, *LINKS[keep_together](images)])
-
-
-def _look_alikes(images: pd.DataFrame) -> list[pd.Series]:
-    unhashed = (images["perceptual_hash"] == "").sum()
-    if unhashed:
-        log.warning(
-            "keep_together: %d images have a side below %d pixels and are not compared with others", unhashed, SMALLEST
-        )
-    alike = look_alikes(images).set_index("image_id")["group"].astype(str)
-    return [images["image_id"].map(alike).astype(object).fillna("")]
-
-
-LINKS: dict[str, Callable[[pd.DataFrame], list[pd.Series]]] = {
-    "none": lambda images: [],
-    "near_duplicates": _look_alikes,
-}
-
-
-def _connected(first: pd.Series, keys: Sequence[pd.Series]) -> np.ndarray:
-    """The number (N,) of each row's component: rows that share a value of any key are in one. Empty text is no value.
-
-    Rows and values are the two sides of a graph; ``first`` has a value in each row.
-    """
-    start, _ = pd.factorize(first)
-    ends, offset = [np.empty((2, 0), dtype=np.int64)], start.max(initial=-1) + 1
-    for key in keys:
-        has_value = (key != "").to_numpy()
-        codes, values = pd.factorize(key[has_value])
-        ends.append(np.stack([start[has_value], offset + codes]))
-        offset += len(values)
-    one, other = np.concatenate(ends, axis=1)
-    links = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(offset, offset))
-    return connected_components(links, directed=False)[1][start]

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from test_split import images, run
 
-from kfold_ens.data.splitting import make_split
 from kfold_ens.errors import DataError
+from kfold_ens.splits.make import make_split
 
 LABELS = ["cat", "dog"] * 6
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from kfold_ens.data.split_table import class_counts
 from kfold_ens.errors import DataError, listing
+from kfold_ens.splits.table import class_counts
 
 FACTOR, IMAGES = 1.5, 5  # a class is far from its share in a fold if it is so by both
 MOST = 0.5  # of a class's images

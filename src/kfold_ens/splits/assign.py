@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from kfold_ens.data.groups import is_grouped, kept_together
 from kfold_ens.data.listings import is_extra
 from kfold_ens.errors import DataError, listing
 from kfold_ens.randomness import derive_seed
+from kfold_ens.splits.units import is_grouped, kept_together
 
 TRAINS_ONLY = -1  # the fold of images that are never held out
 MOST_TRIES = 20  # draws of grouped folds, of which the best balanced is kept

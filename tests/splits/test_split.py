@@ -12,10 +12,10 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 
 from kfold_ens.config import load_config
-from kfold_ens.data.groups import kept_together
-from kfold_ens.data.split import assign_folds, grouped_draws, imbalance
-from kfold_ens.data.splitting import make_split
 from kfold_ens.errors import DataError
+from kfold_ens.splits.assign import assign_folds, grouped_draws, imbalance
+from kfold_ens.splits.make import make_split
+from kfold_ens.splits.units import kept_together
 
 RANDOMS = st.randoms(use_true_random=False)
 SEEDS = st.integers(0, 2**32 - 1)

@@ -8,13 +8,13 @@ import pandas as pd
 
 from kfold_ens.config import Config
 from kfold_ens.data.classes import natural_key
-from kfold_ens.data.given_folds import given_folds
-from kfold_ens.data.groups import is_grouped, kept_together
-from kfold_ens.data.split import as_split, assign_folds
-from kfold_ens.data.split_doubts import doubts_of_split, refuse_untrained_classes
-from kfold_ens.data.split_table import in_words
 from kfold_ens.errors import DataError, Together, listing
 from kfold_ens.metrics import find_metric
+from kfold_ens.splits.assign import as_split, assign_folds
+from kfold_ens.splits.doubts import doubts_of_split, refuse_untrained_classes
+from kfold_ens.splits.given import given_folds
+from kfold_ens.splits.table import in_words
+from kfold_ens.splits.units import is_grouped, kept_together
 
 log = logging.getLogger(__name__)
 

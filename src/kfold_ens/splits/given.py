@@ -11,9 +11,9 @@ import pandas as pd
 
 from kfold_ens.config import Config
 from kfold_ens.data.listings import is_extra
-from kfold_ens.data.split import TRAINS_ONLY
 from kfold_ens.errors import DataError, Together, listing
 from kfold_ens.nearest import shown, with_suggestions
+from kfold_ens.splits.assign import TRAINS_ONLY
 from kfold_ens.user_tables import read_user_table
 
 log = logging.getLogger(__name__)
