@@ -24,5 +24,6 @@ if __name__ == "__main__":
             ),
             scoring=read_scoring(params),
             over_repeats=params.get("method", "average"),
+            members=params.get("members", "folds"),
         )
         write_json(snakemake.output[0], metrics)

@@ -24,6 +24,7 @@ if __name__ == "__main__":
             label_of=label_of,
             scoring=run.scoring,
             over_repeats=run.over_repeats,
+            members=run.members,
         )
         write_overview(
             run=run,

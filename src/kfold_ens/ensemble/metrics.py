@@ -153,18 +153,20 @@ def summarize(
     label_of: Mapping[str, str],
     scoring: Scoring = DEFAULT,
     over_repeats: str = "average",
+    members: str = "folds",
 ) -> dict[str, Any]:
     """``metrics.json``: the metric out of fold, and on test images with labels, of each fold and ensembling method.
 
     ``out_of_fold`` is of every training image once: if folds of several repeats hold it out, their predictions are
     combined by the ensembling method ``over_repeats``. So it is a score of an ensemble, of as many models as repeats.
+    ``members`` says which models' test logits are ``combined``, and is written down unless it is the folds' alone.
     """
     refuse_unfit(scoring.metric, next(iter(oof.values())).classes, scoring.class_order)
 
     def scored(logits: Logits, method: str = "average") -> dict[str, Any] | None:
         return score(logits, label_of, scoring, METHODS[method].gives_probabilities)
 
-    return {
+    return ({} if members == "folds" else {"members": members}) | {
         "metric": scoring.metric,
         "out_of_fold": scored(concatenated(combined_over_repeats(list(oof.values()), over_repeats)), over_repeats),
         "folds": {str(fold): {"out_of_fold": scored(oof[fold]), "test": scored(test[fold])} for fold in oof},
@@ -191,6 +193,11 @@ def differences(
 def metric_of(metrics: Mapping[str, Any]) -> str:
     """The metric that ``metrics.json`` leads with; earlier versions knew accuracy alone."""
     return metrics.get("metric", "accuracy")
+
+
+def has_full_fit(metrics: Mapping[str, Any]) -> bool:
+    """Whether a model that held out nothing is among those whose predictions are combined."""
+    return metrics.get("members", "folds") != "folds"
 
 
 def label_of_metric(metrics: Mapping[str, Any]) -> str:
@@ -229,6 +236,7 @@ def as_text(metrics: Mapping[str, Any], chosen: str) -> str:
         for name, fold in metrics["folds"].items()
     ]
     rows += [("all folds", cell(metrics["out_of_fold"], metric), "")]
+    rows += [("full fit", "none: it holds out nothing", "")] * has_full_fit(metrics)
     rows += [
         (f"{method} *" if method == chosen else method, "", cell(entry["test"], metric))
         for method, entry in metrics["methods"].items()

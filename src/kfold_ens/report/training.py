@@ -8,7 +8,7 @@ import pandas as pd
 
 from kfold_ens.config import TrainingRecipe
 from kfold_ens.history import Row, column_of, scores_in, selected_row
-from kfold_ens.members import Number
+from kfold_ens.members import FULL, Number, title
 from kfold_ens.report import figures, pages
 from kfold_ens.report.pages import Markup
 
@@ -25,10 +25,12 @@ def write_curves(histories: Mapping[Number, pd.DataFrame], recipe: TrainingRecip
 
 
 def write_fold(fold: Number, history: pd.DataFrame, recipe: TrainingRecipe, path: str) -> None:
-    """The page of one fold."""
+    """The page of one fold, or of the full fit."""
+    if fold == FULL:
+        recipe = recipe.of_all_images(len(history))
     pages.write_page(
         path,
-        f"Training, fold {fold}",
+        f"Training, {title(fold)}",
         _ending(fold, history, recipe),
         curves({fold: history}, recipe),
         pages.table(_epochs(history)),
@@ -50,7 +52,8 @@ def curves(histories: Mapping[Number, pd.DataFrame], recipe: TrainingRecipe) -> 
     """The curves as figures side by side."""
     chosen = {fold: int(_chosen(history, recipe)["epoch"]) for fold, history in histories.items()}
     drawn = figures.training_curves(histories, chosen)
-    words = f"of {'fold ' if len(histories) == 1 else 'folds '}{', '.join(map(str, histories))}, epoch by epoch"
+    named = title(*histories) if len(histories) == 1 else f"folds {', '.join(map(str, histories))}"
+    words = f"of {named}, epoch by epoch"
     return pages.grid(*[pages.figure(each, f"{title} {words}") for title, each in drawn.items()])
 
 
@@ -60,12 +63,17 @@ def _chosen(history: pd.DataFrame, recipe: TrainingRecipe) -> Row:
 
 
 def _ending(fold: Number, history: pd.DataFrame, recipe: TrainingRecipe) -> Markup:
-    """How a fold ended, in a sentence."""
+    """How a fold, or the full fit, ended, in a sentence."""
+    took = f"{history['seconds'].sum() / 60:.1f} minutes on {', '.join(history['device'].unique())}."
+    if fold == FULL:
+        return pages.paragraph(
+            f"Trained on all training images for {len(history)} of {recipe.epochs} epochs, the median of those that "
+            f"the folds chose. Nothing was held out, so this model has no score of its own; {took}"
+        )
     chosen = _chosen(history, recipe)
     scores = [f"{column_of(name).label} {chosen[name]:.4f}" for name in scores_in(chosen)]
     stopped = f", stopped early after epoch {len(history)}" if len(history) < recipe.epochs else ""
     return pages.paragraph(
         f"Fold {fold}: the weights of epoch {chosen['epoch']} of {recipe.epochs} were kept "
-        f"({recipe.select.replace('_', ' ')}: {', '.join(scores)}){stopped}; "
-        f"{history['seconds'].sum() / 60:.1f} minutes on {', '.join(history['device'].unique())}."
+        f"({recipe.select.replace('_', ' ')}: {', '.join(scores)}){stopped}; {took}"
     )
