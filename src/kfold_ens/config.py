@@ -385,6 +385,8 @@ class Config(Section):
     keep_together: Literal["none", "near_duplicates"] = "none"
     rare_classes: Literal["refuse", "train_only"] = "refuse"
     repeats: Count = 1  # splits by the seeds from ``seed`` on, each with folds of its own
+    full_fit: bool = False  # one more model, of all training images
+    members: Literal["folds", "full", "both"] = "folds"  # the models whose test logits are combined
     ensemble: Method = "average"
     metric: Metric = "accuracy"
     submission: Submission = Submission()
@@ -404,6 +406,12 @@ class Config(Section):
             raise ValueError(
                 f"repeats: {self.repeats} repeats use the seeds from {self.seed} on, which end at 2**32 - 1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _members_are_trained(self):
+        if self.members != "folds" and not self.full_fit:
+            raise ValueError(f"members: {self.members} needs full_fit: true, which trains that model; or write folds")
         return self
 
     @model_validator(mode="after")
@@ -971,7 +979,14 @@ class Patience(Section):
     patience: Count
 
 
-EarlyStopping = Annotated[NoEarlyStopping | Patience, Field(discriminator="kind")]
+class After(Section):
+    """Stop after so many epochs of a schedule that is made for all ``epochs`` of the recipe."""
+
+    kind: Literal["after"]
+    epochs: Count
+
+
+EarlyStopping = Annotated[NoEarlyStopping | Patience | After, Field(discriminator="kind")]
 
 
 class NoTta(Section):
@@ -1023,6 +1038,17 @@ class TrainingRecipe(Section):
     batch_size: Annotated[int, Field(strict=True, ge=2)]
     select: Selected
     class_order: list[Name] | None = None  # of data.class_order, if quadratic_kappa decides about the weights
+
+    @property
+    def last_epoch(self) -> int:
+        """The number of epochs, if no held-out image ends training earlier."""
+        return min(self.epochs, getattr(self.early_stopping, "epochs", self.epochs))
+
+    def of_all_images(self, epochs: int) -> TrainingRecipe:
+        """The recipe for a model that holds out nothing: the first so many epochs of the schedule, and the last's
+        weights."""
+        changes = {"early_stopping": After(kind="after", epochs=epochs), "select": "last", "class_order": None}
+        return self.model_copy(update=changes)
 
     @property
     def monitored(self) -> list[str]:
@@ -1135,16 +1161,23 @@ def find_recipe(name: str, folder: Path, overlay: Path | None = None) -> Path:
     raise ConfigError(f"{key}: there is no {missing}. Known recipes: {known}; or give the path of a YAML file.")
 
 
-def load_recipe(path: Path, folder: Path) -> Recipe:
+def load_recipe(path: Path, folder: Path, full_fit: bool = False) -> Recipe:
     """Read and check one recipe file; an overlay is put on its base.
 
     An overlay names another recipe, complete or an overlay, as its ``base``, and holds the sections that differ. Each
-    replaces that of the base whole. ``folder`` holds the recipes that can be named without a path.
+    replaces that of the base whole. ``folder`` holds the recipes that can be named without a path. ``full_fit`` says
+    that a model is trained without held-out images, too.
 
     Raises:
         ConfigError: naming the file and every wrong key at once; for a wrong base, the file of the base.
     """
-    return _validated(Recipe, _sections(path, folder), str(path), Written((path,)))
+    recipe = _validated(Recipe, _sections(path, folder), str(path), Written((path,)))
+    if full_fit and recipe.schedule.kind == "plateau":
+        raise ConfigError(
+            f"{path}: schedule: plateau follows held-out images, and full_fit: true trains a model without any; "
+            "write another schedule here, or full_fit: false into config.yaml"
+        )
+    return recipe
 
 
 def _sections(path: Path, folder: Path, overlays: tuple[Path, ...] = ()) -> Any:

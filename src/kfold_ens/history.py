@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 from typing import Any, Literal
 
 import numpy as np
@@ -88,3 +90,8 @@ def selecting_value(select: str, row: Row) -> float:
 def selected_row(history: Sequence[Row], select: str) -> Row:
     """The epoch whose weights are kept: the first of the best ones. NaN is worse than any number."""
     return max(history, key=lambda row: np.nan_to_num(selecting_value(select, row), nan=-np.inf))
+
+
+def median_epoch(histories: Iterable[Sequence[Row]], select: str) -> int:
+    """The median of the epochs whose weights several folds keep, rounded up."""
+    return math.ceil(median(selected_row(history, select)["epoch"] for history in histories))

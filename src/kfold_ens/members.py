@@ -26,6 +26,11 @@ class Member:
     repeat: int = 0
     fold: int | None = None
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether it holds out images, and so has a score of its own."""
+        return self.fold is not None
+
     def __lt__(self, other: Member) -> bool:
         return (self.fold is None, self.repeat, self.fold or 0) < (other.fold is None, other.repeat, other.fold or 0)
 

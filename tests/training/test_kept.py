@@ -444,7 +444,7 @@ def test_cleaning_before_a_recipe_changed_back_was_run_keeps_its_folds(stage, ke
 
 def test_cleaning_without_the_pixels_keeps_all_of_a_configured_fold(stage, several, tmp_path):
     job = job_of(stage, tmp_path) | {"pixels": "gone", "index": "gone"}
-    clean(several, [], [FoldFiles(**{name: job[name] for name in FILES_OF_A_FOLD})])
+    clean(several, [], [FoldFiles(**{name: value for name, value in job.items() if name in FILES_OF_A_FOLD})])
     assert names_of(several) == {fingerprint(["tiny", 1, weights]) for weights in (1, 2)}
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from kfold_ens.config import NoEarlyStopping, Patience
+from kfold_ens.config import After, NoEarlyStopping, Patience
 from kfold_ens.training.stopping import stops
 
 
@@ -26,3 +26,7 @@ def test_it_stops_after_so_many_epochs_without_a_better_one(monitor, losses, ove
 
 def test_without_early_stopping_it_never_does():
     assert not stops(NoEarlyStopping(kind="none"), history(*range(1000)))
+
+
+def test_it_stops_after_so_many_epochs():
+    assert [stops(After(kind="after", epochs=2), history(*range(epochs))) for epochs in range(4)] == [0, 0, 1, 1]

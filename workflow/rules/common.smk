@@ -9,7 +9,7 @@ def read_recipes(files):
             refuse(f"{file}: rename this recipe: a brace in its name is a wildcard in Snakemake's results/{file.stem}")
         if of_stem.setdefault(file.stem, file) != file:
             refuse(f"{of_stem[file.stem]} and {file} would share results/{file.stem}; rename one")
-    recipes = checked(load_recipe, of_stem.values(), RECIPE_FOLDER)
+    recipes = checked(load_recipe, of_stem.values(), RECIPE_FOLDER, RUN.full_fit)
     return {name: recipe.of_run(RUN.scoring, RUN.data.class_order) for name, recipe in zip(of_stem, recipes)}
 
 
@@ -36,7 +36,9 @@ FILES = {file.stem: file for file in [CONFIGURED, *COMPARED]}
 RECIPE = CONFIGURED.stem
 ABLATION = list(dict.fromkeys(file.stem for file in COMPARED))
 FOLDS = folds_of(RUN.repeats, RUN.num_folds)
-MEMBERS = FOLDS  # every model of a recipe
+FULL_FIT = [Member()] if RUN.full_fit else []
+MEMBERS = [*FOLDS, *FULL_FIT]  # every model of a recipe
+COMBINED = {"folds": FOLDS, "full": FULL_FIT, "both": MEMBERS}[RUN.members]
 TRAINING_VERSION = [data.VERSION, network.VERSION, training.VERSION]
 
 
@@ -76,6 +78,11 @@ def scoring_param():
 def repeats_param():
     """How an image's out-of-fold predictions are combined over repeats; nothing without repeats."""
     return {"method": RUN.over_repeats} if RUN.repeats > 1 else {}
+
+
+def members_param():
+    """Whose predictions are combined; nothing if it is the folds' alone."""
+    return {"members": RUN.members} if RUN.members != "folds" else {}
 
 
 def literal(value):
@@ -137,8 +144,9 @@ def outputs_of(recipe, member):
 
 
 def logits_of(recipe, member):
-    """A member's logits for its held-out images, and for the test images."""
-    return [f"results/{recipe}/{member.folder}/{file}" for file in ("oof_logits.npz", "test_logits.npz")]
+    """A member's logits for its held-out images, if it has some, and for the test images."""
+    files = ["oof_logits.npz", "test_logits.npz"] if member.holds_out else ["test_logits.npz"]
+    return [f"results/{recipe}/{member.folder}/{file}" for file in files]
 
 
 def model_of(recipe, member):
@@ -194,6 +202,11 @@ def seed_of(repeat):
     return RUN.seed + repeat
 
 
+def choosing_histories(recipe, member):
+    """The folds' histories, which choose for how many epochs a full fit is trained; nothing for a fold."""
+    return {} if member.holds_out else {"histories": files_of(FOLDS, recipe, "history.csv")}
+
+
 def training_files(sections, member):
     """The files that a member is trained from."""
     return {"folds": SPLITS[member.repeat], "classes": CLASSES, **weights_of(sections), **pixels_of(sections, "train")}
@@ -208,7 +221,8 @@ def files_to_train(recipe, member):
         "seed": seed_of(member.repeat),
         "version": TRAINING_VERSION,
     }
-    return values | {"weights": None} | {name: str(file) for name, file in training_files(sections, member).items()}
+    files = {name: str(file) for name, file in training_files(sections, member).items()}
+    return values | {"weights": None} | files | choosing_histories(recipe, member)
 
 
 def metrics_of_recipes():

@@ -1,7 +1,7 @@
-# The folds' logits combined by one ensembling method.
+# The members' logits combined by one ensembling method.
 rule combine:
     input:
-        test=files_of(MEMBERS, "{recipe}", "test_logits.npz"),
+        test=files_of(COMBINED, "{recipe}", "test_logits.npz"),
     output:
         "results/{recipe}/{method}/test_logits.npz",
     log:
@@ -70,6 +70,7 @@ rule metrics:
     params:
         **scoring_param(),
         **repeats_param(),
+        **members_param(),
         submission=literal(as_param(RUN.submission)),
         names=RUN.submission_names,
         version=ensemble.VERSION,

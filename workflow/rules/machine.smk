@@ -30,10 +30,13 @@ def threads_to_train(wildcards):
 def plan_in_words(wildcards):
     """What is trained, and how, if a run starts now."""
     lines = []
+    models = f"{RUN.folds_in_all} folds{' and a full fit' if FULL_FIT else ''}"
     for recipe in RECIPES:
-        left = [str(member.number) for member in MEMBERS if not all(map(exists, outputs_of(recipe, member)))]
-        done = f"to train are folds {', '.join(left)}, unless {KEPT}/ holds them" if left else "all trained"
-        lines.append(f"recipe {recipe}, {RUN.folds_in_all} folds: {done}")
+        left = [member for member in MEMBERS if not all(map(exists, outputs_of(recipe, member)))]
+        folds = ", ".join(str(member.number) for member in left if member.holds_out)
+        named = [f"folds {folds}"] * bool(folds) + ["the full fit"] * (Member() in left)
+        done = f"to train are {' and '.join(named)}, unless {KEPT}/ holds them" if left else "all trained"
+        lines.append(f"recipe {recipe}, {models}: {done}")
     return "\n".join(lines + ([PLAN.sentence] if PLAN else []))
 
 

@@ -36,7 +36,18 @@ FINISHED = {recipe: [member for member in MEMBERS if is_finished(recipe, member)
 
 def finished_folds(recipe):
     """The folds that a report shows: those that are finished. If none is, all of them, which are trained first."""
-    return FINISHED[recipe] or FOLDS
+    return [member for member in FINISHED[recipe] if member.holds_out] or FOLDS
+
+
+def is_complete(recipe):
+    """Whether all folds are finished, and all that are combined; a report that begins with nothing makes them all."""
+    finished = set(FINISHED[recipe] or MEMBERS)
+    return finished >= {*FOLDS, *COMBINED}
+
+
+def shown_members(recipe):
+    """The folds that a report shows, and the full fit if it is finished."""
+    return finished_folds(recipe) + [member for member in FULL_FIT if member in FINISHED[recipe]]
 
 
 def folds_param(wildcards):
@@ -71,9 +82,14 @@ def of_finished_folds(file):
 def scores_of_finished_folds(wildcards):
     """The scores if every fold is finished; otherwise what those of the finished folds are computed from."""
     folds, recipe = finished_folds(wildcards.recipe), wildcards.recipe
-    if folds == FOLDS:
+    if is_complete(recipe):
         return {"metrics": f"results/{recipe}/metrics.json"}
     return {name: files_of(folds, recipe, f"{name}_logits.npz") for name in ("oof", "test")}
+
+
+def models_of_shown(wildcards):
+    """The models of the members that a report shows."""
+    return files_of(shown_members(wildcards.recipe), wildcards.recipe, "model.safetensors")
 
 
 def pixels_of_recipe(half):
@@ -120,11 +136,10 @@ def commit(wildcards):
 
 def pages_of(recipe):
     """The files of a recipe's pages."""
-    folds = finished_folds(recipe)
     shown = {"recipe", "fold"}
-    if folds == FOLDS:
+    if is_complete(recipe):
         shown |= {"ensemble", "submission"} if recipe == RECIPE else {"ensemble"}
-    return page_files(shown, recipe, [fold.folder for fold in folds])
+    return page_files(shown, recipe, [member.folder for member in shown_members(recipe)])
 
 
 def reported_recipes():
@@ -135,7 +150,7 @@ def reported_recipes():
 def reported():
     """Every page of the report; the ablation's too if all that it compares is finished."""
     files = [file for recipe in reported_recipes() for file in pages_of(recipe)]
-    is_compared = ABLATION and all(FINISHED[recipe] == MEMBERS for recipe in ABLATION)
+    is_compared = ABLATION and all(FINISHED[recipe] and is_complete(recipe) for recipe in ABLATION)
     return [*files, page_file("ablation")] if is_compared else files
 
 

@@ -169,7 +169,7 @@ rule overview:
 rule provenance:
     input:
         data=[TRAIN, TEST, CLASSES, SPLIT],
-        model=ancient(of_finished_folds("model.safetensors")),
+        model=ancient(models_of_shown),
         history=of_finished_folds("history.csv"),
     output:
         page("provenance"),

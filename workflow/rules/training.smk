@@ -22,7 +22,7 @@ refuse_shared_rule_names()
 for recipe, sections in RECIPES.items():
     for member in MEMBERS:
 
-        # Fine-tune a fold, unless it was trained before; resumes after an interruption.
+        # Fine-tune a member, unless it was trained before; resumes after an interruption.
         rule:
             name:
                 rule_name("train", recipe, member)
@@ -30,6 +30,7 @@ for recipe, sections in RECIPES.items():
                 unpack(tell_jobs_what_was_asked_for),
                 **training_files(sections, member),
                 **trained_first(recipe, member),
+                **choosing_histories(recipe, member),
             output:
                 model=f"results/{recipe}/{member.folder}/model.safetensors",
                 history=f"results/{recipe}/{member.folder}/history.csv",
@@ -55,31 +56,33 @@ for recipe, sections in RECIPES.items():
             script:
                 "../scripts/train.py"
 
-        # A fold model's logits for its held-out images.
-        rule:
-            name:
-                rule_name("predict_oof", recipe, member)
-            input:
-                **pixels_of(sections, "train"),
-                **model_of(recipe, member),
-                images=SPLITS[member.repeat],
-            output:
-                f"results/{recipe}/{member.folder}/oof_logits.npz",
-            log:
-                f"logs/{recipe}/{member.folder}/predict_oof.log",
-            conda:
-                ENVIRONMENT
-            threads: THREADS_TO_PREDICT
-            resources:
-                **to_predict(),
-            params:
-                tta=literal(as_param(sections.tta)),
-                fold=member.trained_as,
-                version=prediction.VERSION,
-            script:
-                "../scripts/predict.py"
+        if member.holds_out:
 
-        # The same for the test images.
+            # A fold model's logits for its held-out images.
+            rule:
+                name:
+                    rule_name("predict_oof", recipe, member)
+                input:
+                    **pixels_of(sections, "train"),
+                    **model_of(recipe, member),
+                    images=SPLITS[member.repeat],
+                output:
+                    f"results/{recipe}/{member.folder}/oof_logits.npz",
+                log:
+                    f"logs/{recipe}/{member.folder}/predict_oof.log",
+                conda:
+                    ENVIRONMENT
+                threads: THREADS_TO_PREDICT
+                resources:
+                    **to_predict(),
+                params:
+                    tta=literal(as_param(sections.tta)),
+                    fold=member.trained_as,
+                    version=prediction.VERSION,
+                script:
+                    "../scripts/predict.py"
+
+        # A model's logits for the test images.
         rule:
             name:
                 rule_name("predict_test", recipe, member)

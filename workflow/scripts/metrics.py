@@ -4,7 +4,7 @@ from kfold_ens.config import METHODS, Submission
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.ensemble.known_labels import known_groups, known_labels
 from kfold_ens.ensemble.metrics import read_scoring
-from kfold_ens.ensemble.summary import summarize
+from kfold_ens.ensemble.summary import summarize, with_members
 from kfold_ens.files import write_json
 from kfold_ens.jobs import job
 from kfold_ens.logits import read_logits
@@ -30,4 +30,4 @@ if __name__ == "__main__":
             group_of=known_groups(manifest),
             over_repeats=params.get("method", "average"),
         )
-        write_json(snakemake.output[0], metrics)
+        write_json(snakemake.output[0], with_members(metrics, params.get("members", "folds")))

@@ -21,6 +21,7 @@ if __name__ == "__main__":
             pixels=files.pixels,
             index=files.index,
             weights=files.get("weights"),
+            histories=files.get("histories", ()),
         )
         outputs = TrainingOutputs(
             history=Path(snakemake.output.history),

@@ -9,6 +9,7 @@ import pandas as pd
 
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.files import read_json, read_table
+from kfold_ens.members import Number
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,17 @@ class Images:
 class Fold:
     """What a fold's weights follow from, besides its recipe and pretrained weights."""
 
-    number: int
+    number: Number
     seed: int
     train: Images
     validation: Images
     classes: tuple[str, ...]
 
 
-def read_fold(number: int, seed: int, folds: str, classes: str, store: PixelStore) -> Fold:
+def read_fold(number: Number, seed: int, folds: str, classes: str, store: PixelStore) -> Fold:
     """A fold's training and held-out images, in the order of their SHA-256, from the files of the data stage.
 
-    Images of fold -1 only train.
+    Images of fold -1 only train. The fold ``members.FULL`` holds out nothing.
     """
     labels = tuple(read_json(classes))
     class_index = {label: index for index, label in enumerate(labels)}

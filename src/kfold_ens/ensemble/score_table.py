@@ -9,12 +9,18 @@ from kfold_ens.metrics import find_metric
 
 SIDES = ("out_of_fold", "test")
 ALL_FOLDS, CALIBRATED = "all folds", ", calibrated"  # in names of scores
+Entry = Mapping[str, Any] | str | None  # a score; why there can be none; none if labels are unknown
 BESIDE = ("accuracy", "log_loss")  # what is shown beside any other metric
 
 
 def metric_of(metrics: Mapping[str, Any]) -> str:
     """The metric that ``metrics.json`` leads with; earlier versions knew accuracy alone."""
     return metrics.get("metric", "accuracy")
+
+
+def has_full_fit(metrics: Mapping[str, Any]) -> bool:
+    """Whether a model that held out nothing is among those whose predictions are combined."""
+    return metrics.get("members", "folds") != "folds"
 
 
 def label_of_metric(metrics: Mapping[str, Any]) -> str:
@@ -29,10 +35,10 @@ def interval_in_words(metrics: Mapping[str, Any]) -> str:
     return "Wilson's 95% interval" if metric_of(metrics) == "accuracy" else "a 95% interval by a stratified bootstrap"
 
 
-def cell(entry: Mapping[str, Any] | None, metric: str, with_interval: bool = True) -> str:
+def cell(entry: Entry, metric: str, with_interval: bool = True) -> str:
     """A score in words: the metric, its interval, and accuracy and log loss beside it."""
-    if entry is None:
-        return "labels unknown"
+    if entry is None or isinstance(entry, str):
+        return entry or "labels unknown"
     own, low = entry[metric], entry["low"]
     words = "no value: " + entry["why"] if own is None else f"{own:.4f}"
     if with_interval and low is not None:
@@ -51,10 +57,13 @@ def beside(entry: Mapping[str, Any], metric: str) -> list[str]:
     return [f"{find_metric(name).label} {entry[name]:.4f}" for name in shown]
 
 
-def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Entry]]:
     """The scores by name, each with its entries ``out_of_fold`` and ``test``, as far as there are such."""
     rows = {f"fold {name}": entries for name, entries in metrics["folds"].items()}
-    rows |= {ALL_FOLDS: {"out_of_fold": metrics["out_of_fold"]}} | metrics["methods"]
+    rows[ALL_FOLDS] = {"out_of_fold": metrics["out_of_fold"]}
+    if has_full_fit(metrics):
+        rows["full fit"] = {"out_of_fold": "none: it holds out nothing"}
+    rows |= metrics["methods"]
     if after := metrics.get("calibrated"):
         rows[ALL_FOLDS + CALIBRATED] = {"out_of_fold": after["out_of_fold"]}
         rows |= {method + CALIBRATED: entries for method, entries in after["methods"].items()}

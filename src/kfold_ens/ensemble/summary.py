@@ -59,3 +59,8 @@ def _calibrated(
     methods = {name: {"test": scored(at_temperature(each, calibration.temperature))} for name, each in certain.items()}
     after = scored(cross_fitted(held_out, calibration))
     return {"temperature": calibration.temperature, "out_of_fold": after, "methods": methods}
+
+
+def with_members(metrics: dict[str, Any], members: str) -> dict[str, Any]:
+    """``metrics.json`` with the models whose test logits are combined, unless they are the folds' alone."""
+    return metrics if members == "folds" else {"members": members} | metrics

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.combine import METHODS
-from kfold_ens.ensemble.score_table import BESIDE, interval_in_words, label_of_metric, metric_of
+from kfold_ens.ensemble.score_table import BESIDE, has_full_fit, interval_in_words, label_of_metric, metric_of
 from kfold_ens.ensemble.temperature import at_temperature, calibrate, cross_fitted
 from kfold_ens.logits import Logits, concatenated
 from kfold_ens.metrics import Metric, find_metric
@@ -88,7 +88,9 @@ def gains(metrics: Mapping[str, Any]) -> pd.DataFrame:
 def _combinations(metrics: Mapping[str, Any]) -> list[Markup]:
     metric, held_out, interval = find_metric(metric_of(metrics)), out_of_fold(metrics), interval_in_words(metrics)
     label, title = metric.label, metric.title
+    words = "The full fit, which held out nothing and has no score of its own, is among the combined models."
     return [
+        *([pages.paragraph(words)] if has_full_fit(metrics) else []),
         *_tested(metrics, metric, interval),
         *_without_value(metrics, {f"{name}, out of fold": entry for name, entry in _held_out(metrics).items()}),
         pages.figure(figures.intervals(held_out, f"{title} out of fold", label), f"{title} out of fold of each fold"),

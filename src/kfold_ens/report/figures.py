@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from kfold_ens.history import column_of, figures_of
-from kfold_ens.members import Number, member_of
+from kfold_ens.members import Number, member_of, title
 from kfold_ens.report import style
 
 READABLE = 30  # so many classes can be named along an axis; so many counts a side can be written into cells
@@ -64,7 +64,7 @@ def _look(number: Number) -> dict:
 
 def _curve(axis: Axes, history: pd.DataFrame, column: str, fold: Number, chosen: int | None) -> None:
     values = history[column] * column_of(column).figure_factor
-    look = _look(fold) | {"label": f"fold {fold}"}
+    look = _look(fold) | {"label": title(fold)}
     if column.startswith("train_"):
         look |= {"linestyle": "--", "alpha": 0.5, "label": None}
     if len(history) == 1:

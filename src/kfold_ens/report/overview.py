@@ -44,7 +44,7 @@ def write_overview(
 ) -> None:
     """Write the page ``overview``, and ``score``, which the report's start page includes."""
     first = [*pages.unfinished(len(histories), run.folds_in_all), headline(name, metrics, run)]
-    first.append(score_table(metrics, run))
+    first += [score_table(metrics, run), *_full_fit(run)]
     training = _about_training(pd.concat(histories.values()), len(histories), run)
     pages.write_page(
         outputs["overview"],
@@ -108,6 +108,19 @@ def score_table(metrics: Mapping[str, Any], run: Config) -> Markup:
     ]
     caption = f"{label_of_metric(metrics)}, with {interval_in_words(metrics)}{_over_repeats(run)}"
     return pages.table(pd.DataFrame(rows), caption)
+
+
+FULL_FIT = {
+    "folds": "It is not combined with the folds' models (members: folds).",
+    "full": "It alone predicts the test images (members: full); scores out of fold are of the folds.",
+    "both": "It is combined with the folds' models (members: both); scores out of fold are of the folds alone.",
+}
+
+
+def _full_fit(run: Config) -> list[Markup]:
+    """What a model of all training images is for, and that nothing scores it."""
+    words = "The full fit was trained on all training images. It held out none, so it has no score of its own."
+    return [pages.paragraph(f"{words} {FULL_FIT[run.members]}")] if run.full_fit else []
 
 
 def _folds_in_words(run: Config) -> str:

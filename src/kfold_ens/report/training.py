@@ -8,7 +8,7 @@ import pandas as pd
 
 from kfold_ens.config import TrainingRecipe
 from kfold_ens.history import Row, column_of, scores_in, selected_row, selecting_column
-from kfold_ens.members import Number
+from kfold_ens.members import FULL, Number, title
 from kfold_ens.report import figures, pages
 from kfold_ens.report.pages import Markup
 
@@ -25,10 +25,12 @@ def write_curves(histories: Mapping[Number, pd.DataFrame], recipe: TrainingRecip
 
 
 def write_fold(fold: Number, history: pd.DataFrame, recipe: TrainingRecipe, path: str) -> None:
-    """The page of one fold."""
+    """The page of one fold, or of the full fit."""
+    if fold == FULL:
+        recipe = recipe.of_all_images(len(history))
     pages.write_page(
         path,
-        f"Training, fold {fold}",
+        f"Training, {title(fold)}",
         _ending(fold, history, recipe),
         curves({fold: history}, recipe),
         pages.table(_epochs(history)),
@@ -51,7 +53,8 @@ def curves(histories: Mapping[Number, pd.DataFrame], recipe: TrainingRecipe) -> 
     kept = {fold: _chosen(history, recipe) for fold, history in histories.items()}
     chosen = {fold: int(row["epoch"]) for fold, row in kept.items() if row}
     drawn = figures.training_curves(histories, chosen)
-    words = f"of {'fold ' if len(histories) == 1 else 'folds '}{', '.join(map(str, histories))}, epoch by epoch"
+    named = title(*histories) if len(histories) == 1 else f"folds {', '.join(map(str, histories))}"
+    words = f"of {named}, epoch by epoch"
     return pages.grid(*[pages.figure(each, f"{title} {words}") for title, each in drawn.items()])
 
 
@@ -62,12 +65,15 @@ def _chosen(history: pd.DataFrame, recipe: TrainingRecipe) -> Row | None:
 
 
 def _ending(fold: Number, history: pd.DataFrame, recipe: TrainingRecipe) -> Markup:
-    """How a fold ended, in a sentence."""
+    """How a fold, or the full fit, ended, in a sentence."""
+    took = f"{history['seconds'].sum() / 60:.1f} minutes on {', '.join(history['device'].unique())}."
+    if fold == FULL:
+        return pages.paragraph(
+            f"Trained on all training images for {len(history)} of {recipe.epochs} epochs, the median of those that "
+            f"the folds chose. Nothing was held out, so this model has no score of its own; {took}"
+        )
     stopped = f", stopped early after epoch {len(history)}" if len(history) < recipe.epochs else ""
-    return pages.paragraph(
-        f"Fold {fold}: {_kept(history, recipe)}{stopped}; "
-        f"{history['seconds'].sum() / 60:.1f} minutes on {', '.join(history['device'].unique())}."
-    )
+    return pages.paragraph(f"Fold {fold}: {_kept(history, recipe)}{stopped}; {took}")
 
 
 def _kept(history: pd.DataFrame, recipe: TrainingRecipe) -> str:

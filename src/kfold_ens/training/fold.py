@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from kfold_ens.config import Scoring, TrainingRecipe
 from kfold_ens.data.folds import Fold, Images, read_fold
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.files import fingerprint, sha256_of
-from kfold_ens.members import place_of
+from kfold_ens.history import median_epoch
+from kfold_ens.members import FULL, Number, place_of
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class FoldFiles:
     """The files and values that a fold is trained from; each process that takes part opens the files for itself."""
 
     recipe: TrainingRecipe
-    number: int
+    number: Number
     seed: int
     version: Any
     folds: str
@@ -26,6 +30,15 @@ class FoldFiles:
     pixels: str
     index: str
     weights: str | None
+    histories: Sequence[str] = ()  # of a full fit alone: those of the folds, which choose its epochs
+
+    @property
+    def own_recipe(self) -> TrainingRecipe:
+        """What this fold is trained by: the recipe, or for a full fit what follows from it and the folds' histories."""
+        if self.number != FULL:
+            return self.recipe
+        tables = (pd.read_csv(history).to_dict("records") for history in self.histories)
+        return self.recipe.of_all_images(median_epoch(tables, self.recipe.select))
 
     def fold(self) -> Fold:
         """The fold's images."""
@@ -33,7 +46,7 @@ class FoldFiles:
 
     def fingerprint(self) -> str:
         """The fold's fingerprint."""
-        return fold_fingerprint(self.recipe, self.fold(), self.weights_file, self.version)
+        return fold_fingerprint(self.own_recipe, self.fold(), self.weights_file, self.version)
 
     @property
     def weights_file(self) -> Path | None:

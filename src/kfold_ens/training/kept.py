@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kfold_ens.files import link, read_json, sha256_of, sync, umask, write_json
+from kfold_ens.members import Number, title
 from kfold_ens.model_header import header_of
 from kfold_ens.training.fold import FoldFiles, TrainingOutputs
 
@@ -73,7 +74,9 @@ class KeptFolds:
             return False
         for name, path in outputs.items():
             link(kept.folder / name, path)
-        log.info("trained before for the same data and recipe, on %(trained)s as %(recipe)s, fold %(fold)s", kept.about)
+        about = kept.about
+        where = f"{about['trained']} as {about['recipe']}, {title(about['fold'])}"
+        log.info("trained before for the same data and recipe, on %s", where)
         return True
 
     def keep(self, fingerprint: str, files: Mapping[str, Path], about: Mapping[str, Any]) -> None:
@@ -148,7 +151,7 @@ def clean(kept: KeptFolds, models: Iterable[Path], configured: Sequence[FoldFile
         try:
             about = fold.about
             is_used = about["fingerprint"] in used or about["fold"] in unknown
-            name = "{trained}  {recipe}, fold {fold}".format(**about)
+            name = f"{about['trained']}  {about['recipe']}, {title(about['fold'])}"
         except DAMAGE:
             is_used, name = False, f"{fold.folder}, damaged"
         log.info("%s: %.0f MB, %s", name, fold.size / 1e6, "kept" if is_used else "removed")
@@ -156,7 +159,7 @@ def clean(kept: KeptFolds, models: Iterable[Path], configured: Sequence[FoldFile
             kept.remove(fold)
 
 
-def _in_use(models: Iterable[Path], configured: Sequence[FoldFiles]) -> tuple[set[str], set[int]]:
+def _in_use(models: Iterable[Path], configured: Sequence[FoldFiles]) -> tuple[set[str], set[Number]]:
     """Fingerprints, and the numbers of folds whose fingerprints are unknown."""
     used, unknown = {header_of(model).get("fingerprint", "") for model in models}, set()
     for files in configured:

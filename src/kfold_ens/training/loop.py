@@ -24,6 +24,7 @@ from kfold_ens.errors import KfoldError
 from kfold_ens.files import require_space, write_table
 from kfold_ens.loading.augmentation import build_evaluation_view
 from kfold_ens.loading.loader import EvaluationViews, Loading, evaluation_batches, training_batches, training_views
+from kfold_ens.members import title
 from kfold_ens.network.classifier import TrainedModel, save_model
 from kfold_ens.training.fold import FoldFiles, TrainingOutputs, fold_fingerprint
 from kfold_ens.training.kept import KeptFolds
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 def train_fold_of_files(compute: Compute, files: FoldFiles, outputs: TrainingOutputs, kept: KeptFolds) -> None:
     """``train_fold`` for files of the data stage."""
-    train_fold(files.recipe, files.fold(), files.weights_file, files.version, compute, outputs, kept)
+    train_fold(files.own_recipe, files.fold(), files.weights_file, files.version, compute, outputs, kept)
 
 
 def train_fold(
@@ -63,7 +64,7 @@ def train_fold(
     scored = scored_by(recipe, fold, outputs.scoring)
     trainer = Trainer(recipe, fold, weights, compute)
     file = StateFile(outputs.state, owner)
-    require_space(outputs.state, _disk_space(trainer) - file.size, f"training fold {fold.number}")
+    require_space(outputs.state, _disk_space(trainer) - file.size, f"training {title(fold.number)}")
     _resume(trainer, file)
     if not compute.ranks.is_main:
         fit(trainer, scored, NoRecord())
@@ -71,7 +72,7 @@ def train_fold(
     progress = Progress(trainer, outputs.state / "progress.json", outputs.tensorboard)
     fit(trainer, scored, Record(Checkpoints(file, outputs.checkpoint_minutes), progress, outputs.history))
     write_table(outputs.history, pd.DataFrame(trainer.history))  # also if the saved state was past the last epoch
-    log.info("fold %d: kept the weights of epoch %d", fold.number, trainer.best.epoch)
+    log.info("%s: kept the weights of epoch %d", title(fold.number), trainer.best.epoch)
     save_model(outputs.model, TrainedModel(recipe, fold.classes, owner, trainer.best.weights))
     if kept:
         kept.keep(owner, outputs.by_name(), {"recipe": outputs.recipe, "fold": fold.number})
@@ -84,7 +85,7 @@ def _resume(trainer: Trainer, file: StateFile) -> None:
     if state:
         trainer.restore(state)
         at = trainer.position
-        log.info("fold %d resumes at epoch %d, step %d", trainer.fold.number, at.epoch + 1, at.step)
+        log.info("%s resumes at epoch %d, step %d", title(trainer.fold.number), at.epoch + 1, at.step)
 
 
 def _disk_space(trainer: Trainer) -> int:
@@ -97,15 +98,16 @@ def _disk_space(trainer: Trainer) -> int:
 
 
 def fit(trainer: Trainer, scored: ScoredBy, record: Record | NoRecord) -> None:
-    """Train to the last epoch: steps, then validation, then the epoch's row."""
+    """Train to the last epoch: steps, then validation if images are held out, then the epoch's row."""
     loading = trainer.compute.loading(trainer.recipe.batch_size, trainer.recipe.image)
-    batches, validation = _batches(trainer, loading), _validation_batches(trainer, loading)
+    batches = _batches(trainer, loading)
+    validation = _validation_batches(trainer, loading) if len(trainer.fold.validation) else None
     with closing(record):
         while not trainer.over:
             remaining = trainer.order.steps_per_epoch - trainer.position.step
             train_epoch(trainer, islice(batches, remaining), record)
             started = time.perf_counter()
-            scores = validate(trainer, validation, scored)
+            scores = validate(trainer, validation, scored) if validation is not None else {}
             row = trainer.finish_epoch(scores, time.perf_counter() - started)
             record.after_epoch(trainer, row)
 
@@ -150,6 +152,6 @@ def validate(trainer: Trainer, batches: DataLoader, scored: ScoredBy) -> dict[st
     part = torch.from_numpy(predict_logits(trainer.evaluated, batches, trainer.recipe.image, compute))
     logits = gather(compute.ranks, part.to(compute.device), len(target)).cpu()
     if not logits.isfinite().all():
-        raise KfoldError(f"fold {trainer.fold.number}: logits are not finite; lower optimizer.lr and run again.")
+        raise KfoldError(f"{title(trainer.fold.number)}: logits are not finite; lower optimizer.lr and run again.")
     loss = trainer.backward.criterion(logits, torch.from_numpy(target), trainer.position.epoch)
     return {"val_loss": float(loss)} | scored.of(logits.numpy(), target)

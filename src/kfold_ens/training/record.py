@@ -13,6 +13,7 @@ import pandas as pd
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import write_json, write_table
 from kfold_ens.history import column_of, scores_in
+from kfold_ens.members import title
 from kfold_ens.training.state import Checkpoints
 from kfold_ens.training.trainer import Trainer
 
@@ -111,8 +112,8 @@ def _bar(trainer: Trainer) -> Any:
         return _NoBar()
     steps = trainer.order.steps_per_epoch
     return tqdm(
-        desc=f"fold {trainer.fold.number}",
-        total=trainer.recipe.epochs * steps,
+        desc=title(trainer.fold.number),
+        total=trainer.recipe.last_epoch * steps,
         initial=trainer.position.epoch * steps + trainer.position.step,
         unit="step",
         disable=None,
@@ -135,7 +136,7 @@ def _event_writer(folder: Path, epochs_done: int) -> Any:
 
 def _numbers(trainer: Trainer) -> dict[str, Any]:
     """Where training is; the seconds left are reckoned from the pace of this epoch and the epochs before."""
-    at, steps, epochs = trainer.position, trainer.order.steps_per_epoch, trainer.recipe.epochs
+    at, steps, epochs = trainer.position, trainer.order.steps_per_epoch, trainer.recipe.last_epoch
     pace = at.seconds / at.step
     whole = max([row["seconds"] for row in trainer.history[-3:]], default=pace * steps)
     return {
@@ -159,9 +160,9 @@ def _words(numbers: dict[str, Any]) -> str:
 
 
 def _epoch_line(trainer: Trainer, row: dict[str, Any]) -> str:
-    scores = ", ".join(f"{column_of(name).label} {row[name]:.4f}" for name in scores_in(row))
+    scores = ", ".join(f"{column_of(name).label} {row[name]:.4f}" for name in scores_in(row)) or "nothing held out"
     return (
-        f"fold {trainer.fold.number}  epoch {row['epoch']}/{trainer.recipe.epochs}  lr {row['lr']:.2e}  "
+        f"{title(trainer.fold.number)}  epoch {row['epoch']}/{trainer.recipe.last_epoch}  lr {row['lr']:.2e}  "
         f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}  {scores}  "
         f"{row['images_per_second']:.0f} images/s, {row['waiting_share']:.0%} waiting for data  {row['seconds']:.0f} s"
     )

@@ -9,6 +9,7 @@ import numpy as np
 from kfold_ens.config import Scoring, TrainingRecipe
 from kfold_ens.data.folds import Fold
 from kfold_ens.errors import KfoldError
+from kfold_ens.members import title
 from kfold_ens.metrics import absent_classes, find_metric, places_in_order, refuse_unfit, value
 
 
@@ -44,6 +45,6 @@ def _refuse_without_value(name: str, fold: Fold) -> None:
     if absent and find_metric(name).needs_every_class:
         missing = ", ".join(fold.classes[place] for place in absent)
         raise KfoldError(
-            f"fold {fold.number}: no held-out image is of class {missing}, so {name} has no value; "
+            f"{title(fold.number)}: no held-out image is of class {missing}, so {name} has no value; "
             "let the recipe select, stop and step by another metric"
         )

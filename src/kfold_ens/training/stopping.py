@@ -19,7 +19,11 @@ def _out_of_patience(section: config.Patience, history: History) -> bool:
     return bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= section.patience
 
 
-STOPPING: dict[str, Callable[..., bool]] = {"none": _never, "patience": _out_of_patience}
+def _after(section: config.After, history: History) -> bool:
+    return len(history) >= section.epochs
+
+
+STOPPING: dict[str, Callable[..., bool]] = {"none": _never, "patience": _out_of_patience, "after": _after}
 
 
 def stops(section: config.EarlyStopping, history: History) -> bool:

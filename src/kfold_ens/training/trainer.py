@@ -23,6 +23,7 @@ from kfold_ens.errors import KfoldError
 from kfold_ens.history import selecting_value
 from kfold_ens.jobs import usable_threads
 from kfold_ens.loading.samplers import epoch_order
+from kfold_ens.members import title
 from kfold_ens.network.classifier import Classifier, memory_format
 from kfold_ens.randomness import derive_seed
 from kfold_ens.training.backward import Backward
@@ -203,7 +204,7 @@ class Trainer:
     def _keep_threads(self, threads: int) -> None:
         """Compute with as many threads as before: they decide in which parts a CPU sums, and so the last bits."""
         if threads != torch.get_num_threads():
-            log.info("fold %d computes on %d threads, as before", self.fold.number, threads)
+            log.info("%s computes on %d threads, as before", title(self.fold.number), threads)
             torch.set_num_threads(threads)
 
     def check_finite(self) -> None:
@@ -214,7 +215,7 @@ class Trainer:
         """
         if float(self.position.first_nonfinite_step):
             raise KfoldError(
-                f"fold {self.fold.number}: loss or gradient is not finite in epoch {self.position.epoch + 1}, "
+                f"{title(self.fold.number)}: loss or gradient is not finite in epoch {self.position.epoch + 1}, "
                 f"step {self.position.first_nonfinite_step:.0f}, at learning rate {self.learning_rate:.3g}; "
                 "the last saved state is kept. Lower optimizer.lr in the recipe and run again."
             )
