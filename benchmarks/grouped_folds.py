@@ -17,7 +17,7 @@ import pandas as pd
 from kfold_ens.splits.assign import grouped_draws, imbalance
 
 DATA_SETS, NUM_FOLDS = 200, 5
-TRIES = (1, 2, 5, 10, 20)
+TRIES = (1, 2, 5, 10)
 
 
 def data_set(seed: int) -> tuple[np.ndarray, np.ndarray]:

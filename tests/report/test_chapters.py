@@ -212,7 +212,7 @@ def test_the_intervals_cover_as_often_as_they_say():
 
 def test_images_that_look_alike_are_shown(reported):
     run, pages = reported
-    shown = table(pages["data"], 1)
+    shown = table(pages["data"], 2)
     assert sorted(shown["images"]) == [", ".join(run.alike["image_id"][part]) for part in (slice(2), slice(2, 4))]
 
 
@@ -226,7 +226,7 @@ def test_what_needs_a_decision_is_shown_first(tmp_path):
     page = write_pages(replace(run, alike=alike), tmp_path)["data"]
     text = Path(page).read_text()
     assert "4 groups by perceptual hash, 2 of them under different labels and 2 both" in text
-    assert table(text, 1)["test"].tolist() == [1, 0, 1, 0]
+    assert table(text, 2)["test"].tolist() == [1, 0, 1, 0]
 
 
 @pytest.mark.slow

@@ -42,6 +42,11 @@ DRAWN = {
         pd.DataFrame({"image_id": range(40), "fold": [str(index // 2) for index in range(40)]}),
         ["a", "b"],
     ),
+    "counts with images that only train": lambda: figures.class_counts(
+        pd.DataFrame({"image_id": range(6), "label": ["a", "b"] * 3}),
+        pd.DataFrame({"image_id": range(6), "fold": ["0", "0", "1", "1", "-1", "-1"]}),
+        ["a", "b"],
+    ),
     "curves of 20 folds": lambda: figures.training_curves(
         {fold: history() for fold in range(20)}, dict.fromkeys(range(20), 1)
     )["Accuracy"],

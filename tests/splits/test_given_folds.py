@@ -1,10 +1,14 @@
 """Folds that the user gives are taken as they are, or refused by name."""
 
+import json
 import logging
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import REPOSITORY
 from test_split import images, run
 
 from kfold_ens.errors import DataError
@@ -125,3 +129,13 @@ def test_a_class_in_one_fold_only_is_refused(train):
     write(train["image_id"], [0 if label == "cat" else place % 3 for place, label in enumerate(LABELS)])
     with pytest.raises(DataError, match="cat: all of its images are in fold 0"):
         split(train)
+
+
+def test_the_documented_lines_convert_folds_of_nnunet(train):
+    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/splits.md").read_text(), re.DOTALL)
+    ids, folds = train["image_id"].tolist(), [place % 3 for place in range(12)]
+    held_out = [[each for each, fold in zip(ids, folds, strict=True) if fold == number] for number in range(3)]
+    splits = [{"train": sorted(set(ids) - set(val)), "val": val} for val in held_out]
+    Path("splits_final.json").write_text(json.dumps(splits))
+    exec(code, {})
+    assert split(train) == folds

@@ -13,6 +13,7 @@ rule data_pages:
     conda:
         ENVIRONMENT
     params:
+        **split_param(),
         version=report_stage.VERSION,
     script:
         "../scripts/data_pages.py"

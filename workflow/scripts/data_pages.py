@@ -16,4 +16,5 @@ if __name__ == "__main__":
             classes=read_json(files.classes),
             store=PixelStores(files.pixels, files.index),
             outputs=dict(snakemake.output.items()),
+            keep_together=snakemake.params.get("keep_together", "none"),
         )

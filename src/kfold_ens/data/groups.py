@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -50,14 +51,31 @@ def _where(data: Source) -> tuple[str, str]:
     return f"data.groups: {data.groups!r} finds no group", "change the expression, or the names"
 
 
+class SharedGroups(NamedTuple):
+    """How many groups there are of training, of test, and of both; how many test images are of the last."""
+
+    groups: int
+    train: int
+    test: int
+    images: int
+    names: list[str]
+
+
+def shared_groups(train: pd.DataFrame, test: pd.DataFrame) -> SharedGroups | None:
+    """The groups that training and test images share; None if the groups of a half are not known."""
+    if not {"group"} <= set(train) & set(test):
+        return None
+    known, asked = (set(half["group"].dropna()) - {""} for half in (train, test))
+    names = sorted(known & asked)
+    return SharedGroups(len(names), len(known), len(asked), int(test["group"].isin(names).sum()), names)
+
+
 def tell_shared_groups(train: pd.DataFrame, test: pd.DataFrame) -> None:
     """Log how many groups of the test images are groups of training images too."""
-    if not {"group"} <= set(train) & set(test):
-        return
-    known, asked = (set(half["group"]) - {""} for half in (train, test))
-    shared, images = known & asked, test["group"].isin(known & asked).sum()
-    log.info(
-        "groups of both training and test images: %d (of %d and %d), with %d of %d test images%s",
-        *(len(shared), len(known), len(asked), images, len(test)),
-        f":\n{listing(map(shown, sorted(shared)))}" if shared else "",
-    )
+    if shared := shared_groups(train, test):
+        log.info(
+            "groups of both training and test images: %d (of %d and %d), with %d of %d test images%s",
+            *shared[:-1],
+            len(test),
+            f":\n{listing(map(shown, shared.names))}" if shared.names else "",
+        )

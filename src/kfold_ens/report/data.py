@@ -7,12 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from kfold_ens.data.groups import shared_groups
+from kfold_ens.data.listings import is_extra
 from kfold_ens.data.look_alikes import SMALLEST
 from kfold_ens.data.outliers import outliers
 from kfold_ens.data.pixels import PixelStores
 from kfold_ens.report import figures, pages
 from kfold_ens.report.pages import Markup, Picture
 from kfold_ens.report.pictures import of_store, picture
+from kfold_ens.splits.doubts import doubts_of_split
+from kfold_ens.splits.table import fold_table
+from kfold_ens.splits.units import is_grouped, kept_together
 
 EXAMPLES = 400  # pictures on the sheet of examples, over all classes
 OUTLIERS = 60  # pictures
@@ -26,6 +31,7 @@ def write_data(
     classes: Sequence[str],
     store: PixelStores,
     outputs: Mapping[str, str],
+    keep_together: str = "none",
 ) -> None:
     """The pages ``data`` and ``examples``; ``alike`` is the table of look-alikes."""
     train = manifest[manifest["split"] == "train"]
@@ -36,6 +42,7 @@ def write_data(
         pages.figure(
             figures.class_counts(train, folds, classes), f"Training images of {len(classes)} classes, by fold"
         ),
+        *the_split(manifest, folds, keep_together),
         pages.figure(figures.image_sizes(manifest), "Widths and heights of the images"),
         pages.heading("Images far outside the rest"),
         *far_outside(manifest, store),
@@ -49,15 +56,33 @@ def write_data(
 
 def facts(manifest: pd.DataFrame, classes: Sequence[str]) -> dict[str, str]:
     """What there is, in words."""
-    counts = manifest["split"].value_counts()
+    counts, extra = manifest["split"].value_counts(), is_extra(manifest).sum()
     width, height = (_range(manifest[side]) for side in ("width", "height"))
     return {
-        "training images": f"{counts.get('train', 0):,}",
+        "training images": f"{counts.get('train', 0):,}"
+        + (f", {extra:,} of them extra: never held out" if extra else ""),
         "test images": f"{counts.get('test', 0):,}",
         "classes": f"{len(classes):,}",
         "width": f"{width} pixels",
         "height": f"{height} pixels",
     }
+
+
+def the_split(manifest: pd.DataFrame, folds: pd.DataFrame, keep_together: str = "none") -> Iterator[Markup]:
+    """Classes per fold, what is doubtful about them, and groups that training and test images share."""
+    train = manifest[manifest["split"] == "train"]
+    units = pd.Series(kept_together(train, keep_together), train["image_id"].to_numpy())
+    num_folds = folds["fold"].astype(int).max() + 1
+    is_shown = is_grouped(train, keep_together) and (keep_together != "none" or (train["group"] != "").any())
+    table = fold_table(folds, units if is_shown else None, num_folds)
+    yield pages.table(table, "images of each class, by the fold that holds them out")
+    for doubt in doubts_of_split(folds, units, num_folds):
+        yield pages.preformatted(doubt)
+    if shared := shared_groups(train, manifest[manifest["split"] == "test"]):
+        yield pages.paragraph(
+            f"Groups of both training and test images: {shared.groups:,} (of {shared.train:,} and {shared.test:,}), "
+            f"with {shared.images:,} test images. Folds part by groups: out-of-fold scores are those of unseen groups."
+        )
 
 
 def _range(values: pd.Series) -> str:
@@ -88,7 +113,7 @@ def far_outside(manifest: pd.DataFrame, store: PixelStores) -> Iterator[Markup]:
 
 
 def _duplicates(manifest: pd.DataFrame, store: PixelStores) -> Iterator[Markup]:
-    images = manifest.rename(columns={"sha256": "group"})
+    images = manifest.assign(group=manifest["sha256"])
     images = images[images.groupby("group")["image_id"].transform("size") > 1]
     groups = _overview(images)
     if groups.empty:
@@ -96,7 +121,7 @@ def _duplicates(manifest: pd.DataFrame, store: PixelStores) -> Iterator[Markup]:
         return
     yield pages.paragraph(
         f"{len(groups):,} images are there more than once, {groups['across'].sum():,} of them both for training and "
-        "for testing. Copies of one image are always in one fold."
+        "for testing. Unless folds are given, copies of one image are always in one fold."
     )
     yield _shown(groups, images, store, pictures=1)
 

@@ -75,16 +75,15 @@ def _curve(axis: Axes, history: pd.DataFrame, column: str, fold: Number, chosen:
 
 
 def class_counts(train: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """Training images of every class, stacked by fold."""
+    """Training images of every class, stacked by the fold that holds them out; those of fold -1 only train."""
     labels = train.merge(folds[["image_id", "fold"]].astype({"fold": int}), on="image_id")
     counts = labels.groupby(["label", "fold"]).size().unstack(fill_value=0).reindex(classes)
+    counts = counts.reindex(columns=range(min(counts), max(counts) + 1), fill_value=0)
     figure, axis = plt.subplots(figsize=(_width(classes), 4))
     bottom = np.zeros(len(classes))
-    for fold in counts:
-        colour = _look(fold)["color"]
-        axis.bar(
-            range(len(classes)), counts[fold], bottom=bottom, color=colour, edgecolor="white", label=f"fold {fold}"
-        )
+    for fold in [*range(max(counts.columns) + 1), *([-1] if -1 in counts else [])]:
+        colour, name = (_look(fold)["color"], f"fold {fold}") if fold >= 0 else ("lightgrey", "train only")
+        axis.bar(range(len(classes)), counts[fold], bottom=bottom, color=colour, edgecolor="white", label=name)
         bottom += counts[fold].to_numpy()
     return _class_bars(figure, axis, classes, "Training images per class", "images")
 
