@@ -79,9 +79,13 @@ def of_finished_folds(file):
     return files
 
 
-def models_of_shown(wildcards):
-    """The models of the members that a report shows."""
-    return files_of(shown_members(wildcards.recipe), wildcards.recipe, "model.safetensors")
+def of_shown_members(file):
+    """This file of each fold that a report shows, and of the full fit if it is finished."""
+
+    def files(wildcards):
+        return files_of(shown_members(wildcards.recipe), wildcards.recipe, file)
+
+    return files
 
 
 def methods_if_finished(wildcards):

@@ -129,7 +129,7 @@ rule overview:
     input:
         **optional(test_labels=RUN.data.test_labels),
         data=[TRAIN, TEST, CLASSES, SPLIT],
-        history=of_finished_folds("history.csv"),
+        history=of_shown_members("history.csv"),
         oof=of_finished_folds("oof_logits.npz"),
         test=of_finished_folds("test_logits.npz"),
         methods=methods_if_finished,
@@ -153,8 +153,8 @@ rule overview:
 rule provenance:
     input:
         data=[TRAIN, TEST, CLASSES, SPLIT],
-        model=ancient(models_of_shown),
-        history=of_finished_folds("history.csv"),
+        model=ancient(of_shown_members("model.safetensors")),
+        history=of_shown_members("history.csv"),
     output:
         page("provenance"),
     log:
