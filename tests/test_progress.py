@@ -97,3 +97,12 @@ def test_the_command_prints_a_table_or_says_why_there_is_none(folder, tmp_path_f
     monkeypatch.setattr(sys, "argv", ["kfold-progress", str(tmp_path_factory.mktemp("empty"))])
     progress.main()
     assert "No fold has begun" in capsys.readouterr().out
+
+
+def test_repeats_and_a_full_fit_have_rows_too(folder):
+    for place in ("repeat1/fold0", "full"):
+        write_table(folder / f"results/tiny/{place}/history.csv", EPOCHS[["epoch", "train_loss", "train_accuracy"]])
+        write_json(folder / f"state/tiny/{place}/progress.json", LIVE | {"select": "last"})
+    rows = progress.fold_rows(folder)
+    assert [row["fold"] for row in rows] == ["0", "2", "10", "0 of repeat 1", "full"]
+    assert (rows[-1]["is"], rows[-1]["held-out"]) == ("training", "")

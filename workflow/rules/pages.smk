@@ -87,9 +87,13 @@ def scores_of_finished_folds(wildcards):
     return {name: files_of(folds, recipe, f"{name}_logits.npz") for name in ("oof", "test")}
 
 
-def models_of_shown(wildcards):
-    """The models of the members that a report shows."""
-    return files_of(shown_members(wildcards.recipe), wildcards.recipe, "model.safetensors")
+def of_shown_members(file):
+    """This file of each fold that a report shows, and of the full fit if it is finished."""
+
+    def files(wildcards):
+        return files_of(shown_members(wildcards.recipe), wildcards.recipe, file)
+
+    return files
 
 
 def pixels_of_recipe(half):

@@ -149,7 +149,7 @@ rule overview:
         unpack(scores_of_finished_folds),
         **optional(test_labels=RUN.data.test_labels),
         data=[TRAIN, TEST, CLASSES, SPLIT],
-        history=of_finished_folds("history.csv"),
+        history=of_shown_members("history.csv"),
     output:
         **pages("overview"),
         score="results/{recipe}/report/score.html",
@@ -170,8 +170,8 @@ rule overview:
 rule provenance:
     input:
         data=[TRAIN, TEST, CLASSES, SPLIT],
-        model=ancient(models_of_shown),
-        history=of_finished_folds("history.csv"),
+        model=ancient(of_shown_members("model.safetensors")),
+        history=of_shown_members("history.csv"),
     output:
         page("provenance"),
     log:

@@ -9,6 +9,7 @@ from kfold_ens.ensemble.summary import summarize
 from kfold_ens.files import read_json
 from kfold_ens.jobs import job
 from kfold_ens.logits import read_logits
+from kfold_ens.members import by_number
 from kfold_ens.report.overview import write_overview
 
 if __name__ == "__main__":
@@ -36,6 +37,6 @@ if __name__ == "__main__":
             metrics=metrics,
             manifest=manifest,
             classes=read_json(files.data[2]),
-            histories=dict(zip(params.folds, map(pd.read_csv, files.history), strict=True)),
+            histories=by_number(files.history, pd.read_csv),
             outputs=outputs,
         )

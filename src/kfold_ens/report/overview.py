@@ -25,7 +25,7 @@ from kfold_ens.ensemble.score_table import (
 )
 from kfold_ens.files import sha256_of
 from kfold_ens.history import COLUMNS
-from kfold_ens.members import Number
+from kfold_ens.members import FULL, Number
 from kfold_ens.model_header import header_of
 from kfold_ens.report import data, pages
 from kfold_ens.report.pages import Markup
@@ -43,9 +43,10 @@ def write_overview(
     outputs: Mapping[str, str],
 ) -> None:
     """Write the page ``overview``, and ``score``, which the report's start page includes."""
-    first = [*pages.unfinished(len(histories), run.folds_in_all), headline(name, metrics, run)]
-    first += [score_table(metrics, run), *_full_fit(run)]
-    training = _about_training(pd.concat(histories.values()), len(histories), run)
+    finished = [number for number in histories if number != FULL]
+    first = [*pages.unfinished(len(finished), run.folds_in_all), headline(name, metrics, run)]
+    first += [score_table(metrics, run), *_full_fit(run, histories.get(FULL))]
+    training = _about_training(pd.concat(histories[number] for number in finished), len(finished), run)
     pages.write_page(
         outputs["overview"],
         f"{name}: {_folds_in_words(run)} on {len(classes)} classes",
@@ -117,10 +118,15 @@ FULL_FIT = {
 }
 
 
-def _full_fit(run: Config) -> list[Markup]:
-    """What a model of all training images is for, and that nothing scores it."""
-    words = "The full fit was trained on all training images. It held out none, so it has no score of its own."
-    return [pages.paragraph(f"{words} {FULL_FIT[run.members]}")] if run.full_fit else []
+def _full_fit(run: Config, history: pd.DataFrame | None) -> list[Markup]:
+    """What a model of all training images is for, and that nothing scores it; no ``history``: it is not trained yet."""
+    if not run.full_fit:
+        return []
+    if history is None:
+        return [pages.note("The full fit is not finished, so nothing here is of it.")]
+    trained = f"The full fit was trained on all training images, for {len(history)} epochs (the median of the folds')."
+    held_out = "It held out none, so it has no score of its own."
+    return [pages.paragraph(f"{trained} {held_out} {FULL_FIT[run.members]}")]
 
 
 def _folds_in_words(run: Config) -> str:

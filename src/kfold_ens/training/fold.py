@@ -14,7 +14,7 @@ from kfold_ens.data.folds import Fold, Images, read_fold
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.files import fingerprint, sha256_of
 from kfold_ens.history import median_epoch
-from kfold_ens.members import FULL, Number, place_of
+from kfold_ens.members import FULL, Number, member_of, place_of
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,10 @@ class TrainingOutputs:
     tensorboard: Path | None = None
     scoring: Scoring = Scoring()
 
-    @property
-    def recipe(self) -> str:
-        """The name of the recipe that the model is of, for people."""
-        place = place_of(self.model)
-        return place[0] if place else self.model.parent.parent.name
+    def place(self, number: Number) -> dict[str, Any]:
+        """The names of the model's recipe and fold, for people; ``number`` is the fold's in its split."""
+        recipe, member = place_of(self.model) or (self.model.parent.parent.name, member_of(number))
+        return {"recipe": recipe, "fold": member.number}
 
     def by_name(self) -> dict[str, Path]:
         """The files that are kept of a trained fold."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kfold_ens.files import link, read_json, sha256_of, sync, umask, write_json
-from kfold_ens.members import Number, title
+from kfold_ens.members import Number, member_of, title
 from kfold_ens.model_header import header_of
 from kfold_ens.training.fold import FoldFiles, TrainingOutputs
 
@@ -150,7 +150,7 @@ def clean(kept: KeptFolds, models: Iterable[Path], configured: Sequence[FoldFile
     for fold in kept.all():
         try:
             about = fold.about
-            is_used = about["fingerprint"] in used or about["fold"] in unknown
+            is_used = about["fingerprint"] in used or member_of(about["fold"]).trained_as in unknown
             name = f"{about['trained']}  {about['recipe']}, {title(about['fold'])}"
         except DAMAGE:
             is_used, name = False, f"{fold.folder}, damaged"

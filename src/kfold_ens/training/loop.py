@@ -75,7 +75,7 @@ def train_fold(
     log.info("%s: kept the weights of epoch %d", title(fold.number), trainer.best.epoch)
     save_model(outputs.model, TrainedModel(recipe, fold.classes, owner, trainer.best.weights))
     if kept:
-        kept.keep(owner, outputs.by_name(), {"recipe": outputs.recipe, "fold": fold.number})
+        kept.keep(owner, outputs.by_name(), outputs.place(fold.number))
     file.remove()
 
 
