@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "training": {"data", "network", "loading", "compute"},
     "prediction": {"data", "network", "loading", "compute"},
     "report": {"data", "ensemble"},
+    "bundle": {"data", "network", "loading", "compute", "prediction", "ensemble"},
 }
 WITHOUT_TORCH = [
     "config",
@@ -48,6 +49,7 @@ WITHOUT_TORCH = [
     "nearest",
     "compute.ranks",
     "training.fold",
+    "bundle.about",
     "training.kept",  # a fold that was trained before is found without it
 ]
 
