@@ -540,3 +540,12 @@ def test_fashion_mnist_through_torchvision(tmp_path, fashion_mnist):
     assert metrics["methods"]["average"]["test"]["accuracy"] > 0.6
     labels = set(pd.read_csv(project.folder / "results/submission.csv", dtype=str)["pred_label"])
     assert {"Ankle boot", "T-shirt/top"} <= labels
+
+
+# --- the ensemble as one file ----------------------------------------------------------------------------
+
+
+def test_an_ensemble_file_is_made_if_it_is_asked_for(project):
+    assert project.planned("submission") == set()
+    assert project.planned("ensemble") == {"ensemble"}
+    assert project.planned("submission", "--config", "bundle=true") == {"ensemble", "submission"}

@@ -34,6 +34,7 @@ CONFIGURED, *COMPARED = checked(find_recipe, [RUN.recipe, *RUN.ablation], RECIPE
 RECIPES = read_recipes([CONFIGURED, *COMPARED])
 FILES = {file.stem: file for file in [CONFIGURED, *COMPARED]}
 RECIPE = CONFIGURED.stem
+ENSEMBLE_FILES = [f"results/{RECIPE}/ensemble.{ending}" for ending in ("safetensors", "md")]
 ABLATION = list(dict.fromkeys(file.stem for file in COMPARED))
 FOLDS = range(RUN.num_folds)
 TRAINING_VERSION = [data.VERSION, network.VERSION, training.VERSION]
@@ -128,6 +129,13 @@ def model_of(recipe, fold):
     """A fold's model. Its history stands for it, as it is small enough for a checksum."""
     model, history = outputs_of(recipe, fold)
     return {"model": ancient(model), "history": history}
+
+
+def bundled(recipe):
+    """The models that an ensemble file holds, with their histories as above, and what they say out of fold."""
+    models, histories = zip(*(outputs_of(recipe, fold) for fold in FOLDS))
+    oof = [logits_of(recipe, fold)[0] for fold in FOLDS]
+    return {"model": ancient(models), "history": histories, "oof": oof}
 
 
 def what_calibrates():
