@@ -50,6 +50,12 @@ WITHOUT_TORCH = [
     "compute.ranks",
     "training.fold",
     "bundle.about",
+    "bundle.listing",
+    "bundle.answers",
+    "bundle.partial",
+    "bundle.decoding",
+    "bundle.command",
+    "bundle.run",
     "training.kept",  # a fold that was trained before is found without it
 ]
 

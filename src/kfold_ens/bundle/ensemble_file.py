@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from kfold_ens.bundle.about import FORMAT, FORMAT_VERSION, NO_HASH, About, put_hash, read_about
+from kfold_ens.bundle.about import FORMAT, FORMAT_VERSION, NO_HASH, About, Member, put_hash, read_about
 from kfold_ens.files import atomic, canonical
 from kfold_ens.network.classifier import TrainedModel, sort_metadata
 
@@ -22,11 +22,13 @@ class Ensemble:
     about: About
     sha256: str
 
-    def models(self) -> Iterator[TrainedModel]:
-        """The members, in their order; weights stay in the file until they are used."""
+    def models(self, members: Collection[Member] | None = None) -> Iterator[TrainedModel]:
+        """The members, or some of them, in their order; weights stay in the file until they are used."""
         with safe_open(self.path, framework="pt") as file:
             names = list(file.keys())
             for place, member in enumerate(self.about.members):
+                if members is not None and member not in members:
+                    continue
                 start = _prefix(place)
                 weights = {name.removeprefix(start): file.get_tensor(name) for name in names if name.startswith(start)}
                 yield TrainedModel(member.recipe, self.about.classes, member.fingerprint, weights)
