@@ -23,6 +23,7 @@ include: "workflow/rules/pages.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/ensemble.smk"
+include: "workflow/rules/bundle.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -58,6 +59,7 @@ rule submission:
         "results/submission.csv",
         made_on_the_way(RECIPE),
         ["results/submission.zip"] if RUN.submission.zip_member else [],
+        ENSEMBLE_FILES if RUN.bundle else [],
         REPORTED if MAKES_REPORT else [],
 
 

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "training": {"data", "network", "loading", "compute"},
     "prediction": {"data", "network", "loading", "compute"},
     "report": {"data", "splits", "ensemble"},
+    "bundle": {"data", "network", "loading", "compute", "prediction", "ensemble"},
 }
 WITHOUT_TORCH = [
     "config",
@@ -50,6 +51,13 @@ WITHOUT_TORCH = [
     "nearest",
     "compute.ranks",
     "training.fold",
+    "bundle.about",
+    "bundle.listing",
+    "bundle.answers",
+    "bundle.partial",
+    "bundle.decoding",
+    "bundle.command",
+    "bundle.run",
     "training.kept",  # a fold that was trained before is found without it
 ]
 

@@ -557,3 +557,30 @@ def test_fashion_mnist_through_torchvision(tmp_path, fashion_mnist):
     assert metrics["methods"]["average"]["test"]["accuracy"] > 0.6
     labels = set(pd.read_csv(project.folder / "results/submission.csv", dtype=str)["pred_label"])
     assert {"Ankle boot", "T-shirt/top"} <= labels
+
+
+# --- the ensemble as one file ----------------------------------------------------------------------------
+
+
+def test_an_ensemble_file_is_made_if_it_is_asked_for(project):
+    assert project.planned("submission") == set()
+    assert project.planned("ensemble") == {"ensemble"}
+    assert project.planned("submission", "--config", "bundle=true") == {"ensemble", "submission"}
+
+
+@pytest.mark.slow
+def test_an_ensemble_file_predicts_elsewhere_what_the_submission_says(project, tmp_path):
+    done = project.run("ensemble")
+    assert done.returncode == 0, done.stdout
+    assert "Out-of-fold scores" in (project.folder / "results/tiny/ensemble.md").read_text()
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(project.folder / "data/test", elsewhere / "new")
+    shutil.copy(project.folder / "results/tiny/ensemble.safetensors", elsewhere)
+    command = [sys.executable, "-m", "kfold_ens.bundle.command", "ensemble.safetensors", "new", "--out", "out.csv"]
+    done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    predicted = pd.read_csv(elsewhere / "out.csv", dtype=str)
+    submission = pd.read_csv(project.folder / "results/submission.csv", dtype=str)
+    assert [Path(image).stem for image in predicted["image"]] == submission["image_name"].tolist()
+    assert predicted["label"].tolist() == submission["pred_label"].tolist()
+    assert project.planned("ensemble") == set()

@@ -390,6 +390,7 @@ class Config(Section):
     ensemble: Method = "average"
     metric: Metric = "accuracy"
     submission: Submission = Submission()
+    bundle: bool = False
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     deterministic: bool = False

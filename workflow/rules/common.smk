@@ -34,6 +34,7 @@ CONFIGURED, *COMPARED = checked(find_recipe, [RUN.recipe, *RUN.ablation], RECIPE
 RECIPES = read_recipes([CONFIGURED, *COMPARED])
 FILES = {file.stem: file for file in [CONFIGURED, *COMPARED]}
 RECIPE = CONFIGURED.stem
+ENSEMBLE_FILES = [f"results/{RECIPE}/ensemble.{ending}" for ending in ("safetensors", "md")]
 ABLATION = list(dict.fromkeys(file.stem for file in COMPARED))
 FOLDS = folds_of(RUN.repeats, RUN.num_folds)
 FULL_FIT = [Member()] if RUN.full_fit else []
@@ -153,6 +154,12 @@ def model_of(recipe, member):
     """A member's model. Its history stands for it, as it is small enough for a checksum."""
     model, history = outputs_of(recipe, member)
     return {"model": ancient(model), "history": history}
+
+
+def bundled(recipe):
+    """The models that an ensemble file holds, with their histories as above, and what the folds say out of fold."""
+    models, histories = zip(*(outputs_of(recipe, member) for member in COMBINED))
+    return {"model": ancient(models), "history": histories, "oof": files_of(FOLDS, recipe, "oof_logits.npz")}
 
 
 def what_calibrates():

@@ -3,6 +3,7 @@ HAS_STORAGE = workflow.storage_settings.default_storage_provider is not None
 # Where trained folds are kept. With results in a storage, only the volume of state/ outlives a job.
 KEPT = "state/trained" if HAS_STORAGE else "trained"
 TAKEN_HOME = [
+    *ENSEMBLE_FILES,
     f"results/{RECIPE}/metrics.json",
     *(f"results/{name}" for name in ("submission.csv", "submission.zip", "ablation.csv", "report.html")),
 ]

@@ -97,7 +97,7 @@ def _kind(preference: str) -> str:
     if preference == "auto":
         return next(kind for kind, there in available.items() if there)
     if not available[preference]:
-        raise KfoldError(f"device: there is no {preference} device here; write auto or cpu into config.yaml")
+        raise KfoldError(f"device: there is no {preference} device here; choose auto or cpu")
     return preference
 
 

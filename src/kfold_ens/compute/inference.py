@@ -17,9 +17,20 @@ from kfold_ens.errors import KfoldError
 log = logging.getLogger(__name__)
 
 
+class Most:
+    """How many images memory suffices for at a time; what is learned of it with one batch holds for the next."""
+
+    def __init__(self) -> None:
+        self.images = sys.maxsize
+
+
 @torch.inference_mode()
-def predict_logits(network: nn.Module, batches: Iterable[Tensor], image: config.Image, compute: Compute) -> np.ndarray:
+def predict_logits(
+    network: nn.Module, batches: Iterable[Tensor], image: config.Image, compute: Compute, most: Most | None = None
+) -> np.ndarray:
     """Logits of every image of the batches, in their order: (N, K) float32. Leaves the network in evaluation mode.
+
+    ``most`` carries over to other calls what is learned of the memory.
 
     Raises:
         KfoldError: if memory does not suffice for a single image.
@@ -30,21 +41,19 @@ def predict_logits(network: nn.Module, batches: Iterable[Tensor], image: config.
         with compute.autocast():
             return network(compute.input(views, image)).float()
 
-    logits, most = [], sys.maxsize
-    for views in batches:
-        some, most = _in_parts(forward, views, most)
-        logits.append(some)
+    most = most or Most()
+    logits = [_in_parts(forward, views, most) for views in batches]
     return torch.cat(logits).cpu().numpy()
 
 
-def _in_parts(forward: Callable[[Tensor], Tensor], views: Tensor, most: int) -> tuple[Tensor, int]:
+def _in_parts(forward: Callable[[Tensor], Tensor], views: Tensor, most: Most) -> Tensor:
     """A batch's logits, at most so many images at a time, and half as many while memory does not suffice."""
     while True:
         try:
-            return torch.cat([forward(part) for part in views.split(most)]), most
+            return torch.cat([forward(part) for part in views.split(most.images)])
         except torch.OutOfMemoryError as error:
-            most = min(most, len(views)) // 2
-            if not most:
+            most.images = min(most.images, len(views)) // 2
+            if not most.images:
                 raise KfoldError(f"out of memory with a single image; use a GPU with more of it.\n  {error}") from None
         torch.cuda.empty_cache()  # the error held what did not fit
-        log.warning("out of memory: predicts %d images at a time", most)
+        log.warning("out of memory: predicts %d images at a time", most.images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +85,27 @@ def read_rgb(
     content = _read(path)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ImageError("changed since the manifest was made")
+    return _shrunk(content, shape, intensity_range)
+
+
+def read_new(
+    path: str | Path, shape_of: Callable[[int, int], tuple[int, int]], intensity_range: IntensityRange = "full"
+) -> tuple[str, Image.Image]:
+    """The SHA-256 of a file that no manifest lists, and the image, decoded as ``read_rgb`` does.
+
+    ``shape_of`` gives the (height, width) to shrink it to, from those that it has when the right way up.
+
+    Raises:
+        ImageError: as ``inspect`` does.
+    """
+    content = _read(path)
+    with _opened(io.BytesIO(content)) as image:
+        width, height = image.size[::-1] if _on_its_side(image) else image.size
+    shape = shape_of(height, width)
+    return hashlib.sha256(content).hexdigest(), _shrunk(content, shape, intensity_range)
+
+
+def _shrunk(content: bytes, shape: tuple[int, int] | None, intensity_range: IntensityRange) -> Image.Image:
     size = shape[::-1] if shape else None
     with _opened(io.BytesIO(content)) as image:
         whole = _decoded(image, size) if size else image

@@ -76,10 +76,10 @@ def save_model(path: str | Path, model: TrainedModel) -> None:
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.weights.items()}
     with atomic(path) as temporary:
         save_file(weights, temporary, metadata=header)
-        _sort_metadata(temporary)
+        sort_metadata(temporary)
 
 
-def _sort_metadata(path: Path) -> None:
+def sort_metadata(path: Path) -> None:
     """Sort the keys of a header's metadata, so that equal models are equal files: safetensors orders them at random.
 
     https://huggingface.co/docs/safetensors/index#format: 8 bytes of the header's length, then the header as JSON.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from kfold_ens.compute.compute import Compute
-from kfold_ens.compute.inference import predict_logits
-from kfold_ens.config import Tta
+from kfold_ens.compute.inference import Most, predict_logits
+from kfold_ens.config import Image, Tta
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.loading.loader import EvaluationViews, evaluation_batches
 from kfold_ens.logits import Logits, write_logits
@@ -38,8 +38,21 @@ def predict(
     loading = compute.loading(batch_size, image)
     views = [EvaluationViews(store, image_ids, view, name) for name, view in build_views(tta, image).items()]
     batches = [evaluation_batches(each, batch_size, loading) for each in views]
-    logits_vnk = np.stack([predict_logits(network, each, image, compute) for each in batches])
-    return Logits(np.asarray(image_ids, dtype=object), average_views(tta, logits_vnk), model.classes)
+    logits = logits_of_views(network, tta, batches, image, compute)
+    return Logits(np.asarray(image_ids, dtype=object), logits, model.classes)
+
+
+def logits_of_views(
+    network: nn.Module,
+    tta: Tta,
+    views: Sequence[Iterable[Tensor]],
+    image: Image,
+    compute: Compute,
+    most: Most | None = None,
+) -> np.ndarray:
+    """Logits averaged over views: (N, K) float32, from each view's batches (B, 3, size, size) uint8."""
+    logits_vnk = np.stack([predict_logits(network, batches, image, compute, most) for batches in views])
+    return average_views(tta, logits_vnk)
 
 
 def predict_images(

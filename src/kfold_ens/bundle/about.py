@@ -1,0 +1,140 @@
+"""What an ensemble file says of itself, and whether it is whole. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from kfold_ens.config import IntensityRange, Method, Section, TrainingRecipe, Tta
+from kfold_ens.errors import KfoldError
+from kfold_ens.versions import versions
+
+FORMAT, FORMAT_VERSION = "kfold_ens ensemble", 1
+NO_HASH = "0" * 64  # what the place of the hash holds while the file is hashed
+LONGEST_HEADER = 100_000_000  # bytes, as in safetensors
+
+
+class EnsembleError(KfoldError):
+    """An ensemble file cannot be used."""
+
+
+class Member(Section):
+    """A trained model: its name among those of its recipe, and what it needs to predict."""
+
+    name: str
+    recipe_name: str
+    recipe: TrainingRecipe
+    tta: Tta
+    fingerprint: str
+    versions: dict[str, str]  # of what trained it
+
+
+class About(Section):
+    """All that an ensemble file holds besides weights.
+
+    ``temperature`` divides the combined logits; None if probabilities are not calibrated. ``scores`` is metrics.json.
+    ``licences`` is a note for each of the pretrained weights that training started from.
+    """
+
+    classes: tuple[str, ...]
+    members: tuple[Member, ...]
+    method: Method
+    temperature: float | None = None
+    intensity_range: IntensityRange = "full"
+    dtype: Literal["fp32"] = "fp32"
+    scores: dict[str, Any]
+    licences: dict[str, str]
+    versions: dict[str, str]  # of what wrote the file
+
+
+def read_about(path: str | Path) -> tuple[About, str]:
+    """What a whole ensemble file says of itself, and the hash of its content.
+
+    Raises:
+        EnsembleError: if it is no ensemble file, of a newer format, or not as it was written.
+    """
+    metadata = _metadata(path)
+    if metadata.get("format") != FORMAT:
+        raise EnsembleError(
+            f"{path} is not an ensemble of kfold_ens, or its start is damaged; copy it again, or make one with: "
+            "snakemake ensemble"
+        )
+    if _number(metadata["format_version"]) > FORMAT_VERSION:
+        raise EnsembleError(
+            f"{path} has format {metadata['format_version']}, and this kfold_ens reads up to {FORMAT_VERSION}: "
+            "install a newer kfold_ens"
+        )
+    if content_hash(path) != metadata["sha256"]:
+        raise EnsembleError(f"{path} is damaged: its content is not what its SHA-256 says; copy it again")
+    return _validated(json.loads(metadata["about"]), path), metadata["sha256"]
+
+
+def _number(text: str) -> int:
+    """0 for what is none: the hash then says that the file is damaged."""
+    return int(text) if text.isdecimal() else 0
+
+
+def _validated(values: dict[str, Any], path: str | Path) -> About:
+    try:
+        return About.model_validate(values)
+    except ValidationError as error:
+        written, here = (each.get("kfold_ens") for each in (values.get("versions", {}), versions()))
+        raise EnsembleError(
+            f"{path} was written by kfold_ens {written} and cannot be read by {here}; install that version\n  {error}"
+        ) from None
+
+
+def _metadata(path: str | Path) -> dict[str, str]:
+    """The metadata in the header; empty if there is none."""
+    try:
+        with open(path, "rb") as file:
+            metadata = json.loads(header_bytes(file)).get("__metadata__", {})
+        return metadata if {"format_version", "sha256", "about"} <= metadata.keys() else {}
+    except FileNotFoundError:
+        raise EnsembleError(f"there is no file {path} (looked in {Path.cwd()})") from None
+    except OSError as error:
+        raise EnsembleError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, AttributeError):  # bytes that are no header, or JSON that is something else
+        return {}
+
+
+def header_bytes(file: Any) -> bytes:
+    """The header of an open safetensors file, as JSON; the file is then at the first tensor.
+
+    https://huggingface.co/docs/safetensors/index#format: 8 bytes of the header's length, then the header.
+    """
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(LONGEST_HEADER, os.fstat(file.fileno()).st_size):
+        raise ValueError("not a safetensors file")
+    return file.read(length)
+
+
+def content_hash(path: str | Path) -> str:
+    """The SHA-256 of the file's bytes with zeros in place of the hash itself."""
+    with open(path, "rb") as file:
+        header = header_bytes(file)
+        own = json.loads(header)["__metadata__"]["sha256"]
+        blank = header.replace(_entry(own), _entry(NO_HASH), 1)
+        digest = hashlib.sha256(len(header).to_bytes(8, "little") + blank)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def put_hash(path: Path) -> None:
+    """Write the hash of a file's content into it, in place of zeros."""
+    digest = content_hash(path)
+    with open(path, "r+b") as file:
+        at = 8 + header_bytes(file).index(_entry(NO_HASH))
+        file.seek(at)
+        file.write(_entry(digest))
+
+
+def _entry(digest: str) -> bytes:
+    """How the hash appears in the header; within the text of another entry, quotation marks would be escaped."""
+    return f'"sha256":"{digest}"'.encode()

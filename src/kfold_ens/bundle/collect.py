@@ -1,0 +1,79 @@
+"""The models of a finished run, and what is known of them, into one ensemble file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kfold_ens.bundle.about import About, Member
+from kfold_ens.bundle.ensemble_file import write_ensemble
+from kfold_ens.config import Backbone, IntensityRange, Method, Tta
+from kfold_ens.members import place_of
+from kfold_ens.model_header import header_of
+from kfold_ens.network.classifier import TrainedModel, load_model
+from kfold_ens.versions import versions
+
+
+def collect_models(
+    models: Sequence[str],
+    recipe_name: str,
+    tta: Tta,
+    method: Method,
+    intensity_range: IntensityRange,
+    metrics: Mapping[str, Any],
+    path: str,
+) -> About:
+    """Write trained models of a recipe to an ensemble file; each is named by the folder that it lies in.
+
+    ``metrics`` is metrics.json; its temperature, if probabilities are calibrated, is that of the ensemble.
+    """
+    loaded = [load_model(model) for model in models]
+    about = About(
+        classes=loaded[0].classes,
+        members=tuple(_member(*each, recipe_name, tta) for each in zip(models, loaded, strict=True)),
+        method=method,
+        temperature=metrics.get("calibrated", {}).get("temperature"),
+        intensity_range=intensity_range,
+        scores=dict(metrics),
+        licences=licences(model.recipe.backbone for model in loaded),
+        versions=versions(),
+    )
+    write_ensemble(path, about, loaded)
+    return about
+
+
+def _member(file: str, model: TrainedModel, recipe_name: str, tta: Tta) -> Member:
+    return Member(
+        name=place_of(file)[1].name,
+        recipe_name=recipe_name,
+        recipe=model.recipe,
+        tta=tta,
+        fingerprint=model.fingerprint,
+        versions=json.loads(header_of(file)["versions"]),
+    )
+
+
+def licences(backbones: Iterable[Backbone]) -> dict[str, str]:
+    """A note on the licence of each of the pretrained weights; none for random ones."""
+    return dict(map(_licence, (each for each in backbones if each.weights != "none")))
+
+
+def _licence(backbone: Backbone) -> tuple[str, str]:
+    file = Path(backbone.weights)
+    if file.suffix:
+        return file.name, "a file of the user's own; its licence is not known here"
+    return f"{backbone.kind} {backbone.name} {backbone.weights}", LICENCES[backbone.kind](backbone)
+
+
+LICENCES: dict[str, Callable[[Backbone], str]] = {
+    "torchvision": lambda backbone: (
+        "published with torchvision (BSD 3-Clause); torchvision says that weights may have terms of their own, from "
+        "the data they were trained on, which are ImageNet's (non-commercial research and education) unless their "
+        "documentation names others"
+    ),
+    "timm": lambda backbone: (
+        f"published for timm; the licence is in the model card of timm/{backbone.name} and differs between models"
+    ),
+}

@@ -1,0 +1,86 @@
+"""``kfold-predict``: an ensemble's labels for any images, without the workflow. Imports torch only to predict."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kfold_ens.errors import KfoldError
+from kfold_ens.jobs import wait_briefly
+
+UNREADABLE, REFUSED, INTERRUPTED = 3, 2, 130  # exit codes
+FULL = "--out: {}. What is written is kept: make room, and run the same with --resume"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    parse = argparse.ArgumentParser(prog="kfold-predict", description="Predict images with an ensemble file.")
+    add = parse.add_argument
+    add("ensemble", metavar="ENSEMBLE", help="the ensemble.safetensors of a run")
+    add("images", nargs="+", metavar="IMAGES", help="images, folders, CSVs of paths, or patterns in quotes")
+    add("--out", required=True, type=Path, help="the CSV to write")
+    add("--probabilities", action="store_true", help="add a column per class")
+    add("--top-k", type=_count, default=1, metavar="K", help="add the likeliest labels up to the K-th")
+    add("--min-probability", type=_probability, metavar="P", help="add a column that marks rows below P as unsure")
+    add("--folds", nargs="+", metavar="N", help="use only the models of these folds")
+    add("--no-tta", action="store_true", help="use the evaluation view alone")
+    add("--errors", choices=["omit", "column"], default="omit", help="of unreadable files: no row, or the reason")
+    add("--batch-size", type=_count, metavar="N", help="images at a time; default: that of training")
+    add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto")
+    add("--precision", choices=["auto", "bf16", "fp32"], default="auto")
+    add("--threads", type=_count, default=os.cpu_count() or 1, metavar="N", help="default: all processors")
+    add("--resume", action="store_true", help="continue an interrupted prediction")
+    add("--force", action="store_true", help="replace what is there")
+    return parse
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0 (got {text!r})")
+    return int(text)
+
+
+def _probability(text: str) -> float:
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1 (got {text})")
+    return float(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Predict, and exit with 0; with 3 if files could not be read, with 2 if the input was refused."""
+    options = parser().parse_args(arguments)
+    _log_to_terminal()
+    wait_briefly()
+    try:
+        from kfold_ens.bundle.run import predict_files
+
+        failed = predict_files(options)
+    except KfoldError as error:
+        _end(f"ERROR: {error}", REFUSED)
+    except OSError as error:  # a full disk, a folder that cannot be written to
+        _end(f"ERROR: {FULL.format(error)}", REFUSED)
+    except KeyboardInterrupt:
+        _end("Interrupted. The same command with --resume continues.", INTERRUPTED)
+    if failed:
+        lines = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
+        _end(f"{len(failed)} files cannot be read and have no prediction:\n{lines}", UNREADABLE)
+
+
+def _end(message: str, code: int) -> None:
+    print(message, file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _log_to_terminal() -> None:
+    log = logging.getLogger("kfold_ens")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.handlers = [logging.StreamHandler(sys.stderr)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The weights of all members of an ensemble in one file, without pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from kfold_ens.bundle.about import FORMAT, FORMAT_VERSION, NO_HASH, About, Member, put_hash, read_about
+from kfold_ens.files import atomic, canonical
+from kfold_ens.network.classifier import TrainedModel, sort_metadata
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """A whole ensemble file: what it says of itself, the hash of its content, and its models."""
+
+    path: Path
+    about: About
+    sha256: str
+
+    def models(self, members: Collection[Member] | None = None) -> Iterator[TrainedModel]:
+        """The members, or some of them, in their order; weights stay in the file until they are used."""
+        with safe_open(self.path, framework="pt") as file:
+            names = list(file.keys())
+            for place, member in enumerate(self.about.members):
+                if members is not None and member not in members:
+                    continue
+                start = _prefix(place)
+                weights = {name.removeprefix(start): file.get_tensor(name) for name in names if name.startswith(start)}
+                yield TrainedModel(member.recipe, self.about.classes, member.fingerprint, weights)
+
+
+def read_ensemble(path: str | Path) -> Ensemble:
+    """An ensemble file, checked to its last byte.
+
+    Raises:
+        EnsembleError: if it is no ensemble file, of a newer format, or not as it was written.
+    """
+    return Ensemble(Path(path), *read_about(path))
+
+
+def write_ensemble(path: str | Path, about: About, models: Sequence[TrainedModel]) -> None:
+    """Write an ensemble whole or not at all; equal models and texts give equal bytes.
+
+    ``models`` are those of ``about.members``, in that order.
+    """
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "about": canonical(about.model_dump(mode="json")),
+        "sha256": NO_HASH,
+    }
+    tensors = {
+        f"{_prefix(place)}{name}": tensor.detach().cpu().contiguous()
+        for place, model in enumerate(models)
+        for name, tensor in model.weights.items()
+    }
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+        sort_metadata(temporary)
+        put_hash(temporary)
+
+
+def _prefix(place: int) -> str:
+    return f"members.{place}."

@@ -1,0 +1,101 @@
+"""Which images people mean: files, folders, tables of paths, and patterns. Imports no torch."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from kfold_ens.data.image_files import FORMATS, files_below, summary, why_ignored
+from kfold_ens.errors import DataError, Together, listing
+from kfold_ens.user_tables import read_user_table
+
+log = logging.getLogger(__name__)
+
+TABLES = (".csv", ".tsv", ".csv.gz")
+COLUMNS = ("image", "path")  # of a table: the first of these that it has holds the paths, or else its first column
+NOT_IN_A_ROW = "\n\r\0"
+
+
+def list_inputs(arguments: Sequence[str]) -> list[str]:
+    """The paths of all images, each once: files as they are named, folders sorted by name, tables in their order.
+
+    Raises:
+        DataError: listing all that is not there, folders without images, and names that no row of a CSV can hold.
+    """
+    together, found = Together(DataError), []
+    for argument in arguments:
+        with together.gather():
+            found += _images_of(argument)
+    with together.gather():
+        _refuse_names(found)
+    together.raise_all()
+    return list(dict.fromkeys(found))
+
+
+def _images_of(argument: str) -> list[str]:
+    if os.path.isdir(argument):
+        return _below(argument)
+    if os.path.lexists(argument):
+        return _paths_in(argument) if argument.lower().endswith(TABLES) else [argument]
+    if glob.has_magic(argument):
+        return _matching(argument)
+    raise DataError(f"there is no file or folder {argument!r} (looked in {Path.cwd()})")
+
+
+def _below(folder: str) -> list[str]:
+    """The images below a folder, in the order in which the workflow lists them."""
+    files = {path.relative_to(folder).as_posix(): path for path in files_below(Path(folder), _refuse_unreadable)}
+    images, ignored = [], []
+    for name in sorted(files):
+        reason = why_ignored(files[name])
+        ignored += [(reason, name)] if reason else []
+        images += [] if reason else [str(files[name])]
+    counted = summary(len(images), ignored)
+    if not images:
+        raise DataError(f"{folder} holds no images ({counted}). Formats that are read: {', '.join(FORMATS)}")
+    if ignored:
+        log.info("%s: %s", folder, counted)
+    return images
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise DataError(f"the folder {error.filename} cannot be read: {error.strerror}")
+
+
+def _paths_in(table: str) -> list[str]:
+    """The paths in a table, relative to where the command runs."""
+    rows = read_user_table(table, {}, "IMAGES")
+    column = next((name for name in COLUMNS if name in rows), rows.columns[0])
+    return rows[column].tolist()
+
+
+def _matching(pattern: str) -> list[str]:
+    """The images that a pattern matches, and those below folders that it matches."""
+    found = sorted(glob.glob(pattern, recursive=True))
+    images = [path for path in found if os.path.isfile(path) and why_ignored(Path(path)) is None]
+    folders = [path for path in found if os.path.isdir(path)]
+    images += [path for folder in folders for path in _below(folder)]
+    if not images:
+        raise DataError(f"no image matches {pattern!r} (looked in {Path.cwd()})")
+    return images
+
+
+def _refuse_names(paths: Iterable[str]) -> None:
+    """Refuse names that a line of a CSV in UTF-8 cannot hold."""
+    wrong = [repr(path) for path in paths if not _is_utf8(path) or set(NOT_IN_A_ROW) & set(path)]
+    if wrong:
+        raise DataError(
+            f"these names hold a line break or are not UTF-8, so no line of a CSV can hold them; rename them:\n"
+            f"{listing(wrong)}"
+        )
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,149 @@
+"""A CSV that is written over hours: beside its place until it is whole, and continued after an interruption.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kfold_ens.errors import KfoldError
+from kfold_ens.files import read_json, sync, write_json
+
+
+@dataclass(frozen=True)
+class Done:
+    """How many of the images are done, the bytes that hold their rows, and those among them without a prediction.
+
+    ``failed`` holds the reason by name; empty if the rows do not say it.
+    """
+
+    images: int = 0
+    size: int = 0
+    failed: tuple[tuple[str, str], ...] = ()
+
+
+class PartialCsv:
+    """``predictions.csv.partial``; what it belongs to is in a file beside it."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._partial = out.with_name(f"{out.name}.partial")
+        self._about = out.with_name(f"{out.name}.partial.json")
+
+    def refuse_what_is_there(self, resume: bool, force: bool) -> None:
+        """Refuse to replace a finished file, or an interrupted one, unless it is asked for.
+
+        Raises:
+            KfoldError: naming the file, and the options.
+        """
+        if self._out.is_dir():
+            raise KfoldError(f"--out {self._out} is a folder; name a file in it")
+        if self._out.exists() and not force:
+            raise KfoldError(f"--out {self._out} exists; --force replaces it")
+        if self._partial.exists() and not (resume or force):
+            raise KfoldError(
+                f"{self._partial} is of an interrupted prediction; --resume continues it, --force begins again"
+            )
+
+    def begin(
+        self, identity: dict[str, Any], header: list[str], names: Sequence[str], batch_size: int, resume: bool
+    ) -> Done:
+        """Open the file, with ``resume`` after what is done of it; the last batch is done again, as it may lack rows.
+
+        Raises:
+            KfoldError: if another process writes it, or it belongs to another ensemble, options or images.
+        """
+        done = Done()
+        if resume and self._partial.exists():
+            self._refuse_another(identity)
+            done = done_so_far(self._partial, header, names, batch_size)
+        self._open()
+        write_json(self._about, identity)
+        self._file.truncate(done.size)
+        if not done.size:
+            self.append([header])
+        return done
+
+    def _refuse_another(self, identity: dict[str, Any]) -> None:
+        try:
+            then = read_json(self._about)
+            differing = sorted(key for key in {*then, *identity} if then.get(key) != identity.get(key))
+        except (OSError, ValueError, TypeError, AttributeError):
+            raise KfoldError(
+                f"{self._about} is gone or damaged, so --resume cannot tell what {self._partial} belongs to; "
+                "--force without --resume begins again"
+            ) from None
+        if differing:
+            raise KfoldError(
+                f"{self._partial} was begun with another {', '.join(differing)}; give the same, or begin again with "
+                "--force and without --resume"
+            )
+
+    def _open(self) -> None:
+        self._out.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self._partial, "ab")  # noqa: SIM115 (until it is whole)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise KfoldError(f"another process is writing {self._partial}") from None
+
+    def append(self, rows: Iterable[Sequence[str]]) -> None:
+        """Write some rows; a process that is killed leaves them."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self._file.write(text.getvalue().encode())
+        self._file.flush()
+
+    def finish(self) -> None:
+        """Put the file in place."""
+        self._file.close()
+        sync(self._partial)
+        self._partial.replace(self._out)
+        sync(self._out.parent)
+        self._about.unlink(missing_ok=True)
+
+
+def done_so_far(partial: Path, header: list[str], names: Sequence[str], batch_size: int) -> Done:
+    """What an interrupted file holds: all batches before the last one that was begun."""
+    rows, places, reasons = whole_rows(partial), iter(enumerate(names)), {}
+    _, size, first = next(rows, (0, 0, None))
+    if first != header:
+        return Done()
+    images = 0
+    for start, _, row in rows:
+        place = next((place for place, name in places if name == row[0]), None) if len(row) == len(header) else None
+        if place is None:
+            break
+        reasons[place] = (row[-1] if header[-1] == "error" else "") or None
+        if place - place % batch_size > images:
+            images, size = place - place % batch_size, start
+    failed = ((names[place], reasons.get(place, "")) for place in range(images))
+    return Done(images, size, tuple((name, reason) for name, reason in failed if reason or reason == ""))
+
+
+def whole_rows(path: Path) -> Iterator[tuple[int, int, list[str]]]:
+    """The rows of a CSV up to the first that is torn: the bytes where each starts and ends, and its cells."""
+    end = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal end
+        with open(path, "rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                end += len(line)
+                yield line.decode()
+
+    with suppress(csv.Error, UnicodeDecodeError):  # what a power cut leaves need not be text
+        start = 0
+        for row in csv.reader(lines(), strict=True):
+            yield start, end, row
+            start = end

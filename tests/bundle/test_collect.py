@@ -1,0 +1,78 @@
+import json
+
+import pandas as pd
+import pytest
+import torch
+from bundles import CLASSES, tiny_models
+
+from kfold_ens.bundle.card import write_card
+from kfold_ens.bundle.collect import collect_models, licences
+from kfold_ens.bundle.ensemble_file import read_ensemble
+from kfold_ens.config import NoTta, TimmBackbone, TorchvisionBackbone
+from kfold_ens.ensemble.summary import summarize
+from kfold_ens.logits import Logits
+from kfold_ens.network.classifier import save_model
+
+LABELS = ["dark", "grey", 'l,ight "x"'] * 4
+IDS = [f"train/{number}.png" for number in range(12)]
+TRAIN = pd.DataFrame({"image_id": IDS, "label": LABELS})
+
+
+def some_logits(part: slice) -> Logits:
+    """Every image is called dark, so the other two classes are never right."""
+    values = torch.tensor([[3.0, 1.0, 0.0]] * len(IDS[part])).numpy()
+    return Logits(pd.array(IDS[part], dtype=object).to_numpy(), values, CLASSES)
+
+
+OOF = [some_logits(slice(0, 6)), some_logits(slice(6, 12))]
+TRUTH = dict(zip(IDS, LABELS, strict=True))
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    models = [folder / "results/tiny" / name / "model.safetensors" for name in ("fold0", "repeat1/fold4")]
+    for path, model in zip(models, tiny_models(2), strict=True):
+        save_model(path, model)
+    combined = {"average": some_logits(slice(0, 6))}
+    metrics = summarize(dict(enumerate(OOF)), dict(enumerate(OOF)), combined, TRUTH, calibrates=True)
+    files = list(map(str, models))
+    about = collect_models(files, "tiny", NoTta(kind="none"), "average", "per_image", metrics, str(folder / "out"))
+    return folder, about, metrics
+
+
+def test_a_file_holds_what_the_run_knows(collected):
+    folder, about, metrics = collected
+    ensemble = read_ensemble(folder / "out")
+    assert ensemble.about == about
+    assert [member.name for member in about.members] == ["fold0", "repeat1_fold4"]
+    assert [member.fingerprint for member in about.members] == ["print0", "print1"]
+    assert about.members[0].versions["torch"] == torch.__version__.split("+")[0]
+    assert about.temperature == metrics["calibrated"]["temperature"]
+    assert (about.intensity_range, about.scores["metric"]) == ("per_image", "accuracy")
+    for model, again in zip(tiny_models(2), ensemble.models(), strict=True):
+        assert all(torch.equal(tensor, again.weights[name]) for name, tensor in model.weights.items())
+
+
+def test_its_card_says_what_people_ask(collected):
+    folder, about, metrics = collected
+    write_card(str(folder / "card.md"), about, TRAIN, OOF)
+    text = (folder / "card.md").read_text()
+    assert "12 training images of 3 classes; a class has 4 to 4 images" in text
+    assert "2 models (tiny/fold0, tiny/fold4), combined by average of logits" in text
+    assert f"{metrics['out_of_fold']['accuracy']:.4f}" in text
+    assert '| grey | 0.0000 | 0 of 4 |\n| l,ight "x" | 0.0000 | 0 of 4 |\n| dark | 1.0000 | 4 of 4 |' in text
+    assert "resnet18" in text
+    assert "`print1`" in text
+    assert "To be filled in" in text
+
+
+def test_licences_are_of_the_pretrained_weights_alone():
+    backbones = [
+        TorchvisionBackbone(kind="torchvision", name="resnet18", weights="IMAGENET1K_V1"),
+        TimmBackbone(kind="timm", name="resnet10t", weights="pretrained"),
+        TorchvisionBackbone(kind="torchvision", name="resnet18", weights="none"),
+        TorchvisionBackbone(kind="torchvision", name="resnet18", weights="/home/me/own.pth"),
+    ]
+    assert list(licences(backbones)) == ["torchvision resnet18 IMAGENET1K_V1", "timm resnet10t pretrained", "own.pth"]
+    assert "/home/me" not in json.dumps(licences(backbones))

@@ -1,0 +1,185 @@
+"""kfold-predict as people run it."""
+
+import csv
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+from bundles import CLASSES, tiny_ensemble
+from conftest import write_image
+
+from kfold_ens.bundle.command import main
+
+FILES, DAMAGED = 40, (3, 17, 18, 19)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predict")
+    tiny_ensemble(folder / "ensemble.safetensors", count=2)
+    for number in range(FILES):
+        path = write_image(folder / f"new/{number:03d}.png", 6 * number, number)
+        if number in DAMAGED:
+            path.write_bytes(path.read_bytes()[:60])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before():
+    log = logging.getLogger("kfold_ens")
+    before = log.handlers, log.level, log.propagate
+    yield
+    log.handlers, log.propagate = before[0], before[2]
+    log.setLevel(before[1])
+
+
+def run(folder, out, *options, images="new", ensemble="ensemble.safetensors"):
+    """The exit code."""
+    try:
+        main([str(folder / ensemble), str(folder / images), "--out", str(out), "--batch-size", "4", *options])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def rows(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_readable_files_have_rows_and_the_others_are_named(folder, tmp_path, capsys):
+    assert run(folder, tmp_path / "out.csv") == 3
+    table = rows(tmp_path / "out.csv")
+    assert list(table[0]) == ["image", "label", "probability", "agreement", "entropy"]
+    readable = [number for number in range(FILES) if number not in DAMAGED]
+    assert [row["image"] for row in table] == [str(folder / f"new/{number:03d}.png") for number in readable]
+    assert {row["label"] for row in table} <= set(CLASSES)
+    assert {row["agreement"] for row in table} <= {"0", "1", "2"}
+    told = capsys.readouterr().err
+    assert "4 files cannot be read and have no prediction" in told
+    assert all(f"new/{number:03d}.png: broken" in told for number in DAMAGED)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_other_columns_are_given_if_asked_for(folder, tmp_path):
+    options = ("--probabilities", "--top-k", "3", "--min-probability", "1", "--errors", "column", "--no-tta")
+    assert run(folder, tmp_path / "out.csv", *options, "--folds", "1") == 3
+    table = rows(tmp_path / "out.csv")
+    assert len(table) == FILES
+    for number, row in enumerate(table):
+        if number in DAMAGED:
+            assert row["error"].startswith("broken")
+            assert row["label"] == row["p_dark"] == row["unsure"] == ""
+            continue
+        assert (row["error"], row["unsure"], row["agreement"]) == ("", "yes", "1")
+        assert sorted([row["label"], row["label_2"], row["label_3"]]) == sorted(CLASSES)
+        assert row["probability"] == row[f"p_{row['label']}"] >= row["probability_2"] >= row["probability_3"]
+        assert sum(float(row[f"p_{label}"]) for label in CLASSES) == pytest.approx(1, abs=1e-5)
+
+
+def interrupted(folder, out, batches, monkeypatch, *options):
+    """A run that ends as Ctrl-C ends it, after so many batches."""
+    from kfold_ens.bundle.partial import PartialCsv
+
+    append, left = PartialCsv.append, [batches]
+
+    def some(table, lines):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        append(table, lines)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialCsv, "append", some)
+        assert run(folder, out, *options) == 130
+
+
+@pytest.mark.parametrize("errors", ["omit", "column"])
+def test_an_interrupted_prediction_continues_to_the_same_csv(errors, folder, tmp_path, monkeypatch, capsys):
+    options = ("--errors", errors, "--probabilities")
+    assert run(folder, tmp_path / "whole.csv", *options) == 3
+    interrupted(folder, tmp_path / "out.csv", 8, monkeypatch, *options)
+    assert not (tmp_path / "out.csv").exists()
+    partial = tmp_path / "out.csv.partial"
+    partial.write_bytes(partial.read_bytes()[:-7])
+    assert run(folder, tmp_path / "out.csv", *options) == 2  # nothing is lost unless it is asked for
+    assert run(folder, tmp_path / "out.csv", "--resume", "--errors", errors) == 2
+    assert "begun with another --probabilities" in capsys.readouterr().err
+    assert run(folder, tmp_path / "out.csv", *options, "--resume") == 3
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    told = capsys.readouterr().err
+    assert all(f"new/{number:03d}.png: broken" in told for number in DAMAGED)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole.csv", "out.csv"}
+
+
+def test_what_cannot_be_used_is_refused_before_anything_is_written(folder, tmp_path, capsys):
+    out = tmp_path / "out.csv"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "cut").write_bytes((folder / "ensemble.safetensors").read_bytes()[:-1])
+    assert run(folder, out, ensemble=tmp_path / "cut", images=tmp_path / "empty") == 2
+    told = capsys.readouterr().err
+    assert "cut is damaged" in told
+    assert "empty holds no images" in told
+    for options, words in [
+        (("--folds", "7"), "--folds: the ensemble has no fold7; it has fold0, fold1"),
+        (("--top-k", "4"), "--top-k 4: the ensemble has 3 classes"),
+        (("--top-k", "0"), "must be a whole number above 0"),
+        (("--min-probability", "2"), "must be from 0 to 1"),
+    ]:
+        assert run(folder, out, *options) == 2
+        assert words in capsys.readouterr().err
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_full_disk_is_said_before_and_in_between(folder, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr("kfold_ens.files.shutil.disk_usage", lambda _: SimpleNamespace(free=9))
+        assert run(folder, tmp_path / "out.csv") == 2
+    assert "where 0.00 GB are free" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kfold_ens.bundle.run.tqdm.update", full)
+        assert run(folder, tmp_path / "out.csv") == 2
+    assert "No space left on device. What is written is kept" in capsys.readouterr().err
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_resumes_to_the_same_csv(folder, tmp_path, capsys):
+    for number in range(400):
+        path = write_image(tmp_path / f"many/{number:03d}.png", number % 250, number)
+        if number % 100 == 50:
+            path.write_bytes(b"no image")
+    assert run(folder, tmp_path / "whole.csv", images=tmp_path / "many") == 3
+    assert len(rows(tmp_path / "whole.csv")) == 396
+    assert capsys.readouterr().err.count("not an image of a known format") == 4
+    moment, out, kills = random.Random(0), tmp_path / "out.csv", 0
+    while not out.exists():
+        kills += run_and_kill(folder, tmp_path, moment.uniform(0, 0.4) if kills < 8 else None)
+    assert kills >= 3
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def run_and_kill(folder, tmp_path, seconds):
+    """Whether a run was killed, so many seconds after it began to write; with None it may finish."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["kfold_ens.bundle.predictor", "kfold_ens.bundle.run"])
+    options = {"images": tmp_path / "many"}
+    process = context.Process(target=run, args=(folder, tmp_path / "out.csv", "--resume"), kwargs=options)
+    process.start()
+    while seconds is not None and process.is_alive() and not (tmp_path / "out.csv.partial").exists():
+        time.sleep(0.01)
+    process.join(seconds)
+    if alive := process.is_alive():
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    return alive

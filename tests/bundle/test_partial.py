@@ -1,0 +1,106 @@
+import csv
+import io
+
+import pytest
+
+from kfold_ens.bundle.partial import Done, PartialCsv, done_so_far
+from kfold_ens.errors import KfoldError
+
+HEADER = ["image", "label", "error"]
+NAMES = [f'{number}, "ü".png' for number in range(10)]
+REASONS = {3: "broken", 4: "broken"}
+
+
+def content(omit=()):
+    text = io.StringIO()
+    rows = [[name, "two\nlines", REASONS.get(number, "")] for number, name in enumerate(NAMES) if number not in omit]
+    csv.writer(text, lineterminator="\n").writerows([HEADER, *rows])
+    return text.getvalue().encode()
+
+
+@pytest.mark.parametrize("omit", [(), (3, 4), (4, 5, 6), (0, 1, 2, 3), (9,)])
+def test_cut_anywhere_whole_batches_are_done_and_the_rest_is_dropped(omit, tmp_path):
+    whole, path = content(omit), tmp_path / "partial"
+    most = 0
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        done = done_so_far(path, HEADER, NAMES, 3)
+        assert done.images % 3 == 0
+        kept = whole[: done.size]
+        rows = list(csv.reader(io.StringIO(kept.decode(), newline="")))
+        assert [row[0] for row in rows[1:]] == [name for n, name in enumerate(NAMES[: done.images]) if n not in omit]
+        most = max(most, done.images)
+    assert most == (9 if 9 not in omit else 6)
+    without = {NAMES[number]: "" for number in omit if number < most}
+    assert dict(done.failed) == without | {NAMES[n]: why for n, why in REASONS.items() if n not in omit and n < most}
+
+
+@pytest.mark.parametrize("left", [b"", b"imag", b"other,columns\n", b"\xff\xfe\n", b"\0" * 4096])
+def test_a_file_without_our_header_begins_again(left, tmp_path):
+    (tmp_path / "partial").write_bytes(left)
+    assert done_so_far(tmp_path / "partial", HEADER, NAMES, 3) == Done()
+
+
+def test_zeros_that_a_power_cut_left_are_dropped(tmp_path):
+    whole = content()
+    (tmp_path / "partial").write_bytes(whole[:150] + b"\0" * 500 + b"\n")
+    assert done_so_far(tmp_path / "partial", HEADER, NAMES, 3).images == 3
+
+
+def begin(out, resume=False, force=False, **identity):
+    table = PartialCsv(out)
+    table.refuse_what_is_there(resume, force)
+    done = table.begin({"ensemble": "abc"} | identity, HEADER, NAMES, 2, resume)
+    return table, done
+
+
+def test_only_a_finished_file_has_the_name(tmp_path):
+    out = tmp_path / "new/out.csv"
+    table, _ = begin(out)
+    table.append([["a", "b", ""]])
+    assert {path.name for path in out.parent.iterdir()} == {"out.csv.partial", "out.csv.partial.json"}
+    table.finish()
+    assert [path.name for path in out.parent.iterdir()] == ["out.csv"]
+    assert out.read_text() == "image,label,error\na,b,\n"
+
+
+def test_what_is_there_is_replaced_only_if_asked(tmp_path):
+    out = tmp_path / "out.csv"
+    out.write_text("precious")
+    with pytest.raises(KfoldError, match="out.csv exists; --force replaces it"):
+        begin(out)
+    with pytest.raises(KfoldError, match="is a folder"):
+        begin(tmp_path, force=True)
+    table, _ = begin(out, force=True)
+    assert out.read_text() == "precious"
+    with pytest.raises(KfoldError, match="another process is writing"):
+        begin(out, force=True)
+    table.finish()
+    assert out.read_text() == "image,label,error\n"
+
+
+def test_an_interrupted_file_is_continued_only_as_it_was_begun(tmp_path):
+    out = tmp_path / "out.csv"
+    table, _ = begin(out)
+    table.append([name, "x", ""] for name in NAMES[:5])
+    table._file.close()
+    with pytest.raises(KfoldError, match="--resume continues it, --force begins again"):
+        begin(out)
+    with pytest.raises(KfoldError, match=r"begun with another ensemble, top_k; give the same"):
+        begin(out, resume=True, ensemble="other", top_k=3)
+    table, done = begin(out, resume=True)
+    assert done.images == 4
+    table.append([name, "x", ""] for name in NAMES[4:])
+    table.finish()
+    assert [row[0] for row in csv.reader(out.open())] == ["image", *NAMES]
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", None])
+def test_without_what_it_belongs_to_nothing_is_continued(damage, tmp_path):
+    out = tmp_path / "out.csv"
+    begin(out)[0]._file.close()
+    beside = tmp_path / "out.csv.partial.json"
+    beside.unlink() if damage is None else beside.write_text(damage)
+    with pytest.raises(KfoldError, match="is gone or damaged"):
+        begin(out, resume=True)
+    assert begin(out, force=True)[1] == Done()

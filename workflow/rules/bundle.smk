@@ -1,0 +1,23 @@
+# All models of the recipe in one file, which kfold-predict reads, and its model card.
+rule ensemble:
+    input:
+        **bundled(RECIPE),
+        metrics=f"results/{RECIPE}/metrics.json",
+        manifest=TRAIN,
+    output:
+        ensemble=ENSEMBLE_FILES[0],
+        card=ENSEMBLE_FILES[1],
+    log:
+        f"logs/{RECIPE}/ensemble.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=more_each_attempt(8000),
+    params:
+        **decoding_param(),
+        recipe=literal(RECIPE),
+        tta=literal(as_param(RECIPES[RECIPE].tta)),
+        method=RUN.ensemble,
+        version=[bundle.VERSION, ensemble.VERSION],
+    script:
+        "../scripts/ensemble.py"
