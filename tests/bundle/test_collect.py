@@ -59,7 +59,7 @@ def test_its_card_says_what_people_ask(collected):
     write_card(str(folder / "card.md"), about, TRAIN, OOF)
     text = (folder / "card.md").read_text()
     assert "12 training images of 3 classes; a class has 4 to 4 images" in text
-    assert "2 models (tiny/fold0, tiny/fold4), combined by average of logits" in text
+    assert "2 models (tiny/fold0, tiny/repeat1_fold4), combined by average of logits" in text
     assert f"{metrics['out_of_fold']['accuracy']:.4f}" in text
     assert '| grey | 0.0000 | 0 of 4 |\n| l,ight "x" | 0.0000 | 0 of 4 |\n| dark | 1.0000 | 4 of 4 |' in text
     assert "resnet18" in text
