@@ -70,7 +70,7 @@ def test_groups_are_in_the_manifests_and_shared_ones_are_counted(request, data, 
     with caplog.at_level(logging.INFO):
         write_manifests(data, folder)
     assert "group" in read_table("train_manifest.csv")
-    assert "groups of both training and test images: 1 (of 3 and 2), with 1 of 2 test images:\n" in caplog.text
+    assert "1 of 2 groups of test images are groups of training images too (1 test images):\n" in caplog.text
 
 
 def test_without_groups_the_manifests_are_as_ever(folders):

@@ -52,30 +52,29 @@ def _where(data: Source) -> tuple[str, str]:
 
 
 class SharedGroups(NamedTuple):
-    """How many groups there are of training, of test, and of both; how many test images are of the last."""
+    """The groups of test images that are groups of training images too, and the numbers of them."""
 
-    groups: int
-    train: int
-    test: int
-    images: int
     names: list[str]
+    groups: int  # of test images
+    images: int  # test images of shared groups
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.names):,} of {self.groups:,} groups of test images are groups of training images too "
+            f"({self.images:,} test images)"
+        )
 
 
 def shared_groups(train: pd.DataFrame, test: pd.DataFrame) -> SharedGroups | None:
     """The groups that training and test images share; None if the groups of a half are not known."""
-    if not {"group"} <= set(train) & set(test):
+    known, asked = (set(half.get("group", pd.Series(dtype=str)).dropna()) - {""} for half in (train, test))
+    if not known or not asked:
         return None
-    known, asked = (set(half["group"].dropna()) - {""} for half in (train, test))
     names = sorted(known & asked)
-    return SharedGroups(len(names), len(known), len(asked), int(test["group"].isin(names).sum()), names)
+    return SharedGroups(names, len(asked), int(test["group"].isin(names).sum()))
 
 
 def tell_shared_groups(train: pd.DataFrame, test: pd.DataFrame) -> None:
     """Log how many groups of the test images are groups of training images too."""
     if shared := shared_groups(train, test):
-        log.info(
-            "groups of both training and test images: %d (of %d and %d), with %d of %d test images%s",
-            *shared[:-1],
-            len(test),
-            f":\n{listing(map(shown, shared.names))}" if shared.names else "",
-        )
+        log.info("%s%s", shared, f":\n{listing(map(shown, shared.names))}" if shared.names else "")

@@ -31,7 +31,7 @@ def label_of_metric(metrics: Mapping[str, Any]) -> str:
 def interval_in_words(metrics: Mapping[str, Any]) -> str:
     """The kind of interval in ``metrics.json``."""
     if "groups" in metrics["out_of_fold"]:
-        return "a 95% interval by a bootstrap of whole groups"
+        return "a 95% interval by a bootstrap (of whole groups where images have groups)"
     return "Wilson's 95% interval" if metric_of(metrics) == "accuracy" else "a 95% interval by a stratified bootstrap"
 
 

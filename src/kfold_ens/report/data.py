@@ -80,8 +80,7 @@ def the_split(manifest: pd.DataFrame, folds: pd.DataFrame, keep_together: str = 
         yield pages.preformatted(doubt)
     if shared := shared_groups(train, manifest[manifest["split"] == "test"]):
         yield pages.paragraph(
-            f"Groups of both training and test images: {shared.groups:,} (of {shared.train:,} and {shared.test:,}), "
-            f"with {shared.images:,} test images. Folds part by groups: out-of-fold scores are those of unseen groups."
+            f"{shared}. Folds are made of whole groups: out-of-fold scores are of groups that a model has not seen."
         )
 
 
