@@ -256,22 +256,6 @@ def test_a_class_in_fewer_groups_than_folds_is_rare():
     assert set(split["fold"].iloc[:18]) == {0, 1, 2}
 
 
-@given(grouped(), st.integers(2, 4), SEEDS)
-def test_no_group_is_held_out_in_part_if_rare_classes_only_train(train, num_folds, seed):
-    train["label"] = ["owl", "owl", "emu", *train["label"][3:]]
-    split = split_or_none(train, num_folds, seed, "none", "train_only")
-    if split is not None:
-        assert (split["fold"].groupby(kept_together(train, "none")).nunique() == 1).all()
-
-
-def test_a_class_that_is_rare_without_the_groups_of_another_is_rare_too():
-    groups = [str(number % 6) for number in range(18)] + ["x", "y", "z", "x", "y"]
-    train = images(["a", "b"] * 9 + ["emu"] * 3 + ["owl"] * 2, groups)
-    split = assign_folds(train, 3, 0, "none", "train_only")
-    assert set(split["fold"].iloc[18:]) == {-1}  # emu's groups x and y hold an owl each, and z alone is too few
-    assert set(split["fold"].iloc[:18]) == {0, 1, 2}
-
-
 def test_if_every_class_is_rare_the_split_is_refused():
     with pytest.raises(DataError, match="every class is rare"):
         assign_folds(images(["a"] * 4 + ["b"] * 4), 5, 0, "none", "train_only")

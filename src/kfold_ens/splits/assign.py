@@ -33,7 +33,7 @@ def assign_folds(
     candidates = train[~is_extra(train)]
     units = kept_together(candidates, keep_together)
     distinct = candidates.assign(unit=units).drop_duplicates("sha256").sort_values("sha256")
-    held_out = _without_rare_classes(distinct, num_folds, rare_classes)
+    held_out = distinct[~distinct["label"].isin(RARE_CLASSES[rare_classes](distinct, num_folds))]
     if held_out.empty:
         raise DataError(f"num_folds is {num_folds}, and every class is rare: no image is left to hold out")
     split = _grouped if is_grouped(train, keep_together) else _stratified
@@ -48,15 +48,6 @@ def as_split(train: pd.DataFrame, fold: pd.Series) -> pd.DataFrame:
 
 
 # --- rare classes ------------------------------------------------------------------------------------------
-
-
-def _without_rare_classes(distinct: pd.DataFrame, num_folds: int, rare_classes: str) -> pd.DataFrame:
-    """The images that can be held out: not those of rare classes, nor any that may not part from one of them."""
-    rare = distinct["label"].isin(RARE_CLASSES[rare_classes](distinct, num_folds))
-    if not rare.any():
-        return distinct
-    together = distinct["unit"].isin(distinct["unit"][rare])
-    return _without_rare_classes(distinct[~together], num_folds, rare_classes)
 
 
 def refuse_small_classes(distinct: pd.DataFrame, num_folds: int) -> list[str]:
