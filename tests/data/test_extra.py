@@ -148,3 +148,12 @@ def test_a_check_shows_the_split_and_all_findings_at_once(folders, caplog):
         check_data(run(data), 1, {half: Path(f"{half}.csv") for half in HALVES}, make_split, lambda images, run: None)
     for words in ("finds no group for 8 of 12", "data.extra has classes", "leaves out 11 of 12 training images"):
         assert words in str(refusal.value)
+
+
+def test_a_check_after_a_run_takes_new_images_beside_known_ones(folders, caplog):
+    train = manifest_of(run(FOLDERS), folders)
+    write_table("train.csv", train)
+    write_image(folders / "train/cat/new.png", seed=9000)
+    with caplog.at_level(logging.INFO):
+        check_data(run(FOLDERS), 1, {"train": Path("train.csv"), "test": Path("test.csv")}, make_split, lambda *_: None)
+    assert f"{len(train) + 1} training images" in caplog.text

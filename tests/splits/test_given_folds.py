@@ -11,6 +11,7 @@ import pytest
 from conftest import REPOSITORY
 from test_split import images, run
 
+from kfold_ens.config import Scoring
 from kfold_ens.errors import DataError
 from kfold_ens.splits.make import make_split
 
@@ -139,3 +140,40 @@ def test_the_documented_lines_convert_folds_of_nnunet(train):
     Path("splits_final.json").write_text(json.dumps(splits))
     exec(code, {})
     assert split(train) == folds
+
+
+def test_rows_of_extra_images_that_only_train_are_accepted(train):
+    train["extra"] = [""] * 11 + ["yes"]
+    write(train["image_id"], GIVEN)
+    assert split(train) == GIVEN
+    write(train["image_id"], [*GIVEN[:-1], 2])
+    with pytest.raises(DataError, match="names 1 images that are no training images"):
+        split(train)
+
+
+def test_images_that_a_limit_leaves_out_may_be_named(train):
+    write(train["image_id"], GIVEN)
+    few = train.iloc[:10]
+    with pytest.raises(DataError, match="names 2 images that are no training images"):
+        split(few)
+    data = {"source": "digits", "folds": "folds.csv", "limit_per_class": 5}
+    assert make_split(few, run(data=data)).set_index("image_id")["fold"].loc[few["image_id"]].tolist() == GIVEN[:10]
+
+
+def test_what_given_folds_do_not_follow_is_said(train, caplog):
+    write(train["image_id"], GIVEN)
+    split(train)
+    assert not caplog.text
+    split(train, repeats=3, rare_classes="train_only")
+    assert "all 3 repeats have this one split, and differ by their training alone" in caplog.text
+    assert "rare_classes: train_only has no effect on given folds" in caplog.text
+
+
+def test_a_fold_without_a_class_is_refused_if_a_recipe_follows_a_metric_of_every_class(train):
+    train["label"] = ["cat"] * 6 + ["dog"] * 6
+    write(train["image_id"], [0, 0, 1, 1, 0, 1, 0, 0, 1, 1, 2, 2])
+    of_recipes = {"a.yaml: select": Scoring(metric="roc_auc"), "b.yaml: select": Scoring(metric="f1_macro")}
+    values = run(data={"source": "digits", "folds": "folds.csv"})
+    with pytest.raises(DataError, match=r"^a.yaml: select: this metric (.|\n)*  cat: none in fold 2$"):
+        make_split(train, values, of_recipes=of_recipes)
+    make_split(train, values, of_recipes={"b.yaml: select": Scoring(metric="f1_macro")})

@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from kfold_ens.config import load_config
 from kfold_ens.errors import DataError
 from kfold_ens.splits.assign import assign_folds, grouped_draws, imbalance
-from kfold_ens.splits.make import make_split
+from kfold_ens.splits.make import check_splits, make_split
 from kfold_ens.splits.units import kept_together
 
 RANDOMS = st.randoms(use_true_random=False)
@@ -266,3 +266,35 @@ def test_a_metric_of_every_class_is_refused_if_some_only_train():
     with pytest.raises(DataError, match=r"metric: roc_auc has a value only if every class is held out(.|\n)*  owl$"):
         make_split(train, run(rare_classes="train_only", metric="roc_auc"))
     make_split(train, run(rare_classes="train_only", metric="f1_macro"))
+
+
+# --- repeats -----------------------------------------------------------------------------------------------
+
+
+def test_a_repeat_is_the_split_by_its_own_seed():
+    train = images(["a", "b"] * 15)
+    first, second = (make_split(train, run(), seed) for seed in (0, 1))
+    assert by_content(first) == by_content(assign_folds(train, 3, 0))
+    assert by_content(second) == by_content(make_split(train, run(seed=1))) != by_content(first)
+
+
+def test_the_splits_of_all_repeats_are_checked(caplog):
+    groups = [str(number % 7) for number in range(30)]
+    with caplog.at_level(logging.INFO):
+        check_splits(images(["a", "b"] * 15, groups), run(repeats=2))
+    first, second = caplog.text.split("repeat 1:")
+    for each in (first, second):
+        assert each.count("the split, in images of each class:") == 1
+    assert first.split("the split")[1].splitlines()[2:5] != second.split("the split")[1].splitlines()[2:5]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_an_extra_image_leads_to_stays_together(seed):
+    train = images(["a", "b"] * 9 + ["a"])
+    train["extra"] = [""] * 18 + ["yes"]
+    hashes = [f"{number * 0x123456789ABCDE1 % 2**64:016x}" for number in range(19)]
+    hashes[0], hashes[2], hashes[18] = "000000000000000f", "00000000000000f0", "0000000000000033"
+    split = make_split(train.assign(perceptual_hash=hashes), run(keep_together="near_duplicates", seed=seed))
+    fold = split.set_index("image_id")["fold"]
+    assert fold["train/000.png"] == fold["train/002.png"] >= 0
+    assert fold["train/018.png"] == -1

@@ -106,6 +106,7 @@ for repeat, split in enumerate(SPLITS):
             folds=split,
         log:
             f"logs/data/{Path(split).stem}.log",
+        priority: 1  # before anything is trained
         localrule: True
         conda:
             ENVIRONMENT

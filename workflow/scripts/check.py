@@ -7,7 +7,7 @@ from kfold_ens.config import load_config
 from kfold_ens.data.check import check_data
 from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
 from kfold_ens.jobs import job, log, metrics_of_recipes, usable_threads
-from kfold_ens.splits.make import make_split
+from kfold_ens.splits.make import check_splits
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
@@ -16,7 +16,7 @@ if __name__ == "__main__":
             run=load_config(snakemake.config),
             threads=usable_threads(snakemake.threads),
             manifests=manifests,
-            split=make_split,
+            split=partial(check_splits, of_recipes=metrics_of_recipes()),
             also=partial(refuse_what_cannot_be_submitted, of_recipes=metrics_of_recipes()),
         )
         log.info("%s", snakemake.params.plan)

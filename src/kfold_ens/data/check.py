@@ -101,7 +101,7 @@ def _listed(run: Config, half: Half, manifest: Path, threads: int, together: Tog
         known = images.merge(_known(manifest), on="image_id")
         new = images[~images["image_id"].isin(known["image_id"])]
         found = _looked_at(new, half, threads, together)
-        return pd.concat([each for each in (known, found) if len(each)])
+        return pd.concat([each for each in (known, found) if len(each)], ignore_index=True)
 
 
 def _looked_at(images: pd.DataFrame, half: Half, threads: int, together: Together) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from kfold_ens.data.listings import is_extra
 from kfold_ens.data.pixels import PixelStore, PixelStores
 from kfold_ens.report import pages, style
 from kfold_ens.report.pages import Markup
@@ -39,7 +40,11 @@ REMEDY = (
 
 
 def write_halves(manifest: pd.DataFrame, alike: pd.DataFrame, store: PixelStore | PixelStores, path: str) -> None:
-    """The page ``halves``, and a warning if the halves differ clearly; ``alike`` is the table of look-alikes."""
+    """The page ``halves``, and a warning if the halves differ clearly; ``alike`` is the table of look-alikes.
+
+    Extra images are not compared, since no score is of them.
+    """
+    manifest = manifest[~is_extra(manifest)]
     images = drawn(manifest, alike)
     seen = looks(images, store)
     told = told_apart(images, seen) if can_be_compared(images) else {}

@@ -30,16 +30,15 @@ def assign_folds(
     Raises:
         DataError: if a class has fewer distinct images than there are folds, or there are fewer groups.
     """
-    candidates = train[~is_extra(train)]
-    units = kept_together(candidates, keep_together)
-    distinct = candidates.assign(unit=units).drop_duplicates("sha256").sort_values("sha256")
+    candidates = train.assign(unit=kept_together(train, keep_together))[~is_extra(train)]
+    distinct = candidates.drop_duplicates("sha256").sort_values("sha256")
     held_out = distinct[~distinct["label"].isin(RARE_CLASSES[rare_classes](distinct, num_folds))]
     if held_out.empty:
         raise DataError(f"num_folds is {num_folds}, and every class is rare: no image is left to hold out")
     split = _grouped if is_grouped(train, keep_together) else _stratified
     fold_of_image = pd.Series(split(held_out, num_folds, seed), held_out["sha256"].to_numpy())
-    fold = candidates["sha256"].map(fold_of_image).reindex(train.index).fillna(TRAINS_ONLY).astype(int)
-    return as_split(train, fold)
+    fold = train["sha256"].map(fold_of_image).where(~is_extra(train))
+    return as_split(train, fold.fillna(TRAINS_ONLY).astype(int))
 
 
 def as_split(train: pd.DataFrame, fold: pd.Series) -> pd.DataFrame:

@@ -29,21 +29,37 @@ def given_folds(train: pd.DataFrame, run: Config) -> pd.Series | None:
     """
     if run.data.folds is None and "fold" not in train:
         return None
-    candidates = train[~is_extra(train)]
-    where, given = _read(candidates, run)
-    folds = _counted_from_zero(_numbers(given, candidates["name"], where), where, run.num_folds)
+    held_out = ~is_extra(train).to_numpy()
+    where, given = _read(train[held_out], train[~held_out], run)
+    folds = _counted_from_zero(_numbers(given, train["name"][held_out], where), where, run.num_folds)
     _refuse_other_folds(folds, where, run.num_folds)
-    return folds.reindex(train.index).fillna(TRAINS_ONLY).astype(int)
+    _tell_what_has_no_effect(where, run)
+    every = pd.Series(TRAINS_ONLY, train.index)
+    every[held_out] = folds.to_numpy()
+    return every
 
 
-def _read(train: pd.DataFrame, run: Config) -> tuple[str, pd.Series]:
-    """Where the folds are given, in words, and what stands there for each image (N,)."""
+def _tell_what_has_no_effect(where: str, run: Config) -> None:
+    """Log what config.yaml asks for, and what a split that is taken as it is given does not follow."""
+    if run.repeats > 1:
+        log.warning(
+            "%s gives every repeat the same split; repeats: %d differ by their training alone", where, run.repeats
+        )
+    if run.rare_classes != "refuse":
+        log.warning("%s: rare_classes: %s has no effect on given folds", where, run.rare_classes)
+
+
+def _read(train: pd.DataFrame, extra: pd.DataFrame, run: Config) -> tuple[str, pd.Series]:
+    """Where the folds are given, in words, and the text that is given for each image (N,) of ``train``."""
     if run.data.folds is None:
         return f"data.fold_column: {run.data.train}", train["fold"]
     where = f"data.folds: {run.data.folds}"
     columns = {"data.folds, images": "image", "data.folds, folds": "fold"}
     table = read_user_table(run.data.folds, columns, "data.folds")
     names = _names_in(table["image"], train)
+    table = table[~_is_of_extra(table, extra)]
+    if run.data.limit_per_class:  # images are left out on purpose
+        table = table[table["image"].isin(names)]
     _refuse_other_images(table["image"], names, where)
     return where, names.map(table.set_index("image")["fold"])
 
@@ -82,6 +98,13 @@ def _names_in(given: pd.Series, train: pd.DataFrame) -> pd.Series:
     """What a table calls each training image: the form by which most of its names are training images."""
     known = set(given)
     return max(_forms(train), key=lambda names: names.isin(known).sum())
+
+
+def _is_of_extra(table: pd.DataFrame, extra: pd.DataFrame) -> pd.Series:
+    """Whether each row is that of an extra image, given as one that only trains; there need be no such rows."""
+    names = [form(extra) for form in FORMS.values()]
+    known = {name for each in names for name in (*each, *each.map(_without_ending))}
+    return table["image"].isin(known) & (table["fold"].str.strip() == str(TRAINS_ONLY))
 
 
 def _refuse_other_images(given: pd.Series, names: pd.Series, where: str) -> None:

@@ -3,31 +3,54 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import pandas as pd
 
-from kfold_ens.config import Config
+from kfold_ens.config import Config, Scoring
 from kfold_ens.data.classes import natural_key
 from kfold_ens.errors import DataError, Together, listing
 from kfold_ens.metrics import find_metric
 from kfold_ens.splits.assign import as_split, assign_folds
 from kfold_ens.splits.doubts import doubts_of_split, refuse_untrained_classes
 from kfold_ens.splits.given import given_folds
-from kfold_ens.splits.table import in_words
+from kfold_ens.splits.table import class_counts, in_words
 from kfold_ens.splits.units import is_grouped, kept_together
 
 log = logging.getLogger(__name__)
 
 
-def make_split(train: pd.DataFrame, run: Config) -> pd.DataFrame:
+NONE: Mapping[str, Scoring] = {}
+
+
+def check_splits(train: pd.DataFrame, run: Config, of_recipes: Mapping[str, Scoring] = NONE) -> None:
+    """Make the splits of all repeats only to see that they can be made; given folds are the same in each.
+
+    Raises:
+        DataError: if one of them cannot be made, or not be trained on.
+    """
+    is_given = run.data.folds is not None or "fold" in train
+    for repeat in range(1 if is_given else run.repeats):
+        if repeat:
+            log.info("repeat %d:", repeat)
+        make_split(train, run, run.seed + repeat, of_recipes)
+
+
+def make_split(
+    train: pd.DataFrame, run: Config, seed: int | None = None, of_recipes: Mapping[str, Scoring] = NONE
+) -> pd.DataFrame:
     """The split of the training images of a manifest: ``image_id, sha256, label, fold``. Logs what it looks like.
+
+    ``seed`` is that of the repeat, by default the run's; ``of_recipes`` are the metrics that recipes select, stop or
+    step by, by recipe and key.
 
     Raises:
         DataError: if there is no such split, or none that can be trained on.
     """
+    seed = run.seed if seed is None else seed
     given = given_folds(train, run)
     if given is None:
-        split = assign_folds(train, run.num_folds, run.seed, run.keep_together, run.rare_classes)
+        split = assign_folds(train, run.num_folds, seed, run.keep_together, run.rare_classes)
     else:
         split = as_split(train, given)
     units = pd.Series(kept_together(train, run.keep_together), train["image_id"].to_numpy())
@@ -37,6 +60,8 @@ def make_split(train: pd.DataFrame, run: Config) -> pd.DataFrame:
         refuse_untrained_classes(split, run.num_folds)
     with together.gather():
         _refuse_unmeasured_classes(split, run)
+    with together.gather():
+        _refuse_folds_without_a_class(split, run.num_folds, of_recipes)
     together.raise_all()
     for doubt in doubts_of_split(split, units, run.num_folds):
         log.warning(doubt)
@@ -51,4 +76,19 @@ def _refuse_unmeasured_classes(split: pd.DataFrame, run: Config) -> None:
         raise DataError(
             f"metric: {run.metric} has a value only if every class is held out, and these classes only train; write "
             f"another metric, or lower num_folds:\n{listing(unmeasured)}"
+        )
+
+
+def _refuse_folds_without_a_class(split: pd.DataFrame, num_folds: int, of_recipes: Mapping[str, Scoring]) -> None:
+    """Refuse metrics that recipes follow after each epoch and that need every class, if a fold lacks one."""
+    needing = [key for key, scoring in of_recipes.items() if find_metric(scoring.metric).needs_every_class]
+    counts = class_counts(split, num_folds)[range(num_folds)]
+    lacking = [
+        f"{label}: none in fold {', '.join(map(str, row.index[row == 0]))}"
+        for label, row in counts[(counts == 0).any(axis=1)].iterrows()
+    ]
+    if needing and lacking:
+        raise DataError(
+            f"{', '.join(needing)}: this metric has a value only if every fold holds out images of every class; write "
+            f"another one there, or lower num_folds:\n{listing(lacking)}"
         )
