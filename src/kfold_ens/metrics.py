@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import softmax
 
 from kfold_ens.config import Scoring, metric_kind
-from kfold_ens.errors import DataError
+from kfold_ens.errors import DataError, Together
 from kfold_ens.pseudo_values import delong, precision_influence
 
 Scores = np.ndarray  # (N, K): what each class of an image gets, logits or others
@@ -237,15 +237,18 @@ def refuse_unfit(name: str, classes: Sequence[str], class_order: Sequence[str] |
     Raises:
         DataError: if k is larger than their number, they have no order, or the order given is not theirs.
     """
-    metric = find_metric(name)
-    if metric.k and metric.k > len(classes):
-        raise DataError(f"{name}: there are only {len(classes)} classes; write a smaller number")
-    if metric.needs == "order" or class_order:
-        places_in_order(classes, class_order)
+    metric, together = find_metric(name), Together(DataError)
+    with together.gather():
+        if metric.k and metric.k > len(classes):
+            raise DataError(f"{name}: there are only {len(classes)} classes; write a smaller number")
+    with together.gather():
+        if metric.needs == "order" or class_order:
+            places_in_order(classes, class_order)
+    together.raise_all()
 
 
-def refuse_unfit_of_recipes(asked: Mapping[str, Scoring], classes: Sequence[str]) -> None:
-    """Check the metrics that recipes select, stop or step by; ``asked`` has them by recipe and key.
+def refuse_unfit_metrics(asked: Mapping[str, Scoring], classes: Sequence[str]) -> None:
+    """Check metrics of the run and of recipes for these classes; ``asked`` has them by the keys that name them.
 
     Raises:
         DataError: with a line for each fault, and the keys that have it.

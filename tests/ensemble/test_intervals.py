@@ -85,6 +85,20 @@ def test_groups_of_one_image_give_the_width_of_images():
     assert high - low == pytest.approx(alone[1] - alone[0], rel=0.25)
 
 
+@pytest.mark.parametrize("name", ["balanced_accuracy", "f1_macro", "log_loss", "top_3_accuracy"])
+@pytest.mark.parametrize("each", [1, 2])
+def test_classes_of_one_or_two_images_leave_the_interval_as_wide_as_the_metric_varies(name, each):
+    metric, rng, rows = find_metric(name), np.random.default_rng(6), []
+    for _ in range(40):
+        first, _, target = drawn(np.full(60, each), rng)
+        inputs = inputs_of(metric, first, target)
+        own = metric.compute(*inputs)
+        low, high = interval(metric, inputs, own)
+        rows.append((own, high - low))
+    own, width = np.array(rows).T
+    assert width.mean() / (2 * 1.96) > 0.7 * own.std()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["accuracy", "f1_macro", "roc_auc"])
 def test_intervals_over_groups_hold_the_expected_value_where_those_over_images_do_not(name):

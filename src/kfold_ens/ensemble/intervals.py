@@ -23,9 +23,10 @@ def interval(
 ) -> tuple[float, float]:
     """The 95% interval of a metric's value, from scores (N, K), class indices (N,) and numbers of groups (N,), if any.
 
-    NaN if all resamples are alike, as of predictions without a mistake: nothing is known of the spread then.
+    NaN if all resamples are alike, as of predictions without a mistake, or if most have no value: nothing is known of
+    the spread then.
     """
-    spread = float(_replicates(metric, [inputs], group).std(axis=1, ddof=1)[0])
+    spread = float(_spread(_replicates(metric, [inputs], group)[0]))
     return _unbounded(metric, value, spread) if spread else (float("nan"), float("nan"))
 
 
@@ -34,8 +35,14 @@ def paired_interval(
 ) -> tuple[float, float]:
     """The 95% interval of a difference on the same images, in the same order; NaN if all resamples are alike."""
     first, second = _replicates(metric, [some, others], group)
-    half = float(norm.ppf(0.975) * (first - second).std(ddof=1))
+    half = float(norm.ppf(0.975) * _spread(first - second))
     return (difference - half, difference + half) if half else (float("nan"), float("nan"))
+
+
+def _spread(replicates: np.ndarray) -> float:
+    """The standard deviation of those resamples that have a value; 0 if more than half have none."""
+    valued = replicates[~np.isnan(replicates)]
+    return valued.std(ddof=1) if 2 * len(valued) > len(replicates) else 0.0
 
 
 def _unbounded(metric: Metric, value: float, spread: float) -> tuple[float, float]:
@@ -70,9 +77,18 @@ def _replicates(
 
 
 def _strata(target: np.ndarray) -> Iterator[np.ndarray]:
-    """The images of each class that is there."""
+    """The images of each class that is there; classes of one image, which say nothing of a spread, are one stratum."""
     order = np.argsort(target, kind="stable")
-    return iter(np.split(order, np.flatnonzero(np.diff(target[order])) + 1))
+    classes = np.split(order, np.flatnonzero(np.diff(target[order])) + 1)
+    yield from (images for images in classes if len(images) > 1)
+    single = [images for images in classes if len(images) == 1]
+    if single:
+        yield np.concatenate(single)
+
+
+def _more(images: int) -> float:
+    """By how much a mean of n images varies more than those of their resamples."""
+    return float(np.sqrt(images / max(images - 1, 1)))
 
 
 def _resampled_means(values: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -80,7 +96,7 @@ def _resampled_means(values: np.ndarray, target: np.ndarray, rng: np.random.Gene
     sums = np.zeros((len(values), RESAMPLES))
     for images in _strata(target):
         own = values[:, images]
-        mean, more = own.mean(axis=1, keepdims=True), np.sqrt(len(images) / max(len(images) - 1, 1))
+        mean, more = own.mean(axis=1, keepdims=True), _more(len(images))
         for part in _parts(len(images)):
             drawn = rng.integers(0, len(images), (part.stop - part.start, len(images)))
             for row, each in enumerate(own):
@@ -98,14 +114,19 @@ def _of_groups(values: np.ndarray, group: np.ndarray) -> np.ndarray:
 def _resampled_confusions(
     predicted: np.ndarray, target: np.ndarray, num_classes: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Confusion matrices (P, part, K, K) of predictions (P, N), part by part of the resamples."""
-    rows = [(int(target[images[0]]), *_outcomes(predicted[:, images])) for images in _strata(target)]
+    """Confusion matrices (P, part, K, K) of predictions (P, N), part by part of the resamples.
+
+    A class of n images varies by n / (n - 1) more than its resamples, so their counts are moved away from their mean.
+    """
+    truths_and_labels = np.vstack([target, predicted])
+    rows = [np.unique(truths_and_labels[:, images], axis=1, return_counts=True) for images in _strata(target)]
     for part in _parts(len(predicted) * num_classes**2):
         confusion = np.zeros((len(predicted), part.stop - part.start, num_classes, num_classes))
-        for truth, cells, counts in rows:
+        for (truths, *cells), counts in rows:
             drawn = rng.multinomial(counts.sum(), counts / counts.sum(), part.stop - part.start)
+            drawn = counts + (drawn - counts) * _more(int(counts.sum()))
             for of_one, labels in zip(confusion, cells, strict=True):
-                np.add.at(of_one[:, truth].T, labels, drawn.T)
+                np.add.at(of_one, (slice(None), truths, labels), drawn)
         yield confusion
 
 
@@ -121,11 +142,6 @@ def _confusions_of_resampled_groups(
         times = np.stack([np.bincount(row, minlength=groups) for row in drawn], axis=1)
         confusion = np.stack([(each @ times).T for each in of_group])
         yield confusion.reshape(*confusion.shape[:2], num_classes, num_classes)
-
-
-def _outcomes(predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct outcomes of images as columns (P, C), and how many images have each: (C,)."""
-    return np.unique(predicted, axis=1, return_counts=True)
 
 
 def _parts(cells_each: int) -> Iterator[slice]:

@@ -64,7 +64,8 @@ def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Entry]]:
     if has_full_fit(metrics):
         rows["full fit"] = {"out_of_fold": "none: it holds out nothing"}
     rows |= metrics["methods"]
-    if after := metrics.get("calibrated"):
+    if is_calibrated(metrics):
+        after = metrics["calibrated"]
         rows[ALL_FOLDS + CALIBRATED] = {"out_of_fold": after["out_of_fold"]}
         rows |= {method + CALIBRATED: entries for method, entries in after["methods"].items()}
     return rows
@@ -72,7 +73,12 @@ def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Entry]]:
 
 def submitted(metrics: Mapping[str, Any], method: str) -> str:
     """The name among ``score_rows`` of what is in the submission if this is the ensembling method."""
-    return method + CALIBRATED if "calibrated" in metrics else method
+    return method + CALIBRATED if is_calibrated(metrics) else method
+
+
+def is_calibrated(metrics: Mapping[str, Any]) -> bool:
+    """Whether a temperature is applied to the submission's probabilities; 1 is none."""
+    return metrics.get("calibrated", {}).get("temperature", 1) != 1
 
 
 def headline_entry(metrics: Mapping[str, Any], method: str) -> tuple[Mapping[str, Any], str]:
@@ -80,7 +86,7 @@ def headline_entry(metrics: Mapping[str, Any], method: str) -> tuple[Mapping[str
     rows, name = score_rows(metrics), submitted(metrics, method)
     if on_test := rows.get(name, {}).get("test"):
         return on_test, f"on the test images, {name}"
-    if "calibrated" in metrics:
+    if is_calibrated(metrics):
         return rows[ALL_FOLDS + CALIBRATED]["out_of_fold"], f"out of fold{CALIBRATED} (cross-fitted by fold)"
     return rows[ALL_FOLDS]["out_of_fold"], "out of fold"
 

@@ -19,7 +19,7 @@ from kfold_ens.ensemble.known_labels import known_labels
 from kfold_ens.errors import DataError, KfoldError, Together, listing
 from kfold_ens.files import atomic, read_table
 from kfold_ens.logits import Logits
-from kfold_ens.metrics import find_metric, refuse_unfit, refuse_unfit_of_recipes
+from kfold_ens.metrics import find_metric, refuse_unfit_metrics
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +55,9 @@ def refuse_what_cannot_be_submitted(
     """
     test, together = manifest[manifest["split"] == "test"], Together(DataError)
     classes = sorted(set(manifest.loc[manifest["split"] == "train", "label"]))
+    own = {"metric": Scoring(metric=run.metric, class_order=run.data.class_order)}
     with together.gather():
-        refuse_unfit(run.metric, classes, run.data.class_order)
-    with together.gather():
-        refuse_unfit_of_recipes(of_recipes, classes)
+        refuse_unfit_metrics(own | of_recipes, classes)
     if len(test):
         _refuse_unfit_tables(manifest, test, classes, run, together)
     together.raise_all()

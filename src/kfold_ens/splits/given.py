@@ -42,9 +42,7 @@ def given_folds(train: pd.DataFrame, run: Config) -> pd.Series | None:
 def _tell_what_has_no_effect(where: str, run: Config) -> None:
     """Log what config.yaml asks for, and what a split that is taken as it is given does not follow."""
     if run.repeats > 1:
-        log.warning(
-            "%s gives every repeat the same split; repeats: %d differ by their training alone", where, run.repeats
-        )
+        log.warning("%s: all %d repeats have this one split, and differ by their training alone", where, run.repeats)
     if run.rare_classes != "refuse":
         log.warning("%s: rare_classes: %s has no effect on given folds", where, run.rare_classes)
 
