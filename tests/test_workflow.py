@@ -326,12 +326,16 @@ def test_calibrated_probabilities_are_those_at_the_fitted_temperature(project):
     assert {"write_submission"} <= project.planned("submission", "-R", "predict_oof_fold0")
 
 
-@pytest.mark.parametrize("asked", ["manifest", "train_fold0"])
+@pytest.mark.parametrize(
+    "asked",
+    [["-R", "manifest"], ["-R", "train_fold0"], ["--cores", "8", "-R", "test_manifest", "train_fold0"]],
+    ids=["manifest", "training", "both"],
+)
 def test_a_sample_that_does_not_fit_is_refused_before_training(project, asked):
     before = project.times("results/tiny/*/model.safetensors")
     (project.folder / "sample.csv").write_text("id,0,1,1000\nnone,0,0,1\n")
     project.configure(submission={"sample": "sample.csv"})
-    done = project.run("-R", asked, "--", "submission")
+    done = project.run(*asked, "--", "submission")
     assert done.returncode != 0
     assert "Traceback" not in done.stdout
     assert project.times("results/tiny/*/model.safetensors") == before
@@ -359,6 +363,14 @@ def test_metrics_of_recipes_that_do_not_fit_are_refused_before_training(project,
     ):
         assert words in done.stdout
     assert project.times("results/tiny/*/model.safetensors") == before
+
+
+def test_a_metric_that_does_not_fit_is_refused_without_test_images(project):
+    (project.folder / "results/data/test.csv").unlink()
+    project.configure(metric="map_at_30")
+    done = project.run("-R", "train_fold0", "--", "train_fold0")
+    assert done.returncode == 1
+    assert "metric: map_at_30: there are only 20 classes" in done.stdout
 
 
 @pytest.mark.slow

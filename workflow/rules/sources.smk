@@ -94,20 +94,24 @@ def say_classes():
 
 
 def refuse_submission():
-    """End if submission or metrics do not fit the images of manifests that are up to date, and folds are to be trained.
+    """End if submission or metrics do not fit the images, and folds are to be trained.
 
-    If a manifest is to be made, its rule does the same; if nothing is to be trained, `write_submission` does.
+    If the training images are to be listed, that rule does the same; if nothing is to be trained, `write_submission` does.
+    A failure of the rule that lists test images would not hold training back, so they are listed here too.
     """
     planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
-    listed = planned.isdisjoint({"manifest", "test_manifest"}) and all(map(has_manifest, HALVES))
-    if listed and any(name.startswith("train_") for name in planned):
-        from kfold_ens.data.manifest import read_manifest
-        from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
+    trains = any(name.startswith("train_") for name in planned)
+    if not trains or "manifest" in planned or not has_manifest("train"):
+        return
+    from kfold_ens.data.manifest import read_manifest, with_test_images
+    from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
 
-        try:
-            refuse_what_cannot_be_submitted(read_manifest(TRAIN, TEST), RUN, metrics_of_recipes())
-        except KfoldError as error:
-            refuse(error)
+    is_listed = "test_manifest" not in planned and has_manifest("test")
+    try:
+        images = read_manifest(TRAIN, TEST) if is_listed else with_test_images(read_manifest(TRAIN), RUN)
+        refuse_what_cannot_be_submitted(images, RUN, metrics_of_recipes())
+    except KfoldError as error:
+        refuse(error)
 
 
 GONE = sources_gone()

@@ -111,6 +111,20 @@ def write_test_manifest(
     return both
 
 
+def with_test_images(train: pd.DataFrame, run: Config) -> pd.DataFrame:
+    """A training manifest and the test images as they can be listed now, without a look at them; it alone if not.
+
+    Raises:
+        DataError: if test images cannot be listed, or not be named in the submission.
+    """
+    if missing(run.data, "test"):
+        return train
+    with TemporaryDirectory() as export:
+        test = list_images(run.data, "test", run.seed, Path(export))
+    refuse_shared_names(test, run)
+    return pd.concat([train, test], ignore_index=True)
+
+
 def _list_halves(run: Config, exports: Mapping[Half, Path], together: Together) -> pd.DataFrame:
     """The images of both halves, as far as they can be listed."""
     absent = missing(run.data, "test")
