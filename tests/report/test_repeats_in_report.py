@@ -8,7 +8,8 @@ import pytest
 from synthetic import Outputs, Run, history, make_run
 
 from kfold_ens.config import load_config
-from kfold_ens.ensemble.metrics import as_text, summarize
+from kfold_ens.ensemble.score_table import as_text
+from kfold_ens.ensemble.summary import summarize, with_members
 from kfold_ens.members import FULL, folds_of
 from kfold_ens.report.mistakes import write_errors
 from kfold_ens.report.overview import write_overview
@@ -28,7 +29,8 @@ def run(tmp_path_factory) -> Run:
 
 def overview(run: Run, folder, members: str, is_trained: bool) -> str:
     config = load_config(KEYS | {"members": members})
-    metrics = summarize(run.oof, run.test, {}, run.label_of, over_repeats=config.over_repeats, members=members)
+    scores = summarize(run.oof, run.test, {}, run.label_of, over_repeats=config.over_repeats)
+    metrics = with_members(scores, members)
     histories = {number: history() for number in [*run.oof, *([FULL] if is_trained else [])]}
     outputs = Outputs(folder)
     write_overview(config, run.recipe, "tiny", metrics, run.manifest, run.classes, histories, outputs)
@@ -54,7 +56,8 @@ def test_the_overview_says_that_a_full_fit_is_not_trained_yet(run, tmp_path):
 
 
 def test_the_terminal_says_so_too(run):
-    shown = {members: summarize(run.oof, run.test, {}, run.label_of, members=members) for members in ("folds", "both")}
+    scores = summarize(run.oof, run.test, {}, run.label_of)
+    shown = {members: with_members(scores, members) for members in ("folds", "both")}
     assert "full fit" not in as_text(shown["folds"], "average")
     assert "full fit            none: it holds out nothing" in as_text(shown["both"], "average")
 
