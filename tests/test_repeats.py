@@ -86,6 +86,16 @@ def test_each_of_them_can_be_asked_for_by_its_name(project):
     assert "train_plain_repeat1_fold0" in project.planned("train_plain_repeat1_fold0", *config)
 
 
+@pytest.mark.parametrize(("members", "is_trained"), [("folds", False), ("full", True), ("both", True)])
+def test_an_ablation_trains_a_full_fit_only_if_its_predictions_count(project, members, is_trained):
+    write_yaml(project.folder / "plain.yaml", SMALL | {"epochs": 2})
+    config = ["--config", "full_fit=true", f"members={members}", "ablation=[plain.yaml]"]
+    planned = project.planned("ablation", *config)
+    assert {"train_plain_fold0", "predict_test_plain_fold1"} <= planned
+    full_fit = {"train_plain_full", "predict_test_plain_full"}
+    assert planned & full_fit == (full_fit if is_trained else set())
+
+
 def test_a_report_of_what_is_finished_trains_nothing_that_is_added(project):
     planned = project.planned("report", *EVERYTHING)
     assert "overview" in planned
