@@ -121,6 +121,24 @@ def test_what_cannot_be_is_refused_before_training(project, config, words):
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        (["train_repeat2_fold1"], ["train_repeat2_fold1: there is no such rule: repeats: 2 makes repeats 0 to 1"]),
+        (["-R", "predict_oof_fold2"], ["predict_oof_fold2: there is no such rule: num_folds: 2 makes folds 0 to 1"]),
+        (["train_plain_full"], ["train_plain_full: there is no such rule: full_fit is false; set full_fit: true"]),
+        (["predict_test_full", "train_repeat0_fold1"], ["predict_test_full: there", "the fold is called fold1"]),
+    ],
+)
+def test_a_model_that_is_not_configured_is_refused_by_the_key_that_adds_it(project, targets, words):
+    write_yaml(project.folder / "plain.yaml", SMALL | {"epochs": 2})
+    done = project.run("--dry-run", *targets, *REPEATED, "ablation=[plain.yaml]")
+    assert done.returncode != 0
+    assert all(each in done.stdout for each in words)
+    assert done.stdout.count("there is no such rule") == len(words)
+    assert "MissingRule" not in done.stdout
+
+
 def test_a_plateau_without_held_out_images_is_refused_with_all_recipes_at_fault(project):
     for name in ("tiny", "plain"):
         write_yaml(project.folder / f"{name}.yaml", SMALL | {"schedule": {"kind": "plateau"}})
