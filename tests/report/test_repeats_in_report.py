@@ -59,6 +59,14 @@ def test_the_overview_says_that_a_full_fit_is_not_trained_yet(run, tmp_path):
     assert "was trained on all" not in page
 
 
+def test_the_overview_counts_the_models_of_an_image_only_if_all_folds_are_finished(run, tmp_path):
+    oof, test = (dict(list(each.items())[:3]) for each in (run.oof, run.test))
+    part = replace(run, oof=oof, test=test)
+    page = overview(part, tmp_path, "folds", is_trained=False)
+    assert "3 of 4" in page
+    assert "models that held it out" not in page
+
+
 def test_the_terminal_says_so_too(run):
     scores = summarize(run.oof, run.test, {}, run.label_of)
     shown = {members: with_members(scores, members) for members in ("folds", "both")}
