@@ -2,7 +2,7 @@
 
 import pytest
 
-from kfold_ens.members import Member, by_number, folds_of, member_in, member_of, place_of, title
+from kfold_ens.members import Member, by_number, folds_of, member_in, member_of, place_of, title, why_absent
 
 NAMED = [
     (Member(0, 3), "fold3", "fold3", 3, "fold 3"),
@@ -23,6 +23,31 @@ def test_a_member_has_one_name_in_rules_paths_and_tables(member, name, folder, n
 def test_a_recipe_may_be_called_like_a_member(recipe):
     for member in (Member(0, 0), Member(2, 11), Member()):
         assert place_of(f"results/{recipe}/{member.folder}/model.safetensors") == (recipe, member)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("fold4", []),
+        ("repeat1_fold0", []),
+        ("fold5", ["num_folds: 5 makes folds 0 to 4"]),
+        ("repeat2_fold0", ["repeats: 2 makes repeats 0 to 1; set repeats to at least 3"]),
+        ("repeat2_fold5", ["num_folds: 5 makes", "repeats: 2 makes"]),
+        ("full", ["full_fit is false; set full_fit: true"]),
+        ("repeat0_fold3", ["the fold is called fold3"]),
+        ("fold03", ["the fold is called fold3"]),
+        ("fold", []),
+        ("fold3_of_all", []),
+    ],
+)
+def test_a_member_that_is_not_configured_is_absent_by_its_key(name, keys):
+    whys = why_absent(name, num_folds=5, repeats=2, full_fit=False)
+    assert len(whys) == len(keys)
+    assert all(why.startswith(key) for why, key in zip(whys, keys, strict=True))
+    assert why_absent("full", num_folds=5, repeats=1, full_fit=True) == []
+    assert why_absent("repeat1_fold0", num_folds=5, repeats=1, full_fit=True)[0].startswith(
+        "repeats: 1 makes repeat 0 only"
+    )
 
 
 def test_other_files_are_of_no_member():

@@ -86,6 +86,16 @@ def test_each_of_them_can_be_asked_for_by_its_name(project):
     assert "train_plain_repeat1_fold0" in project.planned("train_plain_repeat1_fold0", *config)
 
 
+@pytest.mark.parametrize(("members", "is_trained"), [("folds", False), ("full", True), ("both", True)])
+def test_an_ablation_trains_a_full_fit_only_if_its_predictions_count(project, members, is_trained):
+    write_yaml(project.folder / "plain.yaml", SMALL | {"epochs": 2})
+    config = ["--config", "full_fit=true", f"members={members}", "ablation=[plain.yaml]"]
+    planned = project.planned("ablation", *config)
+    assert {"train_plain_fold0", "predict_test_plain_fold1"} <= planned
+    full_fit = {"train_plain_full", "predict_test_plain_full"}
+    assert planned & full_fit == (full_fit if is_trained else set())
+
+
 def test_a_report_of_what_is_finished_trains_nothing_that_is_added(project):
     planned = project.planned("report", *EVERYTHING)
     assert "overview" in planned
@@ -109,6 +119,24 @@ def test_what_cannot_be_is_refused_before_training(project, config, words):
     assert done.returncode != 0
     assert words in done.stdout
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        (["train_repeat2_fold1"], ["train_repeat2_fold1: there is no such rule: repeats: 2 makes repeats 0 to 1"]),
+        (["-R", "predict_oof_fold2"], ["predict_oof_fold2: there is no such rule: num_folds: 2 makes folds 0 to 1"]),
+        (["train_plain_full"], ["train_plain_full: there is no such rule: full_fit is false; set full_fit: true"]),
+        (["predict_test_full", "train_repeat0_fold1"], ["predict_test_full: there", "the fold is called fold1"]),
+    ],
+)
+def test_a_model_that_is_not_configured_is_refused_by_the_key_that_adds_it(project, targets, words):
+    write_yaml(project.folder / "plain.yaml", SMALL | {"epochs": 2})
+    done = project.run("--dry-run", *targets, *REPEATED, "ablation=[plain.yaml]")
+    assert done.returncode != 0
+    assert all(each in done.stdout for each in words)
+    assert done.stdout.count("there is no such rule") == len(words)
+    assert "MissingRule" not in done.stdout
 
 
 def test_a_plateau_without_held_out_images_is_refused_with_all_recipes_at_fault(project):

@@ -83,6 +83,31 @@ def member_in(folder: str) -> Member:
     return _member(re.fullmatch(MEMBER, folder))
 
 
+def why_absent(name: str, num_folds: int, repeats: int, full_fit: bool) -> list[str]:
+    """Reasons why a configuration has no model of this name, each with the key of config.yaml that decides it.
+
+    Names are those that rules end in: fold3, repeat1_fold3, full. There are no reasons if the configuration has the
+    model, or if the name is not a model's.
+    """
+    found = re.fullmatch(MEMBER, name.replace("_", "/"))
+    if not found:
+        return []
+    member, why = _member(found), []
+    if not member.holds_out:
+        return [] if full_fit else ["full_fit is false; set full_fit: true to train on all images"]
+    if member.fold >= num_folds:
+        why.append(f"num_folds: {num_folds} makes {_counted('fold', num_folds)}")
+    if member.repeat >= repeats:
+        why.append(
+            f"repeats: {repeats} makes {_counted('repeat', repeats)}; set repeats to at least {member.repeat + 1}"
+        )
+    return why if why or member.name == name else [f"the fold is called {member.name}"]
+
+
+def _counted(what: str, count: int) -> str:
+    return f"{what}s 0 to {count - 1}" if count > 1 else f"{what} 0 only"
+
+
 def _member(found: re.Match[str]) -> Member:
     fold = found["fold"]
     return Member(int(found["repeat"] or 0), int(fold) if fold else None)

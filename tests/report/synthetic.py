@@ -142,8 +142,8 @@ def write_pages(run: Run, folder: Path) -> dict[str, str]:
     write_fold(next(iter(run.oof)), history(), run.recipe, outputs["fold"])
     write_errors(list(run.oof.values()), run.label_of, run.config.num_folds, run.store, outputs)
     if run.whole:
-        oof, test = list(run.oof.values()), list(run.test.values())
-        write_ensemble(run.metrics, oof, test, run.combined, run.label_of, run.store, outputs, calibrated=True)
+        oof = list(run.oof.values())
+        write_ensemble(run.metrics, oof, run.test, run.combined, run.label_of, run.store, outputs, calibrated=True)
         train = run.manifest.loc[run.manifest["split"] == "train", "label"]
         handed_in = pd.DataFrame({"id": run.test[0].image_id, "label": run.combined["average"].predictions()})
         write_submission_page(handed_in, handed_in["label"], train, run.classes, ["it is there"], outputs["submission"])

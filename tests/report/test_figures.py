@@ -54,8 +54,8 @@ DRAWN = {
     "sizes": lambda: figures.image_sizes(SIZES),
     "reliability": lambda: figures.reliability(BINS, "Out of fold"),
     "intervals": lambda: figures.intervals(ROWS, "Accuracy", "accuracy", zero=True),
-    "agreement": lambda: figures.agreement(np.array([[1, 0.9], [0.9, 1]])),
-    "agreement of equals": lambda: figures.agreement(np.ones((3, 3))),
+    "agreement": lambda: figures.agreement(np.array([[1, 0.9], [0.9, 1]]), [0, "0 of repeat 1"]),
+    "agreement of equals": lambda: figures.agreement(np.ones((3, 3)), [0, 1, 2]),
     "majorities": lambda: figures.majorities(pd.Series([5, 5, 3]), 5),
     "predictions": lambda: figures.predicted_counts(pd.Series(HOSTILE[:1]), pd.Series(HOSTILE), HOSTILE),
 }

@@ -50,8 +50,8 @@ def test_folds_of_mixed_metrics_stand_on_one_page(recipe, tmp_path):
 def combinations_page(run: Run, metrics: dict[str, Any], folder) -> str:
     """The page ``combinations`` of ``metrics.json``."""
     outputs = Outputs(folder)
-    oof, test = list(run.oof.values()), list(run.test.values())
-    write_ensemble(metrics, oof, test, run.combined, run.label_of, run.store, outputs)
+    oof = list(run.oof.values())
+    write_ensemble(metrics, oof, run.test, run.combined, run.label_of, run.store, outputs)
     with open(outputs["combinations"], encoding="utf-8") as page:
         return page.read()
 

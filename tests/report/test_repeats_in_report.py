@@ -8,10 +8,15 @@ import pytest
 from synthetic import Outputs, Run, history, make_run
 
 from kfold_ens.config import load_config
-from kfold_ens.ensemble.metrics import as_text, summarize
+from kfold_ens.ensemble.combine import METHODS
+from kfold_ens.ensemble.score_table import as_text
+from kfold_ens.ensemble.summary import summarize, with_members
 from kfold_ens.members import FULL, folds_of
+from kfold_ens.report import pages
+from kfold_ens.report.ensemble import write_ensemble
 from kfold_ens.report.mistakes import write_errors
 from kfold_ens.report.overview import write_overview
+from kfold_ens.report.pages import Markup
 from kfold_ens.report.training import write_curves, write_fold
 
 KEYS = {"data": {"source": "digits"}, "num_folds": 2, "repeats": 2, "full_fit": True}
@@ -28,7 +33,8 @@ def run(tmp_path_factory) -> Run:
 
 def overview(run: Run, folder, members: str, is_trained: bool) -> str:
     config = load_config(KEYS | {"members": members})
-    metrics = summarize(run.oof, run.test, {}, run.label_of, over_repeats=config.over_repeats, members=members)
+    scores = summarize(run.oof, run.test, {}, run.label_of, over_repeats=config.over_repeats)
+    metrics = with_members(scores, members)
     histories = {number: history() for number in [*run.oof, *([FULL] if is_trained else [])]}
     outputs = Outputs(folder)
     write_overview(config, run.recipe, "tiny", metrics, run.manifest, run.classes, histories, outputs)
@@ -53,8 +59,17 @@ def test_the_overview_says_that_a_full_fit_is_not_trained_yet(run, tmp_path):
     assert "was trained on all" not in page
 
 
+def test_the_overview_counts_the_models_of_an_image_only_if_all_folds_are_finished(run, tmp_path):
+    oof, test = (dict(list(each.items())[:3]) for each in (run.oof, run.test))
+    part = replace(run, oof=oof, test=test)
+    page = overview(part, tmp_path, "folds", is_trained=False)
+    assert "3 of 4" in page
+    assert "models that held it out" not in page
+
+
 def test_the_terminal_says_so_too(run):
-    shown = {members: summarize(run.oof, run.test, {}, run.label_of, members=members) for members in ("folds", "both")}
+    scores = summarize(run.oof, run.test, {}, run.label_of)
+    shown = {members: with_members(scores, members) for members in ("folds", "both")}
     assert "full fit" not in as_text(shown["folds"], "average")
     assert "full fit            none: it holds out nothing" in as_text(shown["both"], "average")
 
@@ -70,6 +85,17 @@ def test_every_member_has_a_page_and_a_curve(run, tmp_path):
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "fold 0 of repeat 1" in page
     assert "Only" not in page
+
+
+def test_agreement_names_the_folds_of_every_repeat(run, tmp_path, monkeypatch):
+    drawn, outputs = [], Outputs(tmp_path)
+    monkeypatch.setattr(pages, "figure", lambda figure, words: drawn.append(figure) or Markup(""))
+    combined = dict.fromkeys(METHODS, next(iter(run.test.values())))
+    write_ensemble(run.metrics, list(run.oof.values()), run.test, combined, run.label_of, run.store, outputs)
+    with open(outputs["agreement"], encoding="utf-8") as file:
+        assert "The 4 folds of 2 repeats predict" in file.read()
+    ticks = [[label.get_text() for label in axis.get_xticklabels()] for figure in drawn for axis in figure.axes]
+    assert ["fold 0", "fold 1", "fold 0 of repeat 1", "fold 1 of repeat 1"] in ticks
 
 
 def test_each_image_is_counted_once_among_the_errors(run, tmp_path):

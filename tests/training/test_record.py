@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import pytest
@@ -51,6 +52,21 @@ def test_it_can_be_followed_from_outside(stage, tmp_path, monkeypatch):
     assert all(row["is"] == "training" and row["left"] for _, row in seen)
     assert [told["seconds_left"] for told, _ in seen][-1] == 0
     assert [row["is"] for row in fold_rows(tmp_path)] == ["finished"]
+
+
+def test_log_lines_name_the_repeat(stage, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "kfold_ens")
+    place = "tiny/repeat2/fold1"
+    outputs = TrainingOutputs(
+        tmp_path / "results" / place / "history.csv",
+        tmp_path / "results" / place / "model.safetensors",
+        tmp_path / "state" / place,
+    )
+    with signals_kept():
+        train_fold(RECIPE, stage.fold(), None, 1, Compute(torch.device("cpu"), None, 0), outputs)
+    lines = [line for line in caplog.messages if "fold 1" in line]
+    assert len(lines) == RECIPE.epochs + 1
+    assert all(line.startswith("fold 1 of repeat 2") for line in lines)
 
 
 def test_tensorboard_is_told_the_history(stage, tmp_path):

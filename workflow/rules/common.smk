@@ -171,9 +171,11 @@ def made_on_the_way(recipe):
     """The small files of every stage. Targets ask for them all.
 
     Snakemake deletes a failed job's outputs, and does not make them again while the files made from them are there.
-    Pixels and models are not listed, so that users may delete them to free disk space.
+    Pixels and models are not listed, so that users may delete them to free disk space. A recipe that is only in
+    ``ablation:`` trains a full fit only if scores follow from it.
     """
-    of_members = [[outputs_of(recipe, member)[1], *logits_of(recipe, member)] for member in MEMBERS]
+    members = MEMBERS if recipe == RECIPE else dict.fromkeys([*FOLDS, *COMBINED])
+    of_members = [[outputs_of(recipe, member)[1], *logits_of(recipe, member)] for member in members]
     return [TRAIN, TEST, CLASSES, *SPLITS, *of_members, f"results/{recipe}/metrics.json"]
 
 

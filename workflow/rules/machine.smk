@@ -77,6 +77,19 @@ def tell_jobs_what_was_asked_for(wildcards):
     return {}
 
 
+def refuse_absent_members():
+    """End if a model was asked for that the configuration does not have: Snakemake's own error names no key.
+
+    Snakemake knows its targets only after it has read this file, so they are looked for on the command line.
+    """
+    compared = "".join(f"{re.escape(recipe)}_|" for recipe in RECIPES if recipe != RECIPE)
+    of_member = re.compile(f"(?:train|predict_oof|predict_test)_(?:{compared})(?P<member>[^/]+)")
+    asked = [found for word in sys.argv[1:] if (found := of_member.fullmatch(word)) and not os.path.exists(word)]
+    why = {each[0]: why_absent(each["member"], RUN.num_folds, RUN.repeats, RUN.full_fit) for each in asked}
+    if lines := [f"{name}: there is no such rule: {'; '.join(reasons)}" for name, reasons in why.items() if reasons]:
+        refuse("\n".join(lines))
+
+
 def tell_jobs_the_metrics():
     """Tell jobs what recipes are scored by. No param holds it, as a change would rerun them."""
     asked = {key: scoring.model_dump() for key, scoring in metrics_of_recipes().items()}
@@ -91,5 +104,6 @@ def end_with_the_terminal():
 
 tell_jobs_the_metrics()
 if workflow.is_main_process:
+    refuse_absent_members()
     cap_gpus()
     end_with_the_terminal()

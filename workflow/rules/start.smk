@@ -30,7 +30,7 @@ try:
     from kfold_ens.files import canonical, fingerprint, read_json
     from kfold_ens.findings import Written
     from kfold_ens.machine import THREADS_PER_GPU, fold_memory, plan_folds, this_machine
-    from kfold_ens.members import Member, folds_of, member_in
+    from kfold_ens.members import Member, folds_of, member_in, why_absent
     from kfold_ens.report.contents import PAGES, menu_entry, page_file, page_files
     from kfold_ens.yaml_files import read_yaml
 except ModuleNotFoundError as error:

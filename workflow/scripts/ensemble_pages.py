@@ -8,6 +8,7 @@ from kfold_ens.ensemble.out_of_fold import combined_over_repeats, with_probabili
 from kfold_ens.files import read_json
 from kfold_ens.jobs import job
 from kfold_ens.logits import read_logits
+from kfold_ens.members import by_number
 from kfold_ens.report.ensemble import write_ensemble
 
 if __name__ == "__main__":
@@ -18,7 +19,7 @@ if __name__ == "__main__":
         write_ensemble(
             metrics=read_json(files.metrics),
             oof=combined_over_repeats(list(map(read_logits, files.oof)), method),
-            test=list(map(read_logits, files.test)),
+            test=by_number(files.test, read_logits),
             combined=dict(zip(METHODS, map(read_logits, files.methods), strict=True)),
             label_of=known_labels(
                 read_manifest(*files.manifests),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,6 +12,7 @@ from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.score_table import BESIDE, has_full_fit, interval_in_words, label_of_metric, metric_of
 from kfold_ens.ensemble.temperature import at_temperature, calibrate, cross_fitted
 from kfold_ens.logits import Logits, concatenated
+from kfold_ens.members import Number, member_of
 from kfold_ens.metrics import Metric, find_metric
 from kfold_ens.report import figures, pages, tables
 from kfold_ens.report.pages import Markup
@@ -24,7 +25,7 @@ FIRST_ROWS, FIRST_COLUMNS = 10, 12  # of the submission
 def write_ensemble(
     metrics: Mapping[str, Any],
     oof: Sequence[Logits],
-    test: Sequence[Logits],
+    test: Mapping[Number, Logits],
     combined: Mapping[str, Logits],
     label_of: Mapping[str, str],
     store: PixelStore,
@@ -139,9 +140,9 @@ def _named(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     return rows.rename(columns=headings | {name: find_metric(name).label for name in BESIDE}).dropna(axis=1, how="all")
 
 
-def _agreement(test: Sequence[Logits], combined: Mapping[str, Logits], store: PixelStore) -> list[Markup]:
+def _agreement(test: Mapping[Number, Logits], combined: Mapping[str, Logits], store: PixelStore) -> list[Markup]:
     method, logits = next(iter(combined.items()))
-    votes = tables.votes(test)
+    votes = tables.votes(list(test.values()))
     sizes = tables.majority_sizes(votes)
     disputed = tables.disputed(votes, pd.Series(tables.confidence_of(logits), index=logits.image_id))
     pictures = [
@@ -150,14 +151,23 @@ def _agreement(test: Sequence[Logits], combined: Mapping[str, Logits], store: Pi
     ]
     return [
         pages.paragraph(
-            f"The {len(test)} folds predict {(sizes == len(test)).sum():,} of {len(votes):,} test images alike, and "
-            f"differ on {len(disputed):,}."
+            f"The {_folds_in_words(test)} predict {(sizes == len(test)).sum():,} of {len(votes):,} test images alike, "
+            f"and differ on {len(disputed):,}."
         ),
         pages.figure(figures.majorities(sizes, len(test)), "Test images by how many folds agree"),
-        pages.figure(figures.agreement(tables.agreement(votes)), "Share of test images that two folds predict alike"),
+        pages.figure(
+            figures.agreement(tables.agreement(votes), list(test)), "Share of test images that two folds predict alike"
+        ),
         pages.heading("The most disputed test images"),
         pages.gallery(pictures) if pictures else pages.paragraph("There is none."),
     ]
+
+
+def _folds_in_words(numbers: Iterable[Number]) -> str:
+    """How many folds these are, and of how many repeats if there are several."""
+    repeats = [member_of(number).repeat for number in numbers]
+    of_repeats = f" of {len(set(repeats))} repeats" if len(set(repeats)) > 1 else ""
+    return f"{len(repeats)} folds{of_repeats}"
 
 
 def _of_tests(combined: Mapping[str, Logits], after: str = "") -> dict[str, Logits]:

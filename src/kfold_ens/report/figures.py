@@ -217,8 +217,8 @@ def intervals(rows: pd.DataFrame, title: str, unit: str, zero: bool = False) -> 
     return figure
 
 
-def agreement(shares_ff: np.ndarray) -> Figure:
-    """The share of test images that two folds predict alike."""
+def agreement(shares_ff: np.ndarray, folds: Sequence[Number]) -> Figure:
+    """The share of test images that two folds predict alike: (folds, folds)."""
     side = 2.2 + 0.45 * len(shares_ff)
     figure, axis = plt.subplots(figsize=(side + 0.8, side))
     off_diagonal = shares_ff[~np.eye(len(shares_ff), dtype=bool)]
@@ -235,7 +235,7 @@ def agreement(shares_ff: np.ndarray) -> Figure:
                 fontsize=8,
                 color="black" if light else "white",
             )
-    names = [f"fold {fold}" for fold in range(len(shares_ff))]
+    names = list(map(title, folds))
     axis.set_xticks(range(len(names)), names, rotation=90)
     axis.set_yticks(range(len(names)), names)
     axis.set_title("Test images predicted alike")

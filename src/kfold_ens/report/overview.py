@@ -45,7 +45,7 @@ def write_overview(
     """Write the page ``overview``, and ``score``, which the report's start page includes."""
     finished = [number for number in histories if number != FULL]
     first = [*pages.unfinished(len(finished), run.folds_in_all), headline(name, metrics, run)]
-    first += [score_table(metrics, run), *_full_fit(run, histories.get(FULL))]
+    first += [score_table(metrics, run, len(finished)), *_full_fit(run, histories.get(FULL))]
     training = _about_training(pd.concat(histories[number] for number in finished), len(finished), run)
     pages.write_page(
         outputs["overview"],
@@ -99,15 +99,15 @@ def _about(entry: Mapping[str, Any], metric: str) -> list[str]:
     return ends + beside(entry, metric)
 
 
-def score_table(metrics: Mapping[str, Any], run: Config) -> Markup:
-    """Each fold and each ensembling method, out of fold and on the test images."""
+def score_table(metrics: Mapping[str, Any], run: Config, finished: int) -> Markup:
+    """Each fold and each ensembling method, out of fold and on the test images, if this many folds are finished."""
     metric, marked = metric_of(metrics), submitted(metrics, run.ensemble)
     rows = [
         {"": f"{name} (submitted)" if name == marked else name}
         | {side.replace("_", " "): cell(entries[side], metric) if side in entries else "" for side in SIDES}
         for name, entries in score_rows(metrics).items()
     ]
-    caption = f"{label_of_metric(metrics)}, with {interval_in_words(metrics)}{_over_repeats(run)}"
+    caption = f"{label_of_metric(metrics)}, with {interval_in_words(metrics)}{_over_repeats(run, finished)}"
     return pages.table(pd.DataFrame(rows), caption)
 
 
@@ -133,10 +133,12 @@ def _folds_in_words(run: Config) -> str:
     return f"{run.num_folds} folds" + (f", {run.repeats} repeats" if run.repeats > 1 else "")
 
 
-def _over_repeats(run: Config) -> str:
-    """What a score of all folds is of, with repeats."""
+def _over_repeats(run: Config, finished: int) -> str:
+    """What a score of all folds is of, with repeats; nothing before all are finished, as images then differ in it."""
+    if run.repeats == 1 or finished < run.folds_in_all:
+        return ""
     how = f"an ensemble of the {run.repeats} models that held it out ({run.over_repeats})"
-    return f"; all folds: each image is predicted by {how}" if run.repeats > 1 else ""
+    return f"; all folds: each image is predicted by {how}"
 
 
 def write_provenance(

@@ -12,7 +12,6 @@ from torch._dynamo.exc import TorchDynamoException
 from kfold_ens.compute.collectives import sum_over, wrap
 from kfold_ens.compute.compute import Compute
 from kfold_ens.errors import KfoldError
-from kfold_ens.members import Number, title
 from kfold_ens.training.losses import Criterion
 
 log = logging.getLogger(__name__)
@@ -26,14 +25,12 @@ class Backward:
     cannot be compiled, or memory does not suffice for a compiled step, it first continues uncompiled.
     """
 
-    def __init__(
-        self, network: nn.Module, criterion: Criterion, compute: Compute, batch_size: int, fold: Number
-    ) -> None:
+    def __init__(self, network: nn.Module, criterion: Criterion, compute: Compute, batch_size: int, title: str) -> None:
         self.network = wrap(compute.ranks, network)
         self.compiled = torch.compile(self.network, dynamic=False) if compute.compile else self.network
         self.micro_batch_size = batch_size  # the most images in one pass of the network
         self.criterion, self._compute = criterion, compute
-        self._batch_size, self._fold = batch_size, title(fold)
+        self._batch_size, self._title = batch_size, title
 
     def __call__(self, inputs: Tensor, targets: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """The loss of a batch and its number of right images, summed over all ranks. Each rank has the whole batch.
@@ -50,7 +47,7 @@ class Backward:
             except torch.OutOfMemoryError as error:
                 self._need_less(len(inputs), error)
             except TorchDynamoException as error:
-                log.warning("%s: not compiled, which costs speed only: %s", self._fold, _summary(error))
+                log.warning("%s: not compiled, which costs speed only: %s", self._title, _summary(error))
             self._start_over()
 
     def _micro_batches(self, inputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -81,17 +78,17 @@ class Backward:
         if self._compute.ranks.count > 1:
             raise error  # the other ranks are in the middle of this attempt
         if self._network_for(length) is not self.network:
-            log.warning("%s: out of memory; continues without compiling", self._fold)
+            log.warning("%s: out of memory; continues without compiling", self._title)
             return
         if self.micro_batch_size < 4:
             raise KfoldError(
-                f"{self._fold}: out of memory with {self.micro_batch_size} images at a time; "
+                f"{self._title}: out of memory with {self.micro_batch_size} images at a time; "
                 f"lower image.size in the recipe, or take a smaller backbone.\n  {error}"
             ) from None
         self.micro_batch_size //= 2
         log.warning(
             "%s: out of memory; continues with micro-batches of %d images, and still %d per step",
-            *(self._fold, self.micro_batch_size, length),
+            *(self._title, self.micro_batch_size, length),
         )
 
     def _start_over(self) -> None:

@@ -14,7 +14,7 @@ from kfold_ens.data.folds import Fold, Images, read_fold
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.files import fingerprint, sha256_of
 from kfold_ens.history import median_epoch
-from kfold_ens.members import FULL, Number, member_of, place_of
+from kfold_ens.members import FULL, Number, member_of, place_of, title
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,10 @@ class TrainingOutputs:
         """The names of the model's recipe and fold, for people; ``number`` is the fold's in its split."""
         recipe, member = place_of(self.model) or (self.model.parent.parent.name, member_of(number))
         return {"recipe": recipe, "fold": member.number}
+
+    def title(self, number: Number) -> str:
+        """The same fold in words, with its repeat: log lines and errors begin with it."""
+        return title(self.place(number)["fold"])
 
     def by_name(self) -> dict[str, Path]:
         """The files that are kept of a trained fold."""

@@ -24,7 +24,6 @@ from kfold_ens.errors import KfoldError
 from kfold_ens.files import require_space, write_table
 from kfold_ens.loading.augmentation import build_evaluation_view
 from kfold_ens.loading.loader import EvaluationViews, Loading, evaluation_batches, training_batches, training_views
-from kfold_ens.members import title
 from kfold_ens.network.classifier import TrainedModel, save_model
 from kfold_ens.training.fold import FoldFiles, TrainingOutputs, fold_fingerprint
 from kfold_ens.training.kept import KeptFolds
@@ -61,10 +60,11 @@ def train_fold(
         Preempted: if a signal asked the job to end, after saving.
     """
     owner = fold_fingerprint(recipe, fold, weights, version)
-    scored = scored_by(recipe, fold, outputs.scoring)
-    trainer = Trainer(recipe, fold, weights, compute)
+    title = outputs.title(fold.number)
+    scored = scored_by(recipe, fold, outputs.scoring, title)
+    trainer = Trainer(recipe, fold, weights, compute, title)
     file = StateFile(outputs.state, owner)
-    require_space(outputs.state, _disk_space(trainer) - file.size, f"training {title(fold.number)}")
+    require_space(outputs.state, _disk_space(trainer) - file.size, f"training {title}")
     _resume(trainer, file)
     if not compute.ranks.is_main:
         fit(trainer, scored, NoRecord())
@@ -72,7 +72,7 @@ def train_fold(
     progress = Progress(trainer, outputs.state / "progress.json", outputs.tensorboard)
     fit(trainer, scored, Record(Checkpoints(file, outputs.checkpoint_minutes), progress, outputs.history))
     write_table(outputs.history, pd.DataFrame(trainer.history))  # also if the saved state was past the last epoch
-    log.info("%s: kept the weights of epoch %d", title(fold.number), trainer.best.epoch)
+    log.info("%s: kept the weights of epoch %d", title, trainer.best.epoch)
     save_model(outputs.model, TrainedModel(recipe, fold.classes, owner, trainer.best.weights))
     if kept:
         kept.keep(owner, outputs.by_name(), outputs.place(fold.number))
@@ -85,7 +85,7 @@ def _resume(trainer: Trainer, file: StateFile) -> None:
     if state:
         trainer.restore(state)
         at = trainer.position
-        log.info("%s resumes at epoch %d, step %d", title(trainer.fold.number), at.epoch + 1, at.step)
+        log.info("%s resumes at epoch %d, step %d", trainer.title, at.epoch + 1, at.step)
 
 
 def _disk_space(trainer: Trainer) -> int:
@@ -152,6 +152,6 @@ def validate(trainer: Trainer, batches: DataLoader, scored: ScoredBy) -> dict[st
     part = torch.from_numpy(predict_logits(trainer.evaluated, batches, trainer.recipe.image, compute))
     logits = gather(compute.ranks, part.to(compute.device), len(target)).cpu()
     if not logits.isfinite().all():
-        raise KfoldError(f"{title(trainer.fold.number)}: logits are not finite; lower optimizer.lr and run again.")
+        raise KfoldError(f"{trainer.title}: logits are not finite; lower optimizer.lr and run again.")
     loss = trainer.backward.criterion(logits, torch.from_numpy(target), trainer.position.epoch)
     return {"val_loss": float(loss)} | scored.of(logits.numpy(), target)

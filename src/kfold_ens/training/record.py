@@ -13,7 +13,6 @@ import pandas as pd
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import write_json, write_table
 from kfold_ens.history import column_of, scores_in
-from kfold_ens.members import title
 from kfold_ens.training.state import Checkpoints
 from kfold_ens.training.trainer import Trainer
 
@@ -112,7 +111,7 @@ def _bar(trainer: Trainer) -> Any:
         return _NoBar()
     steps = trainer.order.steps_per_epoch
     return tqdm(
-        desc=title(trainer.fold.number),
+        desc=trainer.title,
         total=trainer.recipe.last_epoch * steps,
         initial=trainer.position.epoch * steps + trainer.position.step,
         unit="step",
@@ -162,7 +161,7 @@ def _words(numbers: dict[str, Any]) -> str:
 def _epoch_line(trainer: Trainer, row: dict[str, Any]) -> str:
     scores = ", ".join(f"{column_of(name).label} {row[name]:.4f}" for name in scores_in(row)) or "nothing held out"
     return (
-        f"{title(trainer.fold.number)}  epoch {row['epoch']}/{trainer.recipe.last_epoch}  lr {row['lr']:.2e}  "
+        f"{trainer.title}  epoch {row['epoch']}/{trainer.recipe.last_epoch}  lr {row['lr']:.2e}  "
         f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}  {scores}  "
         f"{row['images_per_second']:.0f} images/s, {row['waiting_share']:.0%} waiting for data  {row['seconds']:.0f} s"
     )

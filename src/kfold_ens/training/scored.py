@@ -9,7 +9,6 @@ import numpy as np
 from kfold_ens.config import Scoring, TrainingRecipe
 from kfold_ens.data.folds import Fold
 from kfold_ens.errors import KfoldError
-from kfold_ens.members import title
 from kfold_ens.metrics import absent_classes, find_metric, places_in_order, refuse_unfit, value
 
 
@@ -25,8 +24,10 @@ class ScoredBy:
         return {f"val_{name}": value(name, logits, target, self.order) for name in self.names}
 
 
-def scored_by(recipe: TrainingRecipe, fold: Fold, scoring: Scoring) -> ScoredBy:
+def scored_by(recipe: TrainingRecipe, fold: Fold, scoring: Scoring, title: str) -> ScoredBy:
     """What a fold is scored by: accuracy, what its weights depend on, and the metric of the run.
+
+    Errors begin with ``title``, the fold in words.
 
     Raises:
         KfoldError: if a metric that the weights depend on has no value for this fold.
@@ -34,17 +35,17 @@ def scored_by(recipe: TrainingRecipe, fold: Fold, scoring: Scoring) -> ScoredBy:
     class_order = recipe.class_order or scoring.class_order
     for name in recipe.monitored:
         refuse_unfit(name, fold.classes, class_order)
-        _refuse_without_value(name, fold)
+        _refuse_without_value(name, fold, title)
     names = tuple(dict.fromkeys(["accuracy", *recipe.monitored, scoring.metric]))
     ordered = "quadratic_kappa" in names
     return ScoredBy(names, tuple(places_in_order(fold.classes, class_order)) if ordered else None)
 
 
-def _refuse_without_value(name: str, fold: Fold) -> None:
+def _refuse_without_value(name: str, fold: Fold, title: str) -> None:
     absent = absent_classes(fold.validation.target, len(fold.classes))
     if absent and find_metric(name).needs_every_class:
         missing = ", ".join(fold.classes[place] for place in absent)
         raise KfoldError(
-            f"{title(fold.number)}: no held-out image is of class {missing}, so {name} has no value; "
+            f"{title}: no held-out image is of class {missing}, so {name} has no value; "
             "let the recipe select, stop and step by another metric"
         )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from kfold_ens import members
 from kfold_ens.compute.collectives import gather
 from kfold_ens.compute.compute import Compute
 from kfold_ens.compute.devices import Utilization, device_name
@@ -23,7 +24,6 @@ from kfold_ens.errors import KfoldError
 from kfold_ens.history import selecting_value
 from kfold_ens.jobs import usable_threads
 from kfold_ens.loading.samplers import epoch_order
-from kfold_ens.members import title
 from kfold_ens.network.classifier import Classifier, memory_format
 from kfold_ens.randomness import derive_seed
 from kfold_ens.training.backward import Backward
@@ -86,16 +86,22 @@ class Best:
 
 
 class Trainer:
-    """Trains a fold step by step; its state can be saved after any step, and resumed from there."""
+    """Trains a fold step by step; its state can be saved after any step, and resumed from there.
 
-    def __init__(self, recipe: TrainingRecipe, fold: Fold, weights: Path | None, compute: Compute) -> None:
+    Log lines and errors begin with ``title``: a fold's own number is the same in every repeat.
+    """
+
+    def __init__(
+        self, recipe: TrainingRecipe, fold: Fold, weights: Path | None, compute: Compute, title: str | None = None
+    ) -> None:
         torch.manual_seed(derive_seed("weights", fold.seed, fold.number))
         self.recipe, self.fold, self.compute = recipe, fold, compute
+        self.title = title or members.title(fold.number)
         self.network = Classifier(recipe, len(fold.classes), weights)
         self.network.to(compute.device, memory_format=memory_format(compute.device))
         self.order = epoch_order(recipe, fold)
         criterion = build_loss(recipe.loss, np.bincount(fold.train.target, minlength=len(fold.classes)))
-        self.backward = Backward(self.network, criterion, compute, recipe.batch_size, fold.number)
+        self.backward = Backward(self.network, criterion, compute, recipe.batch_size, self.title)
         self.optimizer = build_optimizer(recipe.optimizer, self.network)
         self.schedule = build_schedule(recipe.schedule, self.optimizer, recipe.epochs * self.order.steps_per_epoch)
         self.ema = build_ema(recipe.ema, self.network)
@@ -204,7 +210,7 @@ class Trainer:
     def _keep_threads(self, threads: int) -> None:
         """Compute with as many threads as before: they decide in which parts a CPU sums, and so the last bits."""
         if threads != torch.get_num_threads():
-            log.info("%s computes on %d threads, as before", title(self.fold.number), threads)
+            log.info("%s computes on %d threads, as before", self.title, threads)
             torch.set_num_threads(threads)
 
     def check_finite(self) -> None:
@@ -215,7 +221,7 @@ class Trainer:
         """
         if float(self.position.first_nonfinite_step):
             raise KfoldError(
-                f"{title(self.fold.number)}: loss or gradient is not finite in epoch {self.position.epoch + 1}, "
+                f"{self.title}: loss or gradient is not finite in epoch {self.position.epoch + 1}, "
                 f"step {self.position.first_nonfinite_step:.0f}, at learning rate {self.learning_rate:.3g}; "
                 "the last saved state is kept. Lower optimizer.lr in the recipe and run again."
             )
