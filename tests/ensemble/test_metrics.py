@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kfold_ens.config import Scoring, Submission
 from kfold_ens.ensemble.known_labels import known_groups, known_labels
 from kfold_ens.ensemble.metrics import difference, differences, paired_difference, score
-from kfold_ens.ensemble.score_table import as_text, cell
+from kfold_ens.ensemble.score_table import as_text, cell, headline_entry, interval_in_words
 from kfold_ens.ensemble.summary import summarize
 from kfold_ens.errors import DataError
 from kfold_ens.logits import Logits
@@ -121,6 +121,47 @@ def test_a_score_says_on_how_many_classes_it_was_measured():
     assert as_text(metrics, "average").count("of 3 classes") == 7
     whole = summarize({0: predicting(["7", "007"])}, {0: oof[0]}, {}, {"img0": "7", "img1": "007"})
     assert "classes" not in whole["out_of_fold"]
+
+
+def test_groups_count_in_every_score_and_difference_of_a_summary():
+    labels = [str(number % 2) for number in range(40)]
+    logits = predicting([label if number % 8 > 3 else "0" for number, label in enumerate(labels)], classes=("0", "1"))
+    label_of = {f"img{number}": label for number, label in enumerate(labels)}
+    group_of = {f"img{number}": str(number // 4) for number in range(40)}
+    of_images, of_groups = (
+        summarize(
+            {0: logits}, {0: logits}, {"average": predicting(labels, classes=("0", "1"))}, label_of, group_of=each
+        )
+        for each in ({}, group_of)
+    )
+    for side in ("out_of_fold", "test"):
+        assert of_groups["folds"]["0"][side]["groups"] == 10
+    assert of_groups["out_of_fold"]["groups"] == 10
+    wide, narrow = of_groups["differences"][0], of_images["differences"][0]
+    assert wide["high"] - wide["low"] > 1.15 * (narrow["high"] - narrow["low"])
+    assert "whole groups" in interval_in_words(of_groups)
+    assert interval_in_words(of_images) == "Wilson's 95% interval"
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("has_labels", [False, True])
+def test_the_headline_is_of_what_is_submitted(has_labels, temperature):
+    def entry(number):
+        return {"accuracy": number}
+
+    metrics = {
+        "folds": {},
+        "out_of_fold": entry(1),
+        "methods": {"average": {"test": entry(2) if has_labels else None}},
+        "calibrated": {
+            "temperature": temperature,
+            "out_of_fold": entry(3),
+            "methods": {"average": {"test": entry(4) if has_labels else None}},
+        },
+    }
+    own, what = headline_entry(metrics, "average")
+    assert own["accuracy"] == {(False, 1): 1, (True, 1): 2, (False, 2): 3, (True, 2): 4}[has_labels, temperature]
+    assert ("calibrated" in what) == (temperature != 1)
 
 
 def test_groups_are_those_of_the_manifest_and_of_halves_that_have_none():
