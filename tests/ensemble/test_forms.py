@@ -299,3 +299,10 @@ def test_a_column_of_labels_that_cannot_be_told_is_asked_for(tmp_path):
     (tmp_path / "labels.csv").write_text("image_name,one,two\n1,cat,cat\n")
     with pytest.raises(DataError, match="name the labels' column at submission.label_column"):
         known_labels(pd.concat([TRAIN, TEST]), str(tmp_path / "labels.csv"), Submission(kind="probabilities"), "stem")
+
+
+def test_a_sample_of_one_of_several_test_images_lists_the_others(tmp_path):
+    name = TEST["name"].iloc[0].removesuffix(".jpg")
+    with pytest.raises(DataError, match="a test image, but not in the sample") as refusal:
+        form_of(tmp_path, f"id,label\n{name},{CLASSES[0]}\n")
+    assert str(refusal.value).count("not in the sample") == len(TEST) - 1
