@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 from conftest import write_classes, write_image
+from PIL import Image
 from projects import RECIPE, Project, new_project
 
 pytestmark = pytest.mark.slow
@@ -98,3 +99,32 @@ def test_wrong_folds_end_the_run_before_training(project):
     project.configure(data=DATA | {"folds": "gone.csv"})
     done = project.run("submission")
     assert "data.folds: there is no file gone.csv" in done.stdout
+
+
+def test_tables_with_groups_then_given_folds_then_extra_images(tmp_path):
+    """Look-alikes stay together too; what is trained again is what learns from other images."""
+    names, labels = [f"{number:02d}.png" for number in range(16)], ["cat", "dog"] * 8
+    for number, name in enumerate([*names, "x.png", "y.png", "t.png"]):
+        write_image(tmp_path / "images" / name, 90, number, (48, 48))
+    with Image.open(tmp_path / "images/00.png") as image:
+        image.point(lambda level: min(255, level + 2)).save(tmp_path / "images/02.png")
+    train = pd.DataFrame({"id": names, "label": labels, "site": [f"s{number // 2}" for number in range(16)]})
+    train.assign(part=[number % 4 // 2 for number in range(16)]).to_csv(tmp_path / "train.csv", index=False)
+    pd.DataFrame({"id": ["x.png", "y.png"], "label": ["cat", "dog"]}).to_csv(tmp_path / "extra.csv", index=False)
+    pd.DataFrame({"id": ["t.png"]}).to_csv(tmp_path / "test.csv", index=False)
+    data = {"source": "csv", "train": "train.csv", "test": "test.csv", "images": "images", "group_column": "site"}
+    project = new_project(tmp_path, RECIPE | {"epochs": 1}, data=data, keep_together="near_duplicates")
+    done = project.run("submission")
+    assert done.returncode == 0, done.stdout
+    folds = folds_of(project)
+    assert folds.groupby(train["site"].to_numpy()).nunique().eq(1).all()
+    assert folds.iloc[0] == folds.iloc[2]  # of two sites
+    project.configure(data=data | {"fold_column": "part"}, keep_together="none")
+    assert project.run("submission").returncode == 0
+    assert folds_of(project).loc[folds.index].tolist() == [number % 4 // 2 for number in range(16)]
+    project.configure(data=data | {"fold_column": "part", "extra": "extra.csv"}, keep_together="none")
+    done = project.run("submission", "report")
+    assert done.returncode == 0, done.stdout
+    assert (folds_of(project) == -1).sum() == 2
+    assert "trained before for the same data" not in done.stdout
+    assert project.planned("submission") == set()

@@ -76,7 +76,7 @@ def _curve(axis: Axes, history: pd.DataFrame, column: str, fold: Number, chosen:
 
 def class_counts(train: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str]) -> Figure:
     """Training images of every class, stacked by the fold that holds them out; those of fold -1 only train."""
-    labels = train.merge(folds[["image_id", "fold"]].astype({"fold": int}), on="image_id")
+    labels = train[["image_id", "label"]].merge(folds[["image_id", "fold"]].astype({"fold": int}), on="image_id")
     counts = labels.groupby(["label", "fold"]).size().unstack(fill_value=0).reindex(classes)
     counts = counts.reindex(columns=range(min(counts), max(counts) + 1), fill_value=0)
     figure, axis = plt.subplots(figsize=(_width(classes), 4))
