@@ -120,7 +120,7 @@ def to_predict():
     return {"gpu": 1, "mem_mb": more_each_attempt(8000), "runtime": more_each_attempt(120)}
 
 
-# --- the files of a recipe and of its members -----------------------------------------------------------------
+# --- the files of a recipe and of its members -----------------------------------------------------------
 
 
 def pixels_of(sections, half):
@@ -179,7 +179,7 @@ def made_on_the_way(recipe):
     return [TRAIN, TEST, CLASSES, *SPLITS, *of_members, f"results/{recipe}/metrics.json"]
 
 
-# --- what a member is trained from -------------------------------------------------------------------------
+# --- what a member is trained from -----------------------------------------------------------------------
 
 
 def rule_name(stage, recipe, member):
