@@ -50,7 +50,7 @@ def score(
         own = {"accuracy": correct / images, "low": float(wilson.low), "high": float(wilson.high)}
     else:
         own = _with_interval(known, scoring, has_probabilities)
-    counts |= _fewer(known)
+    counts |= _groups_and_classes(known)
     return own | {name: each for name, each in others.items() if name not in own} | counts
 
 
@@ -83,6 +83,8 @@ def _known(
 
 def _group_numbers(image_id: np.ndarray, group_of: Mapping[str, str]) -> np.ndarray | None:
     """The number of each image's group (N,); an image that has none is one of its own."""
+    if not group_of:
+        return None
     groups = [("group", group_of[each]) if each in group_of else ("image", each) for each in image_id]
     if len(set(groups)) == len(groups):
         return None
@@ -90,7 +92,7 @@ def _group_numbers(image_id: np.ndarray, group_of: Mapping[str, str]) -> np.ndar
     return np.array([number[group] for group in groups])
 
 
-def _fewer(known: _Known) -> dict[str, int]:
+def _groups_and_classes(known: _Known) -> dict[str, int]:
     """How many groups the images are of if some share one, and how many of the classes if some are absent."""
     groups = {} if known.group is None else {"groups": int(known.group.max()) + 1}
     absent, classes = len(absent_classes(known.target, len(known.classes))), len(known.classes)
