@@ -21,13 +21,18 @@ log = logging.getLogger(__name__)
 FOLD = re.compile(r"\s*(-?[0-9]+)(\.0*)?\s*")  # tables that had an empty cell once have 1.0 for 1
 
 
+def has_given_folds(train: pd.DataFrame, run: Config) -> bool:
+    """Whether the user gives the folds of these training images."""
+    return run.data.folds is not None or "fold" in train
+
+
 def given_folds(train: pd.DataFrame, run: Config) -> pd.Series | None:
     """The fold (N,) of each training image, as the user gives it; -1 trains only. None if no folds are given.
 
     Raises:
         DataError: listing the images that a table lacks, repeats or does not know, and folds that cannot be.
     """
-    if run.data.folds is None and "fold" not in train:
+    if not has_given_folds(train, run):
         return None
     held_out = ~is_extra(train).to_numpy()
     where, given = _read(train[held_out], train[~held_out], run)

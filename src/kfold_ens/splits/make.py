@@ -13,7 +13,7 @@ from kfold_ens.errors import DataError, Together, listing
 from kfold_ens.metrics import find_metric
 from kfold_ens.splits.assign import as_split, assign_folds
 from kfold_ens.splits.doubts import doubts_of_split, refuse_untrained_classes
-from kfold_ens.splits.given import given_folds
+from kfold_ens.splits.given import given_folds, has_given_folds
 from kfold_ens.splits.table import class_counts, in_words
 from kfold_ens.splits.units import is_grouped, kept_together
 
@@ -29,8 +29,7 @@ def check_splits(train: pd.DataFrame, run: Config, of_recipes: Mapping[str, Scor
     Raises:
         DataError: if one of them cannot be made, or not be trained on.
     """
-    is_given = run.data.folds is not None or "fold" in train
-    for repeat in range(1 if is_given else run.repeats):
+    for repeat in range(1 if has_given_folds(train, run) else run.repeats):
         if repeat:
             log.info("repeat %d:", repeat)
         make_split(train, run, run.seed + repeat, of_recipes)
