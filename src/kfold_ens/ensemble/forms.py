@@ -96,7 +96,7 @@ def _refuse_nameless(table: pd.DataFrame, path: str) -> None:
         findings = [f"column {at + 1}, which has {short(table.iloc[:, at].tolist(), 3)}" for at in nameless]
         raise DataError(
             f"submission.sample: {path} has columns without a name; name them in its first line, or remove them "
-            f"(pandas writes one unless it is told index=False):\n{listing(findings)}"
+            f"(pandas adds one; to_csv(index=False) does not):\n{listing(findings)}"
         )
 
 

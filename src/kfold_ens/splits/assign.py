@@ -14,7 +14,7 @@ from kfold_ens.randomness import derive_seed
 from kfold_ens.splits.units import is_grouped, kept_together
 
 TRAINS_ONLY = -1  # the fold of images that are never held out
-MOST_TRIES = 10  # draws of grouped folds, of which the best balanced is kept; 20 are no better
+MOST_TRIES = 10  # draws of grouped folds, of which the best balanced is kept; 20 gave no better ones
 TRIED_GROUPS = 10_000  # over all draws, at 0.6 ms each; of many groups the first draw is balanced anyway
 
 
