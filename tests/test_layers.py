@@ -58,6 +58,9 @@ WITHOUT_TORCH = [
     "bundle.decoding",
     "bundle.command",
     "bundle.run",
+    "bundle.onnx_file",
+    "bundle.onnx_predictor",
+    "bundle.export_command",
     "training.kept",  # a fold that was trained before is found without it
 ]
 

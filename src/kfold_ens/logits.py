@@ -34,6 +34,11 @@ class Logits:
         return np.array(self.classes, dtype=object)[self.values.argmax(axis=1)]
 
 
+def at_temperature(logits: Logits, temperature: float) -> Logits:
+    """Logits divided by a temperature, in float64."""
+    return Logits(logits.image_id, logits.values.astype(np.float64) / temperature, logits.classes)
+
+
 def class_indices(logits: Logits, label_of: Mapping[str, str]) -> np.ndarray:
     """The column of each image's label, -1 if it has none or one that is not a class: (N,) int."""
     column_of = {label: column for column, label in enumerate(logits.classes)}

@@ -7,8 +7,8 @@ from kfold_ens.config import Scoring
 from kfold_ens.ensemble.metrics import score
 from kfold_ens.ensemble.score_table import as_text
 from kfold_ens.ensemble.summary import summarize
-from kfold_ens.ensemble.temperature import at_temperature, calibrate, fitted, log_loss
-from kfold_ens.logits import Logits
+from kfold_ens.ensemble.temperature import calibrate, fitted, log_loss
+from kfold_ens.logits import Logits, at_temperature
 
 CLASSES = ("cat", "dog", "owl")
 

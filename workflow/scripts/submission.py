@@ -5,10 +5,10 @@ from kfold_ens.data.manifest import read_manifest
 from kfold_ens.ensemble.forms import resolved
 from kfold_ens.ensemble.out_of_fold import combined_over_repeats
 from kfold_ens.ensemble.submission import build_submission, check_submission
-from kfold_ens.ensemble.temperature import at_temperature, calibrate
+from kfold_ens.ensemble.temperature import calibrate
 from kfold_ens.files import write_table
 from kfold_ens.jobs import job, log
-from kfold_ens.logits import read_logits
+from kfold_ens.logits import at_temperature, read_logits
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):

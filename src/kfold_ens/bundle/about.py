@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from kfold_ens.config import IntensityRange, Method, Section, TrainingRecipe, Tta
-from kfold_ens.errors import KfoldError
+from kfold_ens.config import Augmentation, IntensityRange, Method, Section, TrainingRecipe, Tta, View
+from kfold_ens.errors import KfoldError, listing
 from kfold_ens.versions import versions
 
 FORMAT, FORMAT_VERSION = "kfold_ens ensemble", 1
+FLIPS = ("horizontal_flip", "vertical_flip")  # the steps of a test-time view that an exported graph can hold
 NO_HASH = "0" * 64  # what the place of the hash holds while the file is hashed
 LONGEST_HEADER = 100_000_000  # bytes, as in safetensors
 
@@ -51,6 +54,11 @@ class About(Section):
     licences: dict[str, str]
     versions: dict[str, str]  # of what wrote the file
 
+    @property
+    def short_side(self) -> int:
+        """The largest short side, in pixels, that a member's images are stored with."""
+        return max(member.recipe.image.short_side for member in self.members)
+
 
 def read_about(path: str | Path) -> tuple[About, str]:
     """What a whole ensemble file says of itself, and the hash of its content.
@@ -58,28 +66,72 @@ def read_about(path: str | Path) -> tuple[About, str]:
     Raises:
         EnsembleError: if it is no ensemble file, of a newer format, or not as it was written.
     """
-    metadata = _metadata(path)
-    if metadata.get("format") != FORMAT:
+    with naming(path):
+        metadata = _metadata(path)
+        refuse_foreign(metadata, FORMAT, path)
+        if content_hash(path) != metadata["sha256"]:
+            raise damaged(path)
+    return validated(json.loads(metadata["about"]), path), metadata["sha256"]
+
+
+def refuse_random_views(members: Sequence[Member]) -> None:
+    """Refuse test-time views that a graph cannot hold.
+
+    Raises:
+        EnsembleError: listing the views.
+    """
+    random = {view.name for member in members for view in _views(member.tta) if not all(map(_is_fixed, view.steps))}
+    if random:
         raise EnsembleError(
-            f"{path} is not an ensemble of kfold_ens, or its start is damaged; copy it again, or make one with: "
+            f"these test-time views are random, and a graph holds only flips with probability 1; --no-tta exports the "
+            f"evaluation view alone:\n{listing(sorted(random))}"
+        )
+
+
+def _views(tta: Tta) -> Sequence[View]:
+    return getattr(tta, "views", ())
+
+
+def _is_fixed(step: Augmentation) -> bool:
+    return step.kind in FLIPS and step.probability == 1
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Say which file is not there, or cannot be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise EnsembleError(f"there is no file {path} (looked in {Path.cwd()})") from None
+    except OSError as error:
+        raise EnsembleError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def refuse_foreign(metadata: Mapping[str, str], expected: str, path: str | Path) -> None:
+    """Refuse a file whose metadata is not that of an ensemble of this format, or of a newer one."""
+    if metadata.get("format") != expected:
+        raise EnsembleError(
+            f"{path} is not an ensemble of kfold_ens, or it is damaged; copy it again, or make one with: "
             "snakemake ensemble"
         )
-    if _number(metadata["format_version"]) > FORMAT_VERSION:
+    number = metadata["format_version"]
+    if number.isdecimal() and int(number) > FORMAT_VERSION:  # of another text, the hash says that it is damaged
         raise EnsembleError(
-            f"{path} has format {metadata['format_version']}, and this kfold_ens reads up to {FORMAT_VERSION}: "
-            "install a newer kfold_ens"
+            f"{path} has format {number}, and this kfold_ens reads up to {FORMAT_VERSION}: install a newer kfold_ens"
         )
-    if content_hash(path) != metadata["sha256"]:
-        raise EnsembleError(f"{path} is damaged: its content is not what its SHA-256 says; copy it again")
-    return _validated(json.loads(metadata["about"]), path), metadata["sha256"]
 
 
-def _number(text: str) -> int:
-    """0 for what is none: the hash then says that the file is damaged."""
-    return int(text) if text.isdecimal() else 0
+def damaged(path: str | Path) -> EnsembleError:
+    """What to raise if the content does not fit the hash."""
+    return EnsembleError(f"{path} is damaged: its content is not what its SHA-256 says; copy it again")
 
 
-def _validated(values: dict[str, Any], path: str | Path) -> About:
+def validated(values: dict[str, Any], path: str | Path) -> About:
+    """What a file says of itself.
+
+    Raises:
+        EnsembleError: with both versions, if another version of kfold_ens wrote other keys.
+    """
     try:
         return About.model_validate(values)
     except ValidationError as error:
@@ -95,10 +147,6 @@ def _metadata(path: str | Path) -> dict[str, str]:
         with open(path, "rb") as file:
             metadata = json.loads(header_bytes(file)).get("__metadata__", {})
         return metadata if {"format_version", "sha256", "about"} <= metadata.keys() else {}
-    except FileNotFoundError:
-        raise EnsembleError(f"there is no file {path} (looked in {Path.cwd()})") from None
-    except OSError as error:
-        raise EnsembleError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, AttributeError):  # bytes that are no header, or JSON that is something else
         return {}
 

@@ -10,8 +10,7 @@ from scipy.special import entr, softmax
 
 from kfold_ens.bundle.about import About
 from kfold_ens.ensemble.combine import METHODS, combine
-from kfold_ens.ensemble.temperature import at_temperature
-from kfold_ens.logits import Logits, log_mean_softmax
+from kfold_ens.logits import Logits, at_temperature, log_mean_softmax
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,13 @@ def answers_of(members: Mapping[str, Logits], about: About) -> Answers:
     logits = combined.values if is_sure else log_mean_softmax(logits_mnk)
     votes = (logits_mnk.argmax(axis=2)[:, :, None] == np.arange(len(about.classes))).sum(axis=0)
     return Answers(combined.image_id, combined.values, softmax(logits, axis=1), votes, about.classes)
+
+
+def graph_answers(image_id: np.ndarray, probabilities: np.ndarray, votes: np.ndarray, about: About) -> Answers:
+    """What an exported graph's outputs (N, K) say of N images. A vote is ordered by votes, then by probabilities."""
+    probabilities = probabilities.astype(np.float64)
+    scores = probabilities if METHODS[about.method].gives_probabilities else votes + probabilities
+    return Answers(image_id, scores, probabilities, votes, about.classes)
 
 
 @dataclass(frozen=True)

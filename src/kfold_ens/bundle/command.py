@@ -24,21 +24,22 @@ def parser() -> argparse.ArgumentParser:
     add("images", nargs="+", metavar="IMAGES", help="images, folders, CSVs of paths, or patterns in quotes")
     add("--out", required=True, type=Path, help="the CSV to write")
     add("--probabilities", action="store_true", help="add a column per class")
-    add("--top-k", type=_count, default=1, metavar="K", help="add the likeliest labels up to the K-th")
+    add("--top-k", type=count, default=1, metavar="K", help="add the likeliest labels up to the K-th")
     add("--min-probability", type=_probability, metavar="P", help="add a column that marks rows below P as unsure")
     add("--folds", nargs="+", metavar="N", help="use only the models of these folds")
     add("--no-tta", action="store_true", help="use the evaluation view alone")
     add("--errors", choices=["omit", "column"], default="omit", help="of unreadable files: no row, or the reason")
-    add("--batch-size", type=_count, metavar="N", help="images at a time; default: that of training")
+    add("--batch-size", type=count, metavar="N", help="images at a time; default: that of training")
     add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto")
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto")
-    add("--threads", type=_count, default=os.cpu_count() or 1, metavar="N", help="default: all processors")
+    add("--threads", type=count, default=os.cpu_count() or 1, metavar="N", help="default: all processors")
     add("--resume", action="store_true", help="continue an interrupted prediction")
     add("--force", action="store_true", help="replace what is there")
     return parse
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """An option that is a whole number above 0."""
     if not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"must be a whole number above 0 (got {text!r})")
     return int(text)
@@ -53,29 +54,31 @@ def _probability(text: str) -> float:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Predict, and exit with 0; with 3 if files could not be read, with 2 if the input was refused."""
     options = parser().parse_args(arguments)
-    _log_to_terminal()
+    log_to_terminal()
     wait_briefly()
     try:
         from kfold_ens.bundle.run import predict_files
 
         failed = predict_files(options)
     except KfoldError as error:
-        _end(f"ERROR: {error}", REFUSED)
+        end(f"ERROR: {error}", REFUSED)
     except OSError as error:  # a full disk, a folder that cannot be written to
-        _end(f"ERROR: {FULL.format(error)}", REFUSED)
+        end(f"ERROR: {FULL.format(error)}", REFUSED)
     except KeyboardInterrupt:
-        _end("Interrupted. The same command with --resume continues.", INTERRUPTED)
+        end("Interrupted. The same command with --resume continues.", INTERRUPTED)
     if failed:
         lines = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
-        _end(f"{len(failed)} files cannot be read and have no prediction:\n{lines}", UNREADABLE)
+        end(f"{len(failed)} files cannot be read and have no prediction:\n{lines}", UNREADABLE)
 
 
-def _end(message: str, code: int) -> None:
+def end(message: str, code: int) -> None:
+    """Say why, and exit."""
     print(message, file=sys.stderr, flush=True)
     sys.exit(code)
 
 
-def _log_to_terminal() -> None:
+def log_to_terminal() -> None:
+    """Show what the package logs."""
     log = logging.getLogger("kfold_ens")
     log.setLevel(logging.INFO)
     log.propagate = False

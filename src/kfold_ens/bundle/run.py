@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from kfold_ens.bundle.about import About, EnsembleError, Member, read_about
 from kfold_ens.bundle.answers import Columns
 from kfold_ens.bundle.decoding import decode
 from kfold_ens.bundle.listing import list_inputs
+from kfold_ens.bundle.onnx_file import open_session, read_onnx
+from kfold_ens.bundle.onnx_predictor import OnnxPredictor
 from kfold_ens.bundle.partial import PartialCsv
 from kfold_ens.config import NoTta
 from kfold_ens.data.folders import file_size
@@ -91,7 +94,7 @@ def accepted(options: Namespace, table: PartialCsv) -> Request:
     """The request that options make, if there is nothing wrong with it."""
     together = Together(KfoldError)
     with together.gather():
-        about, sha256 = read_about(options.ensemble)
+        about, sha256 = _read_graph(options) if is_graph(options) else read_about(options.ensemble)
         members = chosen_members(about, options.folds)
         columns = _columns(options, about)
     with together.gather():
@@ -103,6 +106,28 @@ def accepted(options: Namespace, table: PartialCsv) -> Request:
     needed = sum(map(len, names)) + BYTES_OF_A_CELL * len(names) * len(request.header)
     require_space(options.out.absolute().parent, needed, f"writing {options.out}")
     return request
+
+
+def is_graph(options: Namespace) -> bool:
+    """Whether the ensemble is an exported one."""
+    return Path(options.ensemble).suffix == ".onnx"
+
+
+def _read_graph(options: Namespace) -> tuple[About, str]:
+    fixed = [option for option, is_given in IN_A_GRAPH.items() if is_given(options)]
+    if fixed:
+        raise EnsembleError(
+            f"{', '.join(fixed)}: an exported graph is fixed; give the ensemble.safetensors, or export it again"
+        )
+    return read_onnx(options.ensemble, options.device, usable_threads(options.threads))
+
+
+IN_A_GRAPH: dict[str, Callable[[Namespace], bool]] = {
+    "--folds": lambda options: options.folds is not None,
+    "--no-tta": lambda options: options.no_tta,
+    "--precision bf16": lambda options: options.precision == "bf16",
+    "--device mps": lambda options: options.device == "mps",
+}
 
 
 def chosen_members(about: About, folds: Sequence[str] | None) -> tuple[Member, ...]:
@@ -128,8 +153,23 @@ def _columns(options: Namespace, about: About) -> Columns:
 
 
 @contextmanager
-def loaded(request: Request) -> Iterator[tuple[Predictor, str]]:
-    """The members on the device that the options ask for, held until the end, and the device and number type."""
+def loaded(request: Request) -> Iterator[tuple[Predictor | OnnxPredictor, str]]:
+    """What predicts on the device that the options ask for, held until the end, and the device and number type."""
+    load = _loaded_graph if is_graph(request.options) else _loaded_models
+    with load(request) as loaded:
+        yield loaded
+
+
+@contextmanager
+def _loaded_graph(request: Request) -> Iterator[tuple[OnnxPredictor, str]]:
+    session = open_session(request.options.ensemble, request.options.device, usable_threads(request.options.threads))
+    predictor = OnnxPredictor(session, request.about, request.batch_size, usable_threads(request.options.threads))
+    yield predictor, ", ".join(session.get_providers())
+
+
+@contextmanager
+def _loaded_models(request: Request) -> Iterator[tuple[Predictor, str]]:
+    _require_torch(request.options)
     from kfold_ens.bundle.ensemble_file import Ensemble
     from kfold_ens.bundle.predictor import build_predictor
     from kfold_ens.compute.compute import Compute, configure_torch
@@ -147,7 +187,16 @@ def loaded(request: Request) -> Iterator[tuple[Predictor, str]]:
         yield predictor, f"{device.type}, {compute.dtype}"
 
 
-def _write(request: Request, predictor: Predictor, table: PartialCsv, done: int) -> dict[str, str]:
+def _require_torch(options: Namespace) -> None:
+    missing = [package for package in ("torch", "torchvision") if find_spec(package) is None]
+    if missing:
+        raise EnsembleError(
+            f"{options.ensemble} needs {' and '.join(missing)}: pip install {' '.join(missing)}. Without them, use the "
+            "ONNX file that kfold-export writes where they are"
+        )
+
+
+def _write(request: Request, predictor: Predictor | OnnxPredictor, table: PartialCsv, done: int) -> dict[str, str]:
     """Append the rows of all images after those that are done; return why files could not be read, by name."""
     names, classes, columns, unreadable = request.names[done:], request.about.classes, request.columns, {}
     with tqdm(total=len(request.names), initial=done, unit="img", disable=None, smoothing=0.05) as bar:

@@ -9,8 +9,8 @@ from kfold_ens.config import Scoring
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.metrics import DEFAULT, NO_GROUPS, differences, score
 from kfold_ens.ensemble.out_of_fold import combined_over_repeats
-from kfold_ens.ensemble.temperature import at_temperature, calibrate, cross_fitted
-from kfold_ens.logits import Logits, concatenated
+from kfold_ens.ensemble.temperature import calibrate, cross_fitted
+from kfold_ens.logits import Logits, at_temperature, concatenated
 from kfold_ens.members import Number
 from kfold_ens.metrics import refuse_unfit
 

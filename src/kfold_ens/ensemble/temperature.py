@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from kfold_ens.logits import Logits, class_indices, concatenated
+from kfold_ens.logits import Logits, at_temperature, class_indices, concatenated
 from kfold_ens.metrics import value
 
 LOG_BOUNDS = (np.log(0.01), np.log(100.0))
@@ -80,8 +80,3 @@ def _target(logits: Logits, label_of: Mapping[str, str]) -> np.ndarray:
 def cross_fitted(oof: Sequence[Logits], calibration: Calibration) -> Logits:
     """The out-of-fold logits of all folds, each at the temperature that was fitted on the other folds."""
     return concatenated(list(map(at_temperature, oof, calibration.of_folds)))
-
-
-def at_temperature(logits: Logits, temperature: float) -> Logits:
-    """Logits divided by a temperature, in float64."""
-    return Logits(logits.image_id, logits.values.astype(np.float64) / temperature, logits.classes)

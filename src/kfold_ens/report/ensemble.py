@@ -10,8 +10,8 @@ import pandas as pd
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.score_table import BESIDE, has_full_fit, interval_in_words, label_of_metric, metric_of
-from kfold_ens.ensemble.temperature import at_temperature, calibrate, cross_fitted
-from kfold_ens.logits import Logits, concatenated
+from kfold_ens.ensemble.temperature import calibrate, cross_fitted
+from kfold_ens.logits import Logits, at_temperature, concatenated
 from kfold_ens.members import Number, member_of
 from kfold_ens.metrics import Metric, find_metric
 from kfold_ens.report import figures, pages, tables

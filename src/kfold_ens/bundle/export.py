@@ -1,0 +1,170 @@
+"""An ensemble file to one ONNX graph, which is checked on real images before it gets its name."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from kfold_ens.bundle.about import FORMAT_VERSION, NO_HASH, About
+from kfold_ens.bundle.answers import Answers
+from kfold_ens.bundle.graph import EnsembleGraph
+from kfold_ens.bundle.onnx_file import FORMAT, new_session, put_hash
+from kfold_ens.bundle.onnx_predictor import OnnxPredictor
+from kfold_ens.bundle.predictor import Predictor
+from kfold_ens.errors import KfoldError, listing
+from kfold_ens.files import canonical, sha256_of, sync
+
+if TYPE_CHECKING:
+    from torch.onnx import ONNXProgram
+
+log = logging.getLogger(__name__)
+
+OPSET = 20  # onnxruntime reads it from 1.17 on
+LARGEST_FILE = 1_800_000_000  # bytes of weights beside the graph in one file; protobuf ends at 2 GiB
+TOLERANCE = 1e-3  # of a probability
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a graph's probabilities are from those of the models that it was made of."""
+
+    images: int
+    largest_difference: float
+    relabelled: tuple[str, ...]  # images that get another label
+
+    def refuse_difference(self) -> None:
+        """Refuse a graph that says something else.
+
+        Raises:
+            KfoldError: with the largest difference, and the images that get another label.
+        """
+        if self.relabelled or not self.largest_difference < TOLERANCE:
+            raise KfoldError(
+                f"the graph differs from the ensemble on {self.images} images: {self}; allowed are 0, {TOLERANCE:g}. "
+                f"Nothing was written. Images with another label:\n{listing(list(self.relabelled))}"
+            )
+
+    def __str__(self) -> str:
+        return f"{len(self.relabelled)} other labels, probabilities within {self.largest_difference:.2g}"
+
+
+def export_ensemble(predictor: Predictor, images: Sequence[str], out: Path) -> Comparison:
+    """Write a predictor's members as one graph, if it says the same of these images; or else nothing.
+
+    Raises:
+        EnsembleError: if test-time views are random.
+        KfoldError: if the graph differs, or no image can be read.
+    """
+    about = predictor.ensemble.about.model_copy(update={"members": predictor.members})
+    said = said_by_models(predictor, images)
+    program = traced(about, predictor)
+    with _folder_beside(out) as folder:
+        comparison = _checked(program, about, predictor, images, said, folder / "unchecked.onnx")
+        _write(program, _metadata(about, predictor.ensemble.sha256, comparison), folder / out.name)
+        for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):  # the graph after its weights
+            sync(file)
+            file.replace(out.with_name(file.name))
+    sync(out.parent)
+    return comparison
+
+
+@contextmanager
+def _folder_beside(out: Path) -> Iterator[Path]:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp") as folder:
+        yield Path(folder)
+
+
+def traced(about: About, predictor: Predictor) -> ONNXProgram:
+    """The members as a graph: ``pixels`` to ``probabilities``, ``label`` and ``votes``, of any number and size."""
+    side = about.short_side
+    pixels = torch.zeros((2, side + 3, side + 7, 3), dtype=torch.uint8)  # sizes that no other number here equals
+    dynamic = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
+    log.info("tracing %d models", len(predictor.networks))
+    with warnings.catch_warnings(action="ignore"):  # of torch about itself
+        return torch.onnx.export(
+            EnsembleGraph(about, predictor.networks).eval(),
+            (pixels,),
+            input_names=["pixels"],
+            output_names=["probabilities", "label", "votes"],
+            dynamic_shapes=(dynamic,),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+
+
+def said_by_models(predictor: Predictor, images: Sequence[str]) -> list[Answers | None]:
+    """What the models say of each batch of these images.
+
+    Raises:
+        KfoldError: if no image can be read.
+    """
+    said = [answers for answers, _ in predictor.answers(images)]
+    if not any(said):
+        raise KfoldError(f"none of the {len(images)} images to check the graph with can be read; give others: --images")
+    return said
+
+
+def _checked(
+    program: ONNXProgram,
+    about: About,
+    predictor: Predictor,
+    images: Sequence[str],
+    said: Sequence[Answers | None],
+    path: Path,
+) -> Comparison:
+    """How a graph's answers differ from what the models said of these images; its file is removed."""
+    _save(program, path)
+    session = new_session(str(path), "cpu", predictor.threads)
+    graph = OnnxPredictor(session, about, predictor.batch_size, predictor.threads)
+    comparison = compared(said, [answers for answers, _ in graph.answers(images)])
+    comparison.refuse_difference()
+    for file in path.parent.iterdir():
+        file.unlink()
+    return comparison
+
+
+def compared(said: Sequence[Answers | None], by_graph: Sequence[Answers | None]) -> Comparison:
+    """What models and their graph say of the same batches of images."""
+    answered = [(models, graph) for models, graph in zip(said, by_graph, strict=True) if models and graph]
+    differences = [np.abs(models.probabilities - graph.probabilities).max() for models, graph in answered]
+    relabelled = tuple(name for models, graph in answered for name in _relabelled(models, graph))
+    return Comparison(sum(len(models.image_id) for models, _ in answered), float(max(differences)), relabelled)
+
+
+def _relabelled(model: Answers, other: Answers) -> list[str]:
+    return model.image_id[model.scores.argmax(axis=1) != other.scores.argmax(axis=1)].tolist()
+
+
+def _metadata(about: About, ensemble: str, comparison: Comparison) -> dict[str, str]:
+    return {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "about": canonical(about.model_dump(mode="json")),
+        "ensemble_sha256": ensemble,
+        "checked": f"{comparison.images} images: {comparison}",
+    }
+
+
+def _write(program: ONNXProgram, metadata: dict[str, str], path: Path) -> None:
+    """The graph with its metadata, the hash of its weights' file, if it has one, and its own hash."""
+    _save(program, path)
+    weights = {file.name: sha256_of(file) for file in path.parent.iterdir() if file != path}
+    program.model.metadata_props.update(metadata | {"weights": canonical(weights), "sha256": NO_HASH})
+    _save(program, path)
+    put_hash(path)
+
+
+def _save(program: ONNXProgram, path: Path) -> None:
+    size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values())
+    program.save(path, external_data=size > LARGEST_FILE)

@@ -1,0 +1,172 @@
+"""An ensemble as one module that ``torch.onnx.export`` can trace: from pixels of any size to probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+from kfold_ens import config
+from kfold_ens.bundle.about import About, Member, refuse_random_views
+from kfold_ens.loading.augmentation import IMAGENET_MEAN, IMAGENET_STD, LONGEST
+
+WEIGHT_BITS = 15  # of the weights that torch resizes uint8 with
+
+
+class EnsembleGraph(nn.Module):
+    """Pixels (N, H, W, 3) uint8 to ``probabilities`` (N, K) float32, ``label`` (N,) and ``votes`` (N, K) int64.
+
+    ``label`` is the column of the prediction; ``votes`` counts the members whose prediction a class is. Images are
+    first shrunk to the short side that the workflow stores, which leaves those of that size as they are.
+
+    Raises:
+        EnsembleError: if test-time views are random, listing them.
+    """
+
+    def __init__(self, about: About, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        refuse_random_views(about.members)
+        self.networks = nn.ModuleList(networks)
+        self._about = about
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        images = shrunk(pixels.permute(0, 3, 1, 2), self._about.short_side)
+        pairs = zip(self._about.members, self.networks, strict=True)
+        logits_mnk = torch.stack([_logits(member, network, images) for member, network in pairs])
+        probabilities, score = COMBINED[self._about.method](logits_mnk, self._about.temperature or 1.0)
+        return probabilities, score.argmax(dim=1), _votes(logits_mnk)
+
+
+def _logits(member: Member, network: nn.Module, images: Tensor) -> Tensor:
+    """A member's logits (N, K) averaged over its test-time views."""
+    image = member.recipe.image
+    view = EVALUATION_VIEWS[image.kind](images, image) / 255
+    if image.normalize:
+        view = (view - _channels(IMAGENET_MEAN)) / _channels(IMAGENET_STD)
+    logits_vnk = torch.stack([network(each) for each in VIEWS[member.tta.kind](view, member.tta)])
+    return AVERAGES[member.tta.average](logits_vnk) if len(logits_vnk) > 1 else logits_vnk[0]
+
+
+def _channels(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values).view(3, 1, 1)
+
+
+def _log_mean_softmax(logits_mnk: Tensor) -> Tensor:
+    return logits_mnk.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(logits_mnk))
+
+
+AVERAGES: dict[str, Callable[[Tensor], Tensor]] = {
+    "logits": lambda logits_vnk: logits_vnk.mean(dim=0),
+    "softmax": _log_mean_softmax,
+}
+
+
+def _of_scores(average: Callable[[Tensor], Tensor]) -> Callable[[Tensor, float], tuple[Tensor, Tensor]]:
+    def combined(logits_mnk: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        scores = average(logits_mnk) / temperature
+        return scores.softmax(dim=1), scores
+
+    return combined
+
+
+def _of_votes(logits_mnk: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """As ``ensemble.combine.vote`` decides: by votes, then by the mean softmax, which stands in for probabilities."""
+    probabilities, votes = _log_mean_softmax(logits_mnk).softmax(dim=1), _votes(logits_mnk)
+    has_most = votes == votes.amax(dim=1, keepdim=True)
+    return probabilities, torch.where(has_most, probabilities, -1.0)
+
+
+COMBINED: dict[str, Callable[[Tensor, float], tuple[Tensor, Tensor]]] = {
+    "average": _of_scores(lambda logits_mnk: logits_mnk.mean(dim=0)),
+    "softmax": _of_scores(_log_mean_softmax),
+    "vote": _of_votes,
+}
+
+
+def _votes(logits_mnk: Tensor) -> Tensor:
+    classes = torch.arange(logits_mnk.shape[2])
+    return (logits_mnk.argmax(dim=2)[:, :, None] == classes).to(torch.int64).sum(dim=0)
+
+
+# Test-time views of an evaluation view (N, 3, size, size).
+
+FLIPS = {"horizontal_flip": 3, "vertical_flip": 2}  # the dimension that each of about.FLIPS turns round
+
+
+def _named_views(view: Tensor, tta: config.Views) -> list[Tensor]:
+    return [reduce(lambda flipped, step: flipped.flip(FLIPS[step.kind]), each.steps, view) for each in tta.views]
+
+
+VIEWS: dict[str, Callable[..., list[Tensor]]] = {"none": lambda view, tta: [view], "views": _named_views}
+
+
+# Resizing, which torch and Pillow do alike: Pillow's antialiased bilinear filter, first along rows, then along columns,
+# each pass rounded to whole grey levels. ONNX's own Resize differs by up to 14 levels at the edges.
+
+
+def shrunk(images_nchw: Tensor, short_side: int) -> Tensor:
+    """Images with the short side brought down to ``short_side``, as ``stored_shape`` has it; float32 grey levels."""
+    height, width = images_nchw.shape[2:]
+    scale = torch.sym_min(1, short_side / torch.sym_min(height, width))
+    shape = [torch.sym_int(side * scale + 0.5) for side in (height, width)]
+    rows, columns = (filter_matrix(side, 0, side, to, 0, to) for side, to in zip((height, width), shape, strict=True))
+    return _passes(images_nchw.to(torch.float32), rows.to(torch.float32), columns.to(torch.float32))
+
+
+def _passes(images_nchw: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    across = torch.floor(images_nchw @ columns.T + 0.5)
+    return torch.floor(rows @ across + 0.5)
+
+
+def _squash(images_nchw: Tensor, image: config.Squash) -> Tensor:
+    height, width = images_nchw.shape[2:]
+    rows, columns = (filter_matrix(side, 0, side, image.size, 0, image.size) for side in (height, width))
+    return _resized_as_torch_does(images_nchw, rows, columns)
+
+
+def _center_crop(images_nchw: Tensor, image: config.CenterCrop) -> Tensor:
+    height, width = images_nchw.shape[2:]
+    middle = torch.sym_min(height, LONGEST * width), torch.sym_min(width, LONGEST * height)
+    short = torch.sym_min(*middle)
+    matrices = []
+    for side, kept in zip((height, width), middle, strict=True):
+        target = image.resize * kept // short
+        matrices.append(filter_matrix(side, _half(side - kept), kept, target, _half(target - image.size), image.size))
+    return _resized_as_torch_does(images_nchw, *matrices)
+
+
+def _half(number: int) -> int:
+    """``round(number / 2)``, to the even one of two, in whole numbers."""
+    return number // 2 + number % 4 // 3
+
+
+EVALUATION_VIEWS: dict[str, Callable[..., Tensor]] = {"squash": _squash, "center_crop": _center_crop}
+
+
+def _resized_as_torch_does(images_nchw: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """By weights of 16 bits, whose products need float64 to be exact."""
+    return _passes(images_nchw.to(torch.float64), _rounded(rows), _rounded(columns)).to(torch.float32)
+
+
+def _rounded(weights: Tensor) -> Tensor:
+    """Weights rounded as ``_compute_index_ranges_int16_weights`` of torch's UpSampleKernel.cpp does it."""
+    bits = torch.ceil(torch.log2((2**WEIGHT_BITS - 0.5) / weights.max())) - 1
+    unit = torch.pow(2.0, bits.clamp(max=22.0))
+    return torch.floor(weights * unit + 0.5) / unit
+
+
+def filter_matrix(source: int, window: int, kept: int, target: int, first: int, count: int) -> Tensor:
+    """What ``count`` pixels, from ``first`` on, of ``target`` take from each of ``source``: (count, source) float64.
+
+    Only ``kept`` pixels of the source are seen, from ``window`` on. Each row sums to 1.
+    """
+    scale = kept / target
+    centers = (torch.arange(count, dtype=torch.float64) + first + 0.5) * scale
+    places = torch.arange(source, dtype=torch.float64) - window + 0.5
+    reach = torch.clamp(torch.scalar_tensor(scale, dtype=torch.float64), min=1.0)
+    weights = torch.clamp(1 - (places[None] - centers[:, None]).abs() / reach, min=0)
+    seen = weights * ((places > 0) & (places < kept))
+    return seen / seen.sum(dim=1, keepdim=True)
