@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from kfold_ens.bundle.about import FORMAT, FORMAT_VERSION, NO_HASH, About, Member, put_hash, read_about
 from kfold_ens.bundle.rounding import as_float32
-from kfold_ens.files import atomic, canonical
-from kfold_ens.network.classifier import TrainedModel, sort_metadata
+from kfold_ens.files import atomic, canonical, require_space
+from kfold_ens.network.classifier import TrainedModel
+from kfold_ens.network.tensor_files import save_tensors
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,9 @@ def write_ensemble(path: str | Path, about: About, models: Sequence[TrainedModel
     """Write an ensemble whole or not at all; equal models and texts give equal bytes.
 
     ``models`` are those of ``about.members``, in that order.
+
+    Raises:
+        KfoldError: if the disk has no room for them.
     """
     metadata = {
         "format": FORMAT,
@@ -59,13 +62,13 @@ def write_ensemble(path: str | Path, about: About, models: Sequence[TrainedModel
         "sha256": NO_HASH,
     }
     tensors = {
-        f"{_prefix(place)}{name}": tensor.detach().cpu().contiguous()
+        f"{_prefix(place)}{name}": tensor
         for place, model in enumerate(models)
         for name, tensor in model.weights.items()
     }
+    require_space(Path(path).absolute().parent, sum(tensor.nbytes for tensor in tensors.values()), f"writing {path}")
     with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
-        sort_metadata(temporary)
+        save_tensors(temporary, tensors, metadata)
         put_hash(temporary)
 
 
