@@ -75,7 +75,11 @@ def main() -> None:
             found = np.concatenate([session.run(["probabilities"], {"pixels": image})[0] for image in pixels])
             change = np.abs(found - expected).max(axis=1)
             other = (found.argmax(axis=1) != expected.argmax(axis=1)).mean()
-            print(json.dumps({"way": way, "other labels": other, "mean": change.mean(), "largest": change.max()}, default=float))
+            print(
+                json.dumps(
+                    {"way": way, "other labels": other, "mean": change.mean(), "largest": change.max()}, default=float
+                )
+            )
 
 
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import REPOSITORY, write_classes, write_image, write_yaml
+from disks import run_on_a_disk
 from projects import RECIPE, Project, new_project, write_colour
 from stages import smallest_sibling
 from test_readme import competitions
 
 from kfold_ens.config import load_recipe
-from kfold_ens.logits import read_logits
+from kfold_ens.logits import Logits, read_logits, write_logits
 
 LABELS = [str(number) for number in [*range(18), 100, 101]]  # as text they sort 0, 1, 10, 100, ...
 IMAGES_PER_CLASS = 8
@@ -580,19 +581,94 @@ def test_an_ensemble_file_is_made_if_it_is_asked_for(project):
     assert project.planned("submission", "--config", "bundle=true") == {"ensemble", "submission"}
 
 
+def predicted_elsewhere(project, folder):
+    """What the ensemble file says of the test images in another folder."""
+    shutil.copytree(project.folder / "data/test", folder / "new")
+    shutil.copy(project.folder / "results/tiny/ensemble.safetensors", folder)
+    command = [sys.executable, "-m", "kfold_ens.bundle.command", "ensemble.safetensors", "new", "--out", "out.csv"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return pd.read_csv(folder / "out.csv", dtype=str)
+
+
 @pytest.mark.slow
 def test_an_ensemble_file_predicts_elsewhere_what_the_submission_says(project, tmp_path):
     done = project.run("ensemble")
     assert done.returncode == 0, done.stdout
     assert "Out-of-fold scores" in (project.folder / "results/tiny/ensemble.md").read_text()
-    elsewhere = tmp_path / "elsewhere"
-    shutil.copytree(project.folder / "data/test", elsewhere / "new")
-    shutil.copy(project.folder / "results/tiny/ensemble.safetensors", elsewhere)
-    command = [sys.executable, "-m", "kfold_ens.bundle.command", "ensemble.safetensors", "new", "--out", "out.csv"]
-    done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    predicted = pd.read_csv(elsewhere / "out.csv", dtype=str)
+    predicted = predicted_elsewhere(project, tmp_path / "elsewhere")
     submission = pd.read_csv(project.folder / "results/submission.csv", dtype=str)
     assert [Path(image).stem for image in predicted["image"]] == submission["image_name"].tolist()
     assert predicted["label"].tolist() == submission["pred_label"].tolist()
     assert project.planned("ensemble") == set()
+
+
+@pytest.mark.slow
+def test_rounded_weights_take_half_the_room_and_predict_elsewhere(project, tmp_path):
+    assert project.planned("submission", "--config", "bundle_dtype=bf16") == set()
+    assert project.planned("ensemble", "--config", "bundle_dtype=bf16") == {"rounding", "ensemble"}
+    project.configure(bundle_dtype="bf16", metric="top_5_accuracy")  # as one image in 160 is more than the tolerance
+    done = project.run("ensemble")
+    assert done.returncode == 0, done.stdout
+    results = project.folder / "results/tiny"
+    models = sum(path.stat().st_size for path in results.glob("fold*/model.safetensors"))
+    assert 0.49 < (results / "ensemble.safetensors").stat().st_size / models < 0.51
+    rounding = json.loads((results / "rounding.json").read_text())
+    assert rounding["before"] == json.loads((results / "metrics.json").read_text())["out_of_fold"]["top_5_accuracy"]
+    assert rounding["images"] == len(LABELS) * IMAGES_PER_CLASS
+    assert f"top-5 accuracy {rounding['before']:.4f} before rounding" in (results / "ensemble.md").read_text()
+    submission = pd.read_csv(project.folder / "results/submission.csv", dtype=str)
+    predicted = predicted_elsewhere(project, tmp_path / "elsewhere")
+    assert (predicted["label"] == submission["pred_label"]).mean() > 0.95
+    assert project.planned("ensemble") == set()
+    assert project.planned("ensemble", "--config", "bundle_dtype=fp32") == {"ensemble"}
+
+
+@pytest.mark.slow
+def test_rounding_that_costs_something_is_refused_and_writes_nothing(project):
+    file = project.folder / "results/tiny/fold0/oof_logits.npz"
+    logits = read_logits(file)
+    truth = [[100.0 * (f"/{label}/" in f"/{image}") for label in logits.classes] for image in logits.image_id]
+    write_logits(file, Logits(logits.image_id, np.array(truth), logits.classes))  # as if the model had been perfect
+    project.configure(bundle_dtype="bf16", metric="log_loss")
+    done = project.run("ensemble")
+    assert done.returncode != 0
+    assert re.search(r"ERROR: bundle_dtype: bf16 costs more than the tolerance: log loss \S+ before", done.stdout)
+    assert "write bundle_dtype: fp32 into config.yaml" in done.stdout
+    assert "Traceback" not in done.stdout
+    made = {path.name for path in (project.folder / "results/tiny").iterdir()}
+    assert "metrics.json" in made
+    assert not made & {"ensemble.safetensors", "ensemble.md", "rounding.json"}
+
+
+ENSEMBLE_ON_A_FULL_DISK = """
+import os, shutil, subprocess, sys
+from pathlib import Path
+
+shutil.copytree("../before", ".", dirs_exist_ok=True)
+Path("filler").write_bytes(b"0" * (shutil.disk_usage(".").free - 40_000_000))
+
+def make():
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "ensemble"]
+    done = subprocess.run(command, cwd="..", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    print("MADE", done.returncode, sorted(os.listdir("tiny")), done.stdout, flush=True)
+
+make()
+os.remove("filler")
+make()
+"""
+
+
+@pytest.mark.slow
+def test_an_ensemble_without_room_on_a_full_disk_is_refused_and_leaves_nothing(project):
+    (project.folder / "results").rename(project.folder / "before")
+    before = sorted(os.listdir(project.folder / "before/tiny"))
+    done = run_on_a_disk(project.folder / "results", "250m", ENSEMBLE_ON_A_FULL_DISK)
+    assert done.returncode == 0, done.stderr
+    _, refused, made = done.stdout.split("MADE ")
+    assert refused.startswith(f"1 {before} ")
+    assert re.search(
+        r"ERROR: writing results/tiny/ensemble.safetensors needs 0.09 GB below \S+, where 0.04 GB", refused
+    )
+    assert "Traceback" not in refused
+    assert made.startswith(f"0 {sorted([*before, 'ensemble.md', 'ensemble.safetensors'])} "), made

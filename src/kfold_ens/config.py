@@ -391,6 +391,7 @@ class Config(Section):
     metric: Metric = "accuracy"
     submission: Submission = Submission()
     bundle: bool = False
+    bundle_dtype: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     deterministic: bool = False
@@ -413,6 +414,15 @@ class Config(Section):
     def _members_are_trained(self):
         if self.members != "folds" and not self.full_fit:
             raise ValueError(f"members: {self.members} needs full_fit: true, which trains that model; or write folds")
+        return self
+
+    @model_validator(mode="after")
+    def _rounding_can_be_measured(self):
+        if self.bundle_dtype == "bf16" and self.members == "full":
+            raise ValueError(
+                "bundle_dtype: bf16 needs the folds' models, as its cost is measured out of fold, and members: full "
+                "leaves them out; write members: folds or both, or bundle_dtype: fp32"
+            )
         return self
 
     @model_validator(mode="after")

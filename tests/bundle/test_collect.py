@@ -1,10 +1,12 @@
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from bundles import CLASSES, tiny_models
 
+from kfold_ens.bundle.about import Rounding
 from kfold_ens.bundle.card import write_card
 from kfold_ens.bundle.collect import collect_models, licences
 from kfold_ens.bundle.ensemble_file import read_ensemble
@@ -58,13 +60,44 @@ def test_its_card_says_what_people_ask(collected):
     folder, about, metrics = collected
     write_card(str(folder / "card.md"), about, TRAIN, OOF)
     text = (folder / "card.md").read_text()
-    assert "12 training images of 3 classes; a class has 4 to 4 images" in text
+    assert "12 training images of 3 classes, 4 of each.\n" in text
     assert "2 models (tiny/fold0, tiny/repeat1_fold4), combined by average of logits" in text
     assert f"{metrics['out_of_fold']['accuracy']:.4f}" in text
     assert '| grey | 0.0000 | 0 of 4 |\n| l,ight "x" | 0.0000 | 0 of 4 |\n| dark | 1.0000 | 4 of 4 |' in text
     assert "resnet18" in text
     assert "`print1`" in text
     assert "To be filled in" in text
+    assert "All 3 classes, lowest recall first." in text
+    assert "ounded" not in text
+
+
+def test_its_card_says_how_unequal_classes_are(collected):
+    folder, about, _ = collected
+    write_card(str(folder / "card.md"), about, TRAIN[1:], OOF)
+    assert "11 training images of 3 classes, 3 to 4 per class, 4 in the median.\n" in (folder / "card.md").read_text()
+
+
+def test_the_card_of_many_classes_names_the_worst(tmp_path, collected):
+    labels = [str(number) for number in range(12)]
+    logits = [Logits(pd.array(IDS, dtype=object).to_numpy(), np.eye(12)[::-1], tuple(labels))]
+    write_card(str(tmp_path / "card"), collected[1], pd.DataFrame({"image_id": IDS, "label": labels}), logits)
+    text = (tmp_path / "card").read_text()
+    assert "The 10 of 12 classes with the lowest recall." in text
+    assert text.count("| 0 of 1 |") == 10
+
+
+def test_the_card_of_rounded_weights_says_what_that_costs_and_what_was_not_measured(collected):
+    folder, about, _ = collected
+    rounding = Rounding(metric="log_loss", before=0.1, after=0.10004, tolerance=0.001, images=12_000, relabelled=31)
+    full = about.members[0].model_copy(update={"name": "full"})
+    about = about.model_copy(update={"dtype": "bf16", "rounding": rounding, "members": (*about.members, full)})
+    write_card(str(folder / "card.md"), about, TRAIN, OOF)
+    text = (folder / "card.md").read_text()
+    assert (
+        "Measured out of fold: log loss 0.1000 before rounding and 0.1000 after it (tolerance 0.001); "
+        "31 of 12,000 images get another label."
+    ) in text
+    assert "tiny/full is rounded too; it held out no images to measure that on." in text
 
 
 def test_licences_are_of_the_pretrained_weights_alone():

@@ -5,13 +5,16 @@ import logging
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from bundles import CLASSES, tiny_ensemble
 from conftest import write_image
+from disks import run_on_a_disk
 
 from kfold_ens.bundle.command import main
 
@@ -151,6 +154,54 @@ def test_a_full_disk_is_said_before_and_in_between(folder, tmp_path, monkeypatch
         assert run(folder, tmp_path / "out.csv") == 2
     assert "No space left on device. What is written is kept" in capsys.readouterr().err
     assert not (tmp_path / "out.csv").exists()
+
+
+PREDICT_ON_A_FULL_DISK = """
+import os, shutil, subprocess, sys
+from pathlib import Path
+
+PREDICT = '''
+import sys
+from kfold_ens.bundle import command, run
+run.require_space = lambda *arguments: None  # as if something else filled the disk meanwhile
+command.main(sys.argv[1:])
+'''
+options = ["--batch-size", "4", "--threads", "1", "--probabilities", "--errors", "column"]
+arguments = ["../ensemble.safetensors", "../new", "--out", "out.csv", *options]
+
+def predict(*more):
+    done = subprocess.run([sys.executable, "-c", PREDICT, *arguments, *more], capture_output=True, text=True)
+    print("PREDICTED", done.returncode, *sorted(os.listdir()), done.stderr, flush=True)
+
+page = os.sysconf("SC_PAGE_SIZE")
+Path("filler").write_bytes(b"0" * (shutil.disk_usage(".").free - 2 * page))  # one for the rows, and one
+predict()
+predict("--resume")
+os.remove("filler")
+predict("--resume")
+shutil.copy("out.csv", "../after_making_room.csv")
+"""
+
+
+@pytest.mark.slow
+def test_on_a_disk_that_is_really_full_it_resumes_after_making_room(tmp_path, folder, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(folder, tmp_path / "project") / "new")
+    for path in Path().iterdir():
+        path.rename(path.with_stem(f"{'a_long_name_' * 15}{path.stem}"))  # 40 rows of 200 bytes are more than a page
+    Path("../small").mkdir()
+    done = run_on_a_disk(Path("../small").resolve(), "1m", PREDICT_ON_A_FULL_DISK)
+    assert done.returncode == 0, done.stderr
+    _, full, still_full, finished = done.stdout.split("PREDICTED ")
+    for said in (full, still_full):
+        assert said.startswith("2 filler out.csv.partial out.csv.partial.json")
+        assert "No space left on device. What is written is kept: make room, and run the same with --resume" in said
+        assert "Traceback" not in said
+        assert "Exception ignored" not in said
+    assert finished.startswith("3 out.csv ")
+    options = ("--threads", "1", "--probabilities", "--errors", "column")
+    monkeypatch.chdir("../small")
+    assert run(Path(".."), "../whole.csv", *options) == 3
+    assert Path("../after_making_room.csv").read_bytes() == Path("../whole.csv").read_bytes()
 
 
 @pytest.mark.slow

@@ -1,10 +1,14 @@
 import hashlib
 import json
+import os
+import re
+import sys
 
 import numpy as np
 import pytest
 import torch
 from bundles import CLASSES, about_of, tiny_ensemble, tiny_models
+from disks import run_on_a_disk
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -114,3 +118,31 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path, monkeypat
     with pytest.raises(ZeroDivisionError):
         tiny_ensemble(tmp_path / "ensemble.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+WITHOUT_ROOM = """
+import os
+from pathlib import Path
+from bundles import tiny_ensemble
+from kfold_ens.bundle import ensemble_file
+ensemble_file.require_space = ensemble_file.require_space if {looks} else lambda *arguments: None
+try:
+    tiny_ensemble(Path("ensemble.safetensors"))
+finally:
+    print(os.listdir())
+"""
+
+
+@pytest.mark.parametrize(
+    ("looks", "words"),
+    [
+        (True, r"KfoldError: writing ensemble.safetensors needs 0.13 GB below /\S+, where 0.00 GB are free; make room"),
+        (False, r"OSError: \S+\.ensemble.safetensors.\w+.tmp cannot be written: .*No space left on device"),
+    ],
+    ids=["full at the start", "filled in between"],
+)
+def test_a_full_disk_is_said_and_leaves_nothing(looks, words, tmp_path):
+    tests = os.pathsep.join(sys.path)
+    done = run_on_a_disk(tmp_path / "small", "4m", WITHOUT_ROOM.format(looks=looks), PYTHONPATH=tests)
+    assert re.search(words, done.stderr), done.stderr
+    assert (done.returncode, done.stdout) == (1, "[]\n")

@@ -1,3 +1,28 @@
+# What it costs to round the weights of the ensemble file: fold models predict their held-out images once more.
+rule rounding:
+    input:
+        **models_of(FOLDS, RECIPE),
+        **pixels_of(RECIPES[RECIPE], "train"),
+        folds=SPLITS,
+        manifest=TRAIN,
+    output:
+        f"results/{RECIPE}/rounding.json",
+    log:
+        f"logs/{RECIPE}/rounding.log",
+    conda:
+        ENVIRONMENT
+    threads: THREADS_TO_PREDICT
+    resources:
+        **to_predict(len(FOLDS)),
+    params:
+        **scoring_param(),
+        **repeats_param(),
+        tta=literal(as_param(RECIPES[RECIPE].tta)),
+        version=[bundle.VERSION, prediction.VERSION, ensemble.VERSION],
+    script:
+        "../scripts/rounding.py"
+
+
 # All models of the recipe in one file, which kfold-predict reads, and its model card.
 rule ensemble:
     input:

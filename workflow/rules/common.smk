@@ -115,9 +115,9 @@ def more_each_attempt(amount):
     return resource
 
 
-def to_predict():
-    """The resources of a prediction."""
-    return {"gpu": 1, "mem_mb": more_each_attempt(8000), "runtime": more_each_attempt(120)}
+def to_predict(models=1):
+    """The resources of a prediction, by one model after the other."""
+    return {"gpu": 1, "mem_mb": more_each_attempt(8000), "runtime": more_each_attempt(120 * models)}
 
 
 # --- the files of a recipe and of its members -----------------------------------------------------------
@@ -156,10 +156,16 @@ def model_of(recipe, member):
     return {"model": ancient(model), "history": history}
 
 
-def bundled(recipe):
-    """The models that an ensemble file holds, with their histories as above, and what the folds say out of fold."""
-    models, histories = zip(*(outputs_of(recipe, member) for member in COMBINED))
+def models_of(members, recipe):
+    """Some members' models, with their histories as above, and what the folds say out of fold."""
+    models, histories = zip(*(outputs_of(recipe, member) for member in members))
     return {"model": ancient(models), "history": histories, "oof": files_of(FOLDS, recipe, "oof_logits.npz")}
+
+
+def bundled(recipe):
+    """What an ensemble file is made from; if weights are rounded, also what that costs."""
+    cost = {"rounding": f"results/{recipe}/rounding.json"} if RUN.bundle_dtype != "fp32" else {}
+    return models_of(COMBINED, recipe) | cost
 
 
 def what_calibrates():

@@ -13,6 +13,7 @@ if __name__ == "__main__":
     with job(snakemake.log[0]):
         from kfold_ens.bundle.card import write_card
         from kfold_ens.bundle.collect import collect_models
+        from kfold_ens.bundle.rounding_cost import read_rounding
 
         files, params = snakemake.input, snakemake.params
         about = collect_models(
@@ -23,6 +24,7 @@ if __name__ == "__main__":
             intensity_range=params.get("intensity_range", "full"),
             metrics=read_json(files.metrics),
             path=snakemake.output.ensemble,
+            rounding=read_rounding(files.get("rounding")),
         )
         oof = combined_over_repeats(list(map(read_logits, files.oof)), params.method)
         write_card(snakemake.output.card, about, read_manifest(files.manifest), oof)

@@ -37,11 +37,36 @@ class Member(Section):
     versions: dict[str, str]  # of what trained it
 
 
+class Rounding(Section):
+    """A metric out of fold with the weights as they were trained, and with them rounded.
+
+    It was accepted if it is worse by no more than ``tolerance``. ``relabelled`` of ``images`` got another label.
+    """
+
+    metric: str
+    before: float
+    after: float
+    tolerance: float
+    images: int
+    relabelled: int
+
+    @property
+    def in_words(self) -> str:
+        """The metric before and after, and how many labels change."""
+        from kfold_ens.metrics import find_metric  # loads scipy.stats, which takes longer than all of kfold-predict
+
+        return (
+            f"{find_metric(self.metric).label} {self.before:.4f} before rounding and {self.after:.4f} after it "
+            f"(tolerance {self.tolerance}); {self.relabelled:,} of {self.images:,} images get another label"
+        )
+
+
 class About(Section):
     """All that an ensemble file holds besides weights.
 
     ``temperature`` divides the combined logits; None if probabilities are not calibrated. ``scores`` is metrics.json.
-    ``licences`` is a note for each of the pretrained weights that training started from.
+    ``licences`` is a note for each of the pretrained weights that training started from. ``rounding`` is there only
+    with bf16.
     """
 
     classes: tuple[str, ...]
@@ -49,7 +74,8 @@ class About(Section):
     method: Method
     temperature: float | None = None
     intensity_range: IntensityRange = "full"
-    dtype: Literal["fp32"] = "fp32"
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    rounding: Rounding | None = None
     scores: dict[str, Any]
     licences: dict[str, str]
     versions: dict[str, str]  # of what wrote the file
@@ -58,6 +84,10 @@ class About(Section):
     def short_side(self) -> int:
         """The largest short side, in pixels, that a member's images are stored with."""
         return max(member.recipe.image.short_side for member in self.members)
+
+    def written(self) -> dict[str, Any]:
+        """What the file holds, JSON-like; without ``rounding`` if there was none, as in files of earlier versions."""
+        return self.model_dump(mode="json", exclude=None if self.rounding else {"rounding"})
 
 
 def read_about(path: str | Path) -> tuple[About, str]:

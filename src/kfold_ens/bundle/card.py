@@ -7,48 +7,60 @@ from collections.abc import Sequence
 import pandas as pd
 import yaml
 
-from kfold_ens.bundle.about import About
+from kfold_ens.bundle.about import About, Member
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.metrics import correctness
 from kfold_ens.ensemble.score_table import as_text, interval_in_words
 from kfold_ens.files import atomic
 from kfold_ens.logits import Logits, concatenated
+from kfold_ens.members import FULL
 
 MOST_CLASSES = 10  # that are listed with what they score
+HOW_TO_PREDICT = "`kfold-predict ensemble.safetensors new_images/ --out predictions.csv` predicts a folder of images."
 
 
 def write_card(path: str, about: About, train: pd.DataFrame, oof: Sequence[Logits]) -> None:
     """Write the card as Markdown. ``train`` is the manifest of the training images, ``oof`` all out-of-fold logits."""
     sections = {
-        "Data": _data(about, train),
-        "Recipe": _recipe(about),
-        "Scores": _scores(about),
-        "Calibration": _calibration(about),
-        "Worst classes": _worst_classes(train, oof),
-        "Pretrained weights": _licences(about),
         "Intended use": "To be filled in: what it is for, what it is not for, and who may be harmed by a wrong label.",
+        "Data": _data(about, train),
+        "Scores": _scores(about),
+        "Worst classes": _worst_classes(train, oof),
+        "Calibration": _calibration(about),
+        **({"Rounded weights": _rounding(about)} if about.rounding else {}),
+        "Recipe": _recipe(about),
+        "Pretrained weights": _licences(about),
         "How to cite": _citation(about),
     }
     name = about.members[0].recipe_name
-    text = "\n\n".join([f"# Ensemble {name}", *(f"## {title}\n\n{body}" for title, body in sections.items())])
+    text = "\n\n".join(
+        [f"# Ensemble {name}", HOW_TO_PREDICT, *(f"## {title}\n\n{body}" for title, body in sections.items())]
+    )
     with atomic(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _data(about: About, train: pd.DataFrame) -> str:
     counts = train["label"].value_counts()
-    return (
-        f"{len(train):,} training images of {len(about.classes)} classes; a class has {counts.min():,} to "
-        f"{counts.max():,} images, in the median {counts.median():,.0f}."
+    low, high = counts.min(), counts.max()
+    spread = (
+        f"{low:,} of each" if low == high else f"{low:,} to {high:,} per class, {counts.median():,.0f} in the median"
     )
+    return f"{len(train):,} training images of {len(about.classes)} classes, {spread}."
 
 
 def _recipe(about: About) -> str:
-    values = {name: member.recipe.model_dump(mode="json") for name, member in _first_of_recipes(about).items()}
-    members = ", ".join(f"{member.recipe_name}/{member.name}" for member in about.members)
-    views = {member.recipe_name: member.tta.model_dump(mode="json") for member in about.members}
-    text = yaml.safe_dump({"recipes": values, "tta": views}, sort_keys=False, allow_unicode=True)
-    return f"{len(about.members)} models ({members}), combined by {METHODS[about.method].label}.\n\n```yaml\n{text}```"
+    """The members, and each recipe as its file says it: defaults are left out."""
+    members = ", ".join(map(_title, about.members))
+    values = {
+        name: dict(member.recipe.model_dump(mode="json", exclude_defaults=True), tta=member.tta.model_dump(mode="json"))
+        for name, member in _first_of_recipes(about).items()
+    }
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    return (
+        f"{len(about.members)} models ({members}), combined by {METHODS[about.method].label}. "
+        f"Keys at their default are left out here; the file holds them all.\n\n```yaml\n{text}```"
+    )
 
 
 def _first_of_recipes(about: About) -> dict:
@@ -58,16 +70,29 @@ def _first_of_recipes(about: About) -> dict:
 def _scores(about: About) -> str:
     return (
         f"```\n{as_text(about.scores, about.method)}\n```\n\n"
-        "Out-of-fold scores are those of each model on the images it was not trained on; they are a little flattered, "
-        "as the best epoch is chosen on those same images. `*` marks what this file predicts. Between parentheses: "
+        "Out-of-fold scores are those of each fold's model on the images it was not trained on. They are a little "
+        "flattered if `select` in the recipe is not `last`: the best epoch is then chosen on those same images. "
+        "`*` marks what this file predicts; it has a score only on test images with known labels. Between parentheses: "
         f"{interval_in_words(about.scores)}."
     )
 
 
 def _calibration(about: About) -> str:
     if about.temperature is None:
-        return "Probabilities are not calibrated. `submission: {kind: probabilities, calibrate: true}` does it."
+        return (
+            "Probabilities are not calibrated; `submission: {kind: probabilities, calibrate: true}` fits a temperature."
+        )
     return f"The combined logits are divided by {about.temperature:.4g}, fitted on the out-of-fold logits."
+
+
+def _rounding(about: About) -> str:
+    full = [_title(member) for member in about.members if member.name == FULL]
+    unmeasured = "".join(f" {title} is rounded too; it held out no images to measure that on." for title in full)
+    return (
+        "Weights are stored in bfloat16, rounded to the nearest value; biases, norms and batch statistics in float32. "
+        f"All are float32 when they are used. Measured out of fold: {about.rounding.in_words}. The other scores here, "
+        f"and the temperature if there is one, are of the weights before rounding.{unmeasured}"
+    )
 
 
 def _worst_classes(train: pd.DataFrame, oof: Sequence[Logits]) -> str:
@@ -75,7 +100,13 @@ def _worst_classes(train: pd.DataFrame, oof: Sequence[Logits]) -> str:
     correct = correctness(concatenated(list(oof)), label_of)
     of_class = correct.groupby(correct.index.map(label_of)).agg(["mean", "sum", "size"]).sort_values(["mean", "size"])
     rows = [f"| {_cell(row.Index)} | {row.mean:.4f} | {row.sum} of {row.size} |" for row in _rows(of_class)]
-    return "\n".join(["| class | recall, out of fold | images |", "|---|---|---|", *rows])
+    all_shown = f"All {len(of_class)} classes, lowest recall first."
+    title = (
+        all_shown
+        if len(rows) == len(of_class)
+        else f"The {len(rows)} of {len(of_class)} classes with the lowest recall."
+    )
+    return "\n".join([title, "", "| class | recall, out of fold | right |", "|---|---|---|", *rows])
 
 
 def _rows(of_class: pd.DataFrame) -> list:
@@ -93,5 +124,9 @@ def _licences(about: About) -> str:
 
 
 def _citation(about: About) -> str:
-    prints = "\n".join(f"- {member.recipe_name}/{member.name}: `{member.fingerprint}`" for member in about.members)
-    return f"kfold_ens {about.versions['kfold_ens']}, with the fingerprints of what was trained:\n\n{prints}"
+    prints = "\n".join(f"- {_title(member)}: `{member.fingerprint}`" for member in about.members)
+    return f"Name kfold_ens {about.versions['kfold_ens']} and the fingerprints of what was trained:\n\n{prints}"
+
+
+def _title(member: Member) -> str:
+    return f"{member.recipe_name}/{member.name}"

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kfold_ens.bundle.about import About, Member
+from kfold_ens.bundle.about import About, Member, Rounding
 from kfold_ens.bundle.ensemble_file import write_ensemble
+from kfold_ens.bundle.rounding import rounded
 from kfold_ens.config import Backbone, IntensityRange, Method, Tta
 from kfold_ens.members import place_of
 from kfold_ens.model_header import header_of
@@ -24,10 +25,12 @@ def collect_models(
     intensity_range: IntensityRange,
     metrics: Mapping[str, Any],
     path: str,
+    rounding: Rounding | None = None,
 ) -> About:
     """Write trained models of a recipe to an ensemble file; each is named by the folder that it lies in.
 
-    ``metrics`` is metrics.json; its temperature, if probabilities are calibrated, is that of the ensemble.
+    ``metrics`` is metrics.json; its temperature, if probabilities are calibrated, is that of the ensemble. With
+    ``rounding``, weights are stored in bfloat16.
     """
     loaded = [load_model(model) for model in models]
     about = About(
@@ -36,11 +39,13 @@ def collect_models(
         method=method,
         temperature=metrics.get("calibrated", {}).get("temperature"),
         intensity_range=intensity_range,
+        dtype="bf16" if rounding else "fp32",
+        rounding=rounding,
         scores=dict(metrics),
         licences=licences(model.recipe.backbone for model in loaded),
         versions=versions(),
     )
-    write_ensemble(path, about, loaded)
+    write_ensemble(path, about, [rounded(model) for model in loaded] if rounding else loaded)
     return about
 
 

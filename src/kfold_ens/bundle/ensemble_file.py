@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from kfold_ens.bundle.about import FORMAT, FORMAT_VERSION, NO_HASH, About, Member, put_hash, read_about
-from kfold_ens.files import atomic, canonical
-from kfold_ens.network.classifier import TrainedModel, sort_metadata
+from kfold_ens.bundle.rounding import as_float32
+from kfold_ens.files import atomic, canonical, require_space
+from kfold_ens.network.classifier import TrainedModel
+from kfold_ens.network.tensor_files import save_tensors
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,10 @@ class Ensemble:
     sha256: str
 
     def models(self, members: Collection[Member] | None = None) -> Iterator[TrainedModel]:
-        """The members, or some of them, in their order; weights stay in the file until they are used."""
+        """The members, or some of them, in their order, with weights in float32.
+
+        Those stored in float32 stay in the file until they are used.
+        """
         with safe_open(self.path, framework="pt") as file:
             names = list(file.keys())
             for place, member in enumerate(self.about.members):
@@ -31,7 +35,7 @@ class Ensemble:
                     continue
                 start = _prefix(place)
                 weights = {name.removeprefix(start): file.get_tensor(name) for name in names if name.startswith(start)}
-                yield TrainedModel(member.recipe, self.about.classes, member.fingerprint, weights)
+                yield as_float32(TrainedModel(member.recipe, self.about.classes, member.fingerprint, weights))
 
 
 def read_ensemble(path: str | Path) -> Ensemble:
@@ -47,21 +51,24 @@ def write_ensemble(path: str | Path, about: About, models: Sequence[TrainedModel
     """Write an ensemble whole or not at all; equal models and texts give equal bytes.
 
     ``models`` are those of ``about.members``, in that order.
+
+    Raises:
+        KfoldError: if the disk has no room for them.
     """
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
-        "about": canonical(about.model_dump(mode="json")),
+        "about": canonical(about.written()),
         "sha256": NO_HASH,
     }
     tensors = {
-        f"{_prefix(place)}{name}": tensor.detach().cpu().contiguous()
+        f"{_prefix(place)}{name}": tensor
         for place, model in enumerate(models)
         for name, tensor in model.weights.items()
     }
+    require_space(Path(path).absolute().parent, sum(tensor.nbytes for tensor in tensors.values()), f"writing {path}")
     with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
-        sort_metadata(temporary)
+        save_tensors(temporary, tensors, metadata)
         put_hash(temporary)
 
 

@@ -150,7 +150,7 @@ def _metadata(about: About, ensemble: str, comparison: Comparison) -> dict[str, 
     return {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
-        "about": canonical(about.model_dump(mode="json")),
+        "about": canonical(about.written()),
         "ensemble_sha256": ensemble,
         "checked": f"{comparison.images} images: {comparison}",
     }

@@ -20,7 +20,7 @@ from kfold_ens.errors import KfoldError, Together
 from kfold_ens.files import require_space
 from kfold_ens.jobs import wait_briefly
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("kfold_ens.bundle")  # its own name is __main__ if it is run as a program
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # of the extra `export`
 

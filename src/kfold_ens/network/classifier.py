@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kfold_ens.config import TrainingRecipe
@@ -18,6 +17,7 @@ from kfold_ens.errors import KfoldError
 from kfold_ens.files import atomic, canonical
 from kfold_ens.network.backbones import build_backbone
 from kfold_ens.network.heads import build_head
+from kfold_ens.network.tensor_files import save_tensors
 from kfold_ens.versions import versions
 
 
@@ -73,25 +73,8 @@ def save_model(path: str | Path, model: TrainedModel) -> None:
         "fingerprint": model.fingerprint,
         "versions": canonical(versions()),
     }
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.weights.items()}
     with atomic(path) as temporary:
-        save_file(weights, temporary, metadata=header)
-        sort_metadata(temporary)
-
-
-def sort_metadata(path: Path) -> None:
-    """Sort the keys of a header's metadata, so that equal models are equal files: safetensors orders them at random.
-
-    https://huggingface.co/docs/safetensors/index#format: 8 bytes of the header's length, then the header as JSON.
-    """
-    with open(path, "r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
-        if len(content) == length:
-            file.seek(8)
-            file.write(content)
+        save_tensors(temporary, model.weights, header)
 
 
 def load_model(path: str | Path) -> TrainedModel:

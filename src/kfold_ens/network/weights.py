@@ -11,7 +11,7 @@ from urllib.error import URLError
 from urllib.parse import urlparse
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
@@ -19,6 +19,7 @@ from kfold_ens import config
 from kfold_ens.errors import KfoldError, listing
 from kfold_ens.files import atomic, sha256_of
 from kfold_ens.network.pickles import names_in_pickle
+from kfold_ens.network.tensor_files import save_tensors
 from kfold_ens.network.timm_models import create_timm_model
 
 HASH_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")
@@ -48,7 +49,7 @@ def prepare_weights(section: config.Backbone, path: Path) -> None:
     local = Path(section.weights)
     weights = read_weights(local) if local.suffix else PUBLISHED[section.kind](section, path.parent)
     with atomic(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
+        save_tensors(temporary, weights)
 
 
 def _torchvision_weights(section: config.TorchvisionBackbone, folder: Path) -> dict[str, Tensor]:
