@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 import time
 from types import SimpleNamespace
 
@@ -91,11 +92,12 @@ def interrupted(folder, out, batches, monkeypatch, *options):
     def some(table, lines):
         left[0] -= 1
         if left[0] < 0:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         append(table, lines)
 
     with monkeypatch.context() as patch:
         patch.setattr(PartialCsv, "append", some)
+        patch.setattr("kfold_ens.bundle.command.os._exit", sys.exit)
         assert run(folder, out, *options) == 130
 
 
@@ -129,11 +131,46 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(folder, tmp_p
         (("--folds", "7"), "--folds: the ensemble has no fold7; it has fold0, fold1"),
         (("--top-k", "4"), "--top-k 4: the ensemble has 3 classes"),
         (("--top-k", "0"), "must be a whole number above 0"),
-        (("--min-probability", "2"), "must be from 0 to 1"),
+        (("--folds", ""), "--folds: the ensemble has no ''; it has"),
+        (("--min-probability", "2"), "must be a number from 0 to 1 (got '2')"),
+        (("--min-probability", "nan"), "must be a number from 0 to 1 (got 'nan')"),
+        (("--min-probability", "x"), "must be a number from 0 to 1 (got 'x')"),
     ]:
         assert run(folder, out, *options) == 2
         assert words in capsys.readouterr().err
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("what", ["ensemble.safetensors", "new/007.png", "list.csv"])
+def test_no_input_is_replaced_even_by_force(what, folder, tmp_path, capsys):
+    link = tmp_path / "link"
+    link.symlink_to(folder / what)
+    (folder / "list.csv").write_text(f"image\n{folder}/new/007.png\n")
+    before = (folder / what).read_bytes()
+    images = "list.csv" if what == "list.csv" else "new"
+    assert run(folder, link, "--force", images=images) == 2
+    assert "is one of the files to read; name another" in capsys.readouterr().err
+    assert (folder / what).read_bytes() == before
+    assert link.is_symlink()
+
+
+def test_a_link_to_nothing_is_named_as_such(folder, tmp_path, capsys):
+    (tmp_path / "away.png").symlink_to("/nowhere/image.png")
+    assert run(folder, tmp_path / "out.csv", images=tmp_path) == 3
+    told = capsys.readouterr().err
+    assert "1 file cannot be read and has no prediction" in told
+    assert "away.png: a link to /nowhere/image.png, which is not there" in told
+
+
+def test_only_a_full_disk_is_said_to_be_full(folder, tmp_path, monkeypatch, capsys):
+    def failing(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("kfold_ens.bundle.run.tqdm.update", failing)
+    assert run(folder, tmp_path / "out.csv") == 2
+    told = capsys.readouterr().err
+    assert "--out: [Errno 5] Input/output error" in told
+    assert "make room" not in told
 
 
 def test_a_full_disk_is_said_before_and_in_between(folder, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,8 @@
 import csv
 import io
+import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +80,25 @@ def test_what_is_there_is_replaced_only_if_asked(tmp_path):
         begin(out, force=True)
     table.finish()
     assert out.read_text() == "image,label,error\n"
+
+
+def test_an_output_that_cannot_be_a_file_is_refused(in_folder):
+    (in_folder / "file").touch()
+    os.mkfifo(in_folder / "pipe")
+    for out, words in [
+        (".", "--out . is a folder; name a file in it"),
+        ("pipe", "--out pipe is a device or a pipe; name a file"),
+        ("file/new/out.csv", f"--out file/new/out.csv: {in_folder}/file is a file, not a folder"),
+    ]:
+        with pytest.raises(KfoldError, match=re.escape(words)):
+            begin(Path(out), force=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_to_write_is_named(in_folder):
+    (in_folder / "locked").mkdir(mode=0o555)
+    with pytest.raises(KfoldError, match="locked cannot be written to: permission denied"):
+        begin(Path("locked/new/out.csv"))
 
 
 def test_an_interrupted_file_is_continued_only_as_it_was_begun(tmp_path):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,7 @@ def accepted(options: Namespace, table: PartialCsv) -> Request:
         columns = _columns(options, about)
     with together.gather():
         names = list_inputs(options.images)
+        _refuse_an_input(options.out, [options.ensemble, *options.images, *names])
     with together.gather():
         table.refuse_what_is_there(options.resume, options.force)
     together.raise_all()
@@ -103,6 +105,11 @@ def accepted(options: Namespace, table: PartialCsv) -> Request:
     needed = sum(map(len, names)) + BYTES_OF_A_CELL * len(names) * len(request.header)
     require_space(options.out.absolute().parent, needed, f"writing {options.out}")
     return request
+
+
+def _refuse_an_input(out: Path, inputs: Iterable[str]) -> None:
+    if out.exists() and any(os.path.exists(given) and os.path.samefile(out, given) for given in inputs):
+        raise KfoldError(f"--out {out} is one of the files to read; name another")
 
 
 def chosen_members(about: About, folds: Sequence[str] | None) -> tuple[Member, ...]:
@@ -117,7 +124,7 @@ def chosen_members(about: About, folds: Sequence[str] | None) -> tuple[Member, .
     missing = wanted - {member.name for member in about.members}
     if missing:
         there = ", ".join(dict.fromkeys(member.name for member in about.members))
-        raise EnsembleError(f"--folds: the ensemble has no {', '.join(sorted(missing))}; it has {there}")
+        raise EnsembleError(f"--folds: the ensemble has no {', '.join(sorted(missing)) or repr('')}; it has {there}")
     return tuple(member for member in about.members if member.name in wanted)
 
 
