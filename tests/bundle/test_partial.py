@@ -117,6 +117,27 @@ def test_an_interrupted_file_is_continued_only_as_it_was_begun(tmp_path):
     assert [row[0] for row in csv.reader(out.open())] == ["image", *NAMES]
 
 
+def test_killed_while_it_begins_again_it_resumes_without_rows_of_before(tmp_path, monkeypatch):
+    out = tmp_path / "out.csv"
+    table, _ = begin(out)
+    table.append([name, "x", ""] for name in NAMES)
+    table._file.close()
+
+    def killed(*_):
+        raise SystemExit
+
+    for gone in (False, True):  # the file that says what it belongs to is of before, or was never written
+        with monkeypatch.context() as patch:
+            patch.setattr("kfold_ens.bundle.partial.write_json", killed)
+            with pytest.raises(SystemExit):
+                begin(out, force=True, ensemble="other")
+        if gone:
+            (tmp_path / "out.csv.partial.json").unlink()
+        table, done = begin(out, resume=True, ensemble="other")
+        assert done == Done()
+        table._file.close()
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", None])
 def test_without_what_it_belongs_to_nothing_is_continued(damage, tmp_path):
     out = tmp_path / "out.csv"

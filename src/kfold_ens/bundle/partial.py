@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kfold_ens.data.folders import file_size
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_json, sync, write_json
 
@@ -66,12 +67,12 @@ class PartialCsv:
             KfoldError: if another process writes it, or it belongs to another ensemble, options or images.
         """
         done = Done()
-        if resume and self._partial.exists():
+        if resume and file_size(self._partial) > 0:
             self._refuse_another(identity)
             done = done_so_far(self._partial, header, names, batch_size)
         self._open()
+        self._file.truncate(done.size)  # first: rows of before must never lie beside what says that they are of now
         write_json(self._about, identity)
-        self._file.truncate(done.size)
         if not done.size:
             self.append([header])
         return done
