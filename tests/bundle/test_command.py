@@ -10,9 +10,11 @@ import sys
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from bundles import CLASSES, tiny_ensemble
 from conftest import write_image
+from PIL import Image
 
 from kfold_ens.bundle.command import main
 
@@ -213,6 +215,23 @@ def test_killed_at_any_moment_it_resumes_to_the_same_csv(errors, folder, tmp_pat
     assert unreadable((tmp_path / "told").read_text()) == named
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_it_at_once_however_long_decoding_takes(number, code, folder, tmp_path):
+    (tmp_path / "many").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4000, 4000, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "large.png", compress_level=1)
+    for name in range(300):
+        os.link(tmp_path / "large.png", tmp_path / f"many/{name}.png")
+    process = start(folder, tmp_path, ("--batch-size", "100"))
+    while not (tmp_path / "out.csv.partial.json").exists():
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    process.join(10)  # a batch takes longer
+    assert process.exitcode == code
+    assert {path.name for path in tmp_path.glob("out*")} == {"out.csv.partial", "out.csv.partial.json"}
+
+
 def unreadable(told):
     return [line for line in told.splitlines() if "not an image of a known format" in line]
 
@@ -224,11 +243,9 @@ def run_to_file(folder, tmp_path, options):
 
 def run_and_kill(folder, tmp_path, options, seconds=None, after=None):
     """Kill a run after so many seconds, or once it has written so many more bytes; return whether it was killed."""
-    context, partial = multiprocessing.get_context("forkserver"), tmp_path / "out.csv.partial"
-    context.set_forkserver_preload(["kfold_ens.bundle.predictor", "kfold_ens.bundle.run"])
+    partial = tmp_path / "out.csv.partial"
     enough = size(partial) + after if after else None
-    process = context.Process(target=run_to_file, args=(folder, tmp_path, options))
-    process.start()
+    process = start(folder, tmp_path, options)
     while after and process.is_alive() and size(partial) < enough:
         time.sleep(0.001)
     process.join(0 if after else seconds)
@@ -236,6 +253,14 @@ def run_and_kill(folder, tmp_path, options, seconds=None, after=None):
         os.kill(process.pid, signal.SIGKILL)
     process.join()
     return killed
+
+
+def start(folder, tmp_path, options):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["kfold_ens.bundle.predictor", "kfold_ens.bundle.run"])
+    process = context.Process(target=run_to_file, args=(folder, tmp_path, options))
+    process.start()
+    return process
 
 
 def size(path):
