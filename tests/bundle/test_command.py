@@ -7,14 +7,17 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from bundles import CLASSES, tiny_ensemble
 from conftest import write_image
 from disks import run_on_a_disk
+from PIL import Image
 
 from kfold_ens.bundle.command import main
 
@@ -94,11 +97,12 @@ def interrupted(folder, out, batches, monkeypatch, *options):
     def some(table, lines):
         left[0] -= 1
         if left[0] < 0:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         append(table, lines)
 
     with monkeypatch.context() as patch:
         patch.setattr(PartialCsv, "append", some)
+        patch.setattr("kfold_ens.bundle.command.os._exit", sys.exit)
         assert run(folder, out, *options) == 130
 
 
@@ -132,11 +136,46 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(folder, tmp_p
         (("--folds", "7"), "--folds: the ensemble has no fold7; it has fold0, fold1"),
         (("--top-k", "4"), "--top-k 4: the ensemble has 3 classes"),
         (("--top-k", "0"), "must be a whole number above 0"),
-        (("--min-probability", "2"), "must be from 0 to 1"),
+        (("--folds", ""), "--folds: the ensemble has no ''; it has"),
+        (("--min-probability", "2"), "must be a number from 0 to 1 (got '2')"),
+        (("--min-probability", "nan"), "must be a number from 0 to 1 (got 'nan')"),
+        (("--min-probability", "x"), "must be a number from 0 to 1 (got 'x')"),
     ]:
         assert run(folder, out, *options) == 2
         assert words in capsys.readouterr().err
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("what", ["ensemble.safetensors", "new/007.png", "list.csv"])
+def test_no_input_is_replaced_even_by_force(what, folder, tmp_path, capsys):
+    link = tmp_path / "link"
+    link.symlink_to(folder / what)
+    (folder / "list.csv").write_text(f"image\n{folder}/new/007.png\n")
+    before = (folder / what).read_bytes()
+    images = "list.csv" if what == "list.csv" else "new"
+    assert run(folder, link, "--force", images=images) == 2
+    assert "is one of the files to read; name another" in capsys.readouterr().err
+    assert (folder / what).read_bytes() == before
+    assert link.is_symlink()
+
+
+def test_a_link_to_nothing_is_named_as_such(folder, tmp_path, capsys):
+    (tmp_path / "away.png").symlink_to("/nowhere/image.png")
+    assert run(folder, tmp_path / "out.csv", images=tmp_path) == 3
+    told = capsys.readouterr().err
+    assert "1 file cannot be read and has no prediction" in told
+    assert "away.png: a link to /nowhere/image.png, which is not there" in told
+
+
+def test_only_a_full_disk_is_said_to_be_full(folder, tmp_path, monkeypatch, capsys):
+    def failing(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("kfold_ens.bundle.run.tqdm.update", failing)
+    assert run(folder, tmp_path / "out.csv") == 2
+    told = capsys.readouterr().err
+    assert "--out: [Errno 5] Input/output error" in told
+    assert "make room" not in told
 
 
 def test_a_full_disk_is_said_before_and_in_between(folder, tmp_path, monkeypatch, capsys):
@@ -205,32 +244,75 @@ def test_on_a_disk_that_is_really_full_it_resumes_after_making_room(tmp_path, fo
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_resumes_to_the_same_csv(folder, tmp_path, capsys):
+@pytest.mark.parametrize("errors", ["omit", "column"])
+def test_killed_at_any_moment_it_resumes_to_the_same_csv(errors, folder, tmp_path, capsys):
     for number in range(400):
         path = write_image(tmp_path / f"many/{number:03d}.png", number % 250, number)
         if number % 100 == 50:
             path.write_bytes(b"no image")
-    assert run(folder, tmp_path / "whole.csv", images=tmp_path / "many") == 3
-    assert len(rows(tmp_path / "whole.csv")) == 396
-    assert capsys.readouterr().err.count("not an image of a known format") == 4
-    moment, out, kills = random.Random(0), tmp_path / "out.csv", 0
-    while not out.exists():
-        kills += run_and_kill(folder, tmp_path, moment.uniform(0, 0.4) if kills < 8 else None)
-    assert kills >= 3
+    options = ("--errors", errors)
+    assert run(folder, tmp_path / "whole.csv", *options, images=tmp_path / "many") == 3
+    assert len(rows(tmp_path / "whole.csv")) == (400 if errors == "column" else 396)
+    named = unreadable(capsys.readouterr().err)
+    assert len(named) == 4
+    draw, out, while_writing = random.Random(0), tmp_path / "out.csv", 0
+    for _ in range(4):
+        run_and_kill(folder, tmp_path, options, seconds=draw.uniform(0, 1))
+        while_writing += run_and_kill(folder, tmp_path, options, after=draw.randint(1, 5000))
+    assert while_writing >= 3
+    assert not out.exists()
+    run_and_kill(folder, tmp_path, options)
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert unreadable((tmp_path / "told").read_text()) == named
 
 
-def run_and_kill(folder, tmp_path, seconds):
-    """Whether a run was killed, so many seconds after it began to write; with None it may finish."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["kfold_ens.bundle.predictor", "kfold_ens.bundle.run"])
-    options = {"images": tmp_path / "many"}
-    process = context.Process(target=run, args=(folder, tmp_path / "out.csv", "--resume"), kwargs=options)
-    process.start()
-    while seconds is not None and process.is_alive() and not (tmp_path / "out.csv.partial").exists():
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_it_at_once_however_long_decoding_takes(number, code, folder, tmp_path):
+    (tmp_path / "many").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4000, 4000, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "large.png", compress_level=1)
+    for name in range(300):
+        os.link(tmp_path / "large.png", tmp_path / f"many/{name}.png")
+    process = start(folder, tmp_path, ("--batch-size", "100"))
+    while not (tmp_path / "out.csv.partial.json").exists():
         time.sleep(0.01)
-    process.join(seconds)
-    if alive := process.is_alive():
+    os.kill(process.pid, number)
+    process.join(10)  # a batch takes longer
+    assert process.exitcode == code
+    assert {path.name for path in tmp_path.glob("out*")} == {"out.csv.partial", "out.csv.partial.json"}
+
+
+def unreadable(told):
+    return [line for line in told.splitlines() if "not an image of a known format" in line]
+
+
+def run_to_file(folder, tmp_path, options):
+    with open(tmp_path / "told", "w") as sys.stderr:
+        sys.exit(run(folder, tmp_path / "out.csv", "--resume", *options, images=tmp_path / "many"))
+
+
+def run_and_kill(folder, tmp_path, options, seconds=None, after=None):
+    """Kill a run after so many seconds, or once it has written so many more bytes; return whether it was killed."""
+    partial = tmp_path / "out.csv.partial"
+    enough = size(partial) + after if after else None
+    process = start(folder, tmp_path, options)
+    while after and process.is_alive() and size(partial) < enough:
+        time.sleep(0.001)
+    process.join(0 if after else seconds)
+    if killed := process.is_alive():
         os.kill(process.pid, signal.SIGKILL)
     process.join()
-    return alive
+    return killed
+
+
+def start(folder, tmp_path, options):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["kfold_ens.bundle.predictor", "kfold_ens.bundle.run"])
+    process = context.Process(target=run_to_file, args=(folder, tmp_path, options))
+    process.start()
+    return process
+
+
+def size(path):
+    return path.stat().st_size if path.exists() else 0

@@ -1,4 +1,5 @@
 import os
+import re
 
 import pytest
 from conftest import write_image
@@ -39,6 +40,29 @@ def test_a_pattern_finds_images_and_folders(images):
 def test_a_table_names_files_in_its_order(images, text):
     (images / "list.csv").write_text(text)
     assert list_inputs(["list.csv"]) == ["old/c.png", "gone.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "old/c.png\nnew/b.png\n",
+            "lists/list.csv has no header: its first line is 'old/c.png'; write above it: image",
+        ),
+        ("gone.png\nold/c.png\n", "has no header"),
+        ("image,x\nold/c.png,1\n,2\n", "has 1 rows without a path in its column 'image'; delete them"),
+        (
+            "id,label\n1,cat\n2,dog\n",
+            "no file in its column 'id' is there; the first is '1' (looked in {folder}). Paths",
+        ),
+        ("path\nown.png\n", "They are relative to the table: run the command in {folder}/lists"),
+    ],
+)
+def test_a_table_without_usable_paths_is_refused(images, text, words):
+    write_image(images / "lists/own.png")
+    (images / "lists/list.csv").write_text(text)
+    with pytest.raises(DataError, match=re.escape(words.format(folder=images))):
+        list_inputs(["lists/list.csv"])
 
 
 def test_everything_that_is_wrong_is_said_at_once(images):

@@ -1,5 +1,8 @@
 import csv
 import io
+import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +82,25 @@ def test_what_is_there_is_replaced_only_if_asked(tmp_path):
     assert out.read_text() == "image,label,error\n"
 
 
+def test_an_output_that_cannot_be_a_file_is_refused(in_folder):
+    (in_folder / "file").touch()
+    os.mkfifo(in_folder / "pipe")
+    for out, words in [
+        (".", "--out . is a folder; name a file in it"),
+        ("pipe", "--out pipe is a device or a pipe; name a file"),
+        ("file/new/out.csv", f"--out file/new/out.csv: {in_folder}/file is a file, not a folder"),
+    ]:
+        with pytest.raises(KfoldError, match=re.escape(words)):
+            begin(Path(out), force=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_to_write_is_named(in_folder):
+    (in_folder / "locked").mkdir(mode=0o555)
+    with pytest.raises(KfoldError, match="locked cannot be written to: permission denied"):
+        begin(Path("locked/new/out.csv"))
+
+
 def test_an_interrupted_file_is_continued_only_as_it_was_begun(tmp_path):
     out = tmp_path / "out.csv"
     table, _ = begin(out)
@@ -93,6 +115,27 @@ def test_an_interrupted_file_is_continued_only_as_it_was_begun(tmp_path):
     table.append([name, "x", ""] for name in NAMES[4:])
     table.finish()
     assert [row[0] for row in csv.reader(out.open())] == ["image", *NAMES]
+
+
+def test_killed_while_it_begins_again_it_resumes_without_rows_of_before(tmp_path, monkeypatch):
+    out = tmp_path / "out.csv"
+    table, _ = begin(out)
+    table.append([name, "x", ""] for name in NAMES)
+    table._file.close()
+
+    def killed(*_):
+        raise SystemExit
+
+    for gone in (False, True):  # the file that says what it belongs to is of before, or was never written
+        with monkeypatch.context() as patch:
+            patch.setattr("kfold_ens.bundle.partial.write_json", killed)
+            with pytest.raises(SystemExit):
+                begin(out, force=True, ensemble="other")
+        if gone:
+            (tmp_path / "out.csv.partial.json").unlink()
+        table, done = begin(out, resume=True, ensemble="other")
+        assert done == Done()
+        table._file.close()
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", None])

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kfold_ens.errors import KfoldError
-from kfold_ens.jobs import wait_briefly
+from kfold_ens.jobs import ASKING_TO_END, wait_briefly
 
 UNREADABLE, REFUSED, INTERRUPTED = 3, 2, 130  # exit codes
-FULL = "--out: {}. What is written is kept: make room, and run the same with --resume"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     add("--probabilities", action="store_true", help="add a column per class")
     add("--top-k", type=count, default=1, metavar="K", help="add the likeliest labels up to the K-th")
     add("--min-probability", type=_probability, metavar="P", help="add a column that marks rows below P as unsure")
-    add("--folds", nargs="+", metavar="N", help="use only the models of these folds")
+    add("--folds", nargs="+", metavar="N", help="use only the models of these folds; write it after IMAGES")
     add("--no-tta", action="store_true", help="use the evaluation view alone")
     add("--errors", choices=["omit", "column"], default="omit", help="of unreadable files: no row, or the reason")
     add("--batch-size", type=count, metavar="N", help="images at a time; default: that of training")
@@ -46,29 +49,64 @@ def count(text: str) -> int:
 
 
 def _probability(text: str) -> float:
-    if not 0 <= float(text) <= 1:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 1 (got {text})")
-    return float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1 (got {text!r})")
+    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Predict, and exit with 0; with 3 if files could not be read, with 2 if the input was refused."""
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 (a terminal that was closed with 2>&-)
     options = parser().parse_args(arguments)
     log_to_terminal()
     wait_briefly()
+    with _ended_at_once():
+        failed = _predict(options)
+        if failed:
+            what = "file cannot be read and has" if len(failed) == 1 else "files cannot be read and have"
+            lines = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
+            end(f"{len(failed)} {what} no prediction:\n{lines}", UNREADABLE)
+
+
+def _predict(options: argparse.Namespace) -> dict[str, str]:
+    """Why files could not be read, by name."""
     try:
         from kfold_ens.bundle.run import predict_files
 
-        failed = predict_files(options)
+        return predict_files(options)
     except KfoldError as error:
         end(f"ERROR: {error}", REFUSED)
-    except OSError as error:  # a full disk, a folder that cannot be written to
-        end(f"ERROR: {FULL.format(error)}", REFUSED)
-    except KeyboardInterrupt:
-        end("Interrupted. The same command with --resume continues.", INTERRUPTED)
-    if failed:
-        lines = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
-        end(f"{len(failed)} files cannot be read and have no prediction:\n{lines}", UNREADABLE)
+    except OSError as error:
+        kept = ". What is written is kept: make room, and run the same with --resume"
+        end(f"ERROR: --out: {error}{kept if error.errno in NO_ROOM else ''}", REFUSED)
+
+
+@contextmanager
+def _ended_at_once() -> Iterator[None]:
+    """Let signals end the process without a wait for what is being decoded: all rows that are known are written.
+
+    A signal that is ignored stays so: nohup ignores SIGHUP. A reader of our output that ends (``| head``) ends us too.
+    """
+    answers = dict.fromkeys(ASKING_TO_END, _interrupted) | {signal.SIGPIPE: signal.SIG_DFL}
+    before = {name: signal.getsignal(name) for name in answers}
+    for name, answer in answers.items():
+        if before[name] is not signal.SIG_IGN or name == signal.SIGPIPE:  # Python itself ignores the latter
+            signal.signal(name, answer)
+    try:
+        yield
+    finally:
+        for name, answer in before.items():
+            signal.signal(name, answer)
+
+
+def _interrupted(number: int, _: object) -> None:
+    with suppress(OSError):  # not by print: it may be what the signal interrupted
+        os.write(2, b"\nInterrupted. The same command with --resume continues.\n")
+    os._exit(128 + number)
 
 
 def end(message: str, code: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kfold_ens.bundle.about import read_about, refuse_random_views
 from kfold_ens.bundle.answers import Columns
-from kfold_ens.bundle.command import REFUSED, count, end, log_to_terminal
+from kfold_ens.bundle.command import INTERRUPTED, REFUSED, count, end, log_to_terminal
 from kfold_ens.bundle.listing import list_inputs
 from kfold_ens.bundle.run import Request, chosen_members, loaded
 from kfold_ens.data.manifest import read_manifest
@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         end(f"ERROR: {error}", REFUSED)
     except OSError as error:  # a full disk, a folder that cannot be written to
         end(f"ERROR: --out: {error}. Nothing was written", REFUSED)
+    except KeyboardInterrupt:
+        end("Interrupted. Nothing was written.", INTERRUPTED)
 
 
 def _export(options: Namespace) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from kfold_ens.data.image_files import FORMATS, files_below, summary, why_ignored
+from kfold_ens.data.image_files import FORMATS, could_be_image, files_below, summary, why_ignored
 from kfold_ens.errors import DataError, Together, listing
 from kfold_ens.user_tables import read_user_table
 
@@ -69,7 +69,22 @@ def _paths_in(table: str) -> list[str]:
     """The paths in a table, relative to where the command runs."""
     rows = read_user_table(table, {}, "IMAGES")
     column = next((name for name in COLUMNS if name in rows), rows.columns[0])
-    return rows[column].tolist()
+    if column not in COLUMNS and could_be_image(Path(column)):
+        raise DataError(f"IMAGES: {table} has no header: its first line is {column!r}; write above it: image")
+    paths = rows[column].tolist()
+    if empty := sum(not path.strip() for path in paths):
+        raise DataError(f"IMAGES: {table} has {empty} rows without a path in its column {column!r}; delete them")
+    if not any(map(os.path.lexists, paths)):
+        raise DataError(_none_there(table, column, paths))
+    return paths
+
+
+def _none_there(table: str, column: str, paths: Sequence[str]) -> str:
+    folder = os.path.dirname(table)
+    words = f"IMAGES: {table}: no file in its column {column!r} is there; the first is {paths[0]!r}"
+    if any(os.path.lexists(os.path.join(folder, path)) for path in paths):
+        return f"{words}. They are relative to the table: run the command in {os.path.abspath(folder)}"
+    return f"{words} (looked in {Path.cwd()}). Paths are in the column 'image' or 'path', or else in the first"
 
 
 def _matching(pattern: str) -> list[str]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import csv
 import fcntl
 import io
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kfold_ens.data.folders import file_size
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_json, sync, write_json
 
@@ -35,8 +37,8 @@ class PartialCsv:
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self._partial = out.with_name(f"{out.name}.partial")
-        self._about = out.with_name(f"{out.name}.partial.json")
+        self._partial = Path(f"{out}.partial")
+        self._about = Path(f"{out}.partial.json")
 
     def refuse_what_is_there(self, resume: bool, force: bool) -> None:
         """Refuse to replace a finished file, or an interrupted one, unless it is asked for.
@@ -46,6 +48,9 @@ class PartialCsv:
         """
         if self._out.is_dir():
             raise KfoldError(f"--out {self._out} is a folder; name a file in it")
+        if self._out.exists() and not self._out.is_file():
+            raise KfoldError(f"--out {self._out} is a device or a pipe; name a file")
+        _refuse_folder(self._out)
         if self._out.exists() and not force:
             raise KfoldError(f"--out {self._out} exists; --force replaces it")
         if self._partial.exists() and not (resume or force):
@@ -62,12 +67,12 @@ class PartialCsv:
             KfoldError: if another process writes it, or it belongs to another ensemble, options or images.
         """
         done = Done()
-        if resume and self._partial.exists():
+        if resume and file_size(self._partial) > 0:
             self._refuse_another(identity)
             done = done_so_far(self._partial, header, names, batch_size)
         self._open()
+        self._file.truncate(done.size)  # first: rows of before must never lie beside what says that they are of now
         write_json(self._about, identity)
-        self._file.truncate(done.size)
         if not done.size:
             self.append([header])
         return done
@@ -109,6 +114,15 @@ class PartialCsv:
         self._partial.replace(self._out)
         sync(self._out.parent)
         self._about.unlink(missing_ok=True)
+
+
+def _refuse_folder(out: Path) -> None:
+    """Refuse a file in a folder that cannot be made or written to."""
+    there = next(folder for folder in out.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise KfoldError(f"--out {out}: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise KfoldError(f"--out {out}: the folder {there} cannot be written to: permission denied")
 
 
 def done_so_far(partial: Path, header: list[str], names: Sequence[str], batch_size: int) -> Done:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -99,6 +100,7 @@ def accepted(options: Namespace, table: PartialCsv) -> Request:
         columns = _columns(options, about)
     with together.gather():
         names = list_inputs(options.images)
+        _refuse_an_input(options.out, [options.ensemble, *options.images, *names])
     with together.gather():
         table.refuse_what_is_there(options.resume, options.force)
     together.raise_all()
@@ -130,6 +132,11 @@ IN_A_GRAPH: dict[str, Callable[[Namespace], bool]] = {
 }
 
 
+def _refuse_an_input(out: Path, inputs: Iterable[str]) -> None:
+    if out.exists() and any(os.path.exists(given) and os.path.samefile(out, given) for given in inputs):
+        raise KfoldError(f"--out {out} is one of the files to read; name another")
+
+
 def chosen_members(about: About, folds: Sequence[str] | None) -> tuple[Member, ...]:
     """The members of these folds, each by its number or its name; all of them if none is given.
 
@@ -142,7 +149,7 @@ def chosen_members(about: About, folds: Sequence[str] | None) -> tuple[Member, .
     missing = wanted - {member.name for member in about.members}
     if missing:
         there = ", ".join(dict.fromkeys(member.name for member in about.members))
-        raise EnsembleError(f"--folds: the ensemble has no {', '.join(sorted(missing))}; it has {there}")
+        raise EnsembleError(f"--folds: the ensemble has no {', '.join(sorted(missing)) or repr('')}; it has {there}")
     return tuple(member for member in about.members if member.name in wanted)
 
 

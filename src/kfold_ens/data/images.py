@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,6 +138,8 @@ def _reading(path: str | Path) -> Iterator[BinaryIO]:
         with open(path, "rb") as file:
             yield file
     except OSError as error:
+        if os.path.islink(path) and not os.path.exists(path):
+            raise ImageError(f"a link to {os.readlink(path)}, which is not there") from None
         raise ImageError(error.strerror or str(error)) from None
 
 
