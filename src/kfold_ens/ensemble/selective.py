@@ -1,7 +1,7 @@
-"""Selective prediction: an image is labelled only if the probability of its label is at least p.
+"""Selective prediction: an image is accepted if the probability of its predicted label is at least a threshold p.
 
 The risk-coverage curve (El-Yaniv and Wiener 2010, https://www.jmlr.org/papers/v11/el-yaniv10a.html) shows the selective
-risk, which is 1 - accuracy on the labelled images, against the coverage, which is their share. A threshold on the
+risk, which is 1 - accuracy on the accepted images, against the coverage, which is their share. A threshold on the
 softmax of the predicted class is the "softmax response" of Geifman and El-Yaniv 2017, https://arxiv.org/abs/1705.08500.
 The area under the curve is the AURC of Geifman, Uziel and El-Yaniv 2019, https://arxiv.org/abs/1805.08206.
 """
@@ -63,24 +63,24 @@ def predicted(
 
 
 def at_thresholds(images: Predicted, thresholds: np.ndarray) -> pd.DataFrame:
-    """A row ``p, share, images, accuracy`` for each threshold; the accuracy is NaN if no image is labelled."""
-    labelled, right = _counts(images, np.asarray(thresholds, dtype=float))
+    """A row ``p, share, images, accuracy`` for each threshold; the accuracy is NaN if no image is accepted."""
+    accepted, right = _counts(images, np.asarray(thresholds, dtype=float))
     with np.errstate(invalid="ignore"):
-        shares = {"share": labelled / len(images.right), "images": labelled, "accuracy": right / labelled}
+        shares = {"share": accepted / len(images.right), "images": accepted, "accuracy": right / accepted}
     return pd.DataFrame({"p": thresholds} | shares)
 
 
 def _counts(images: Predicted, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many images are labelled at each threshold, and how many of these are right."""
+    """How many images are accepted at each threshold, and how many of these are right."""
     order = np.argsort(-images.probability, kind="stable")
-    labelled = np.searchsorted(-images.probability[order], -thresholds, side="right")
-    return labelled, np.append(0, np.cumsum(images.right[order]))[labelled]
+    accepted = np.searchsorted(-images.probability[order], -thresholds, side="right")
+    return accepted, np.append(0, np.cumsum(images.right[order]))[accepted]
 
 
 def risk_coverage(images: Predicted, points: int | None = None) -> pd.DataFrame:
     """The curve as rows of ``at_thresholds``, from the smallest share to all images.
 
-    Images of equal probability are labelled together, so there is a row for each probability that occurs; with
+    Images of equal probability are accepted together, so there is a row for each probability that occurs; with
     ``points``, at most so many of them, at shares as even as can be.
     """
     descending = np.sort(images.probability)[::-1]
@@ -90,7 +90,7 @@ def risk_coverage(images: Predicted, points: int | None = None) -> pd.DataFrame:
 
 
 def lowest_threshold(images: Predicted, accuracy: float) -> float | None:
-    """The lowest p, of 6 decimals, from which the labelled images reach an accuracy; None if none does.
+    """The lowest p, of 6 decimals, from which the accepted images reach an accuracy; None if none does.
 
     It is chosen on these very images, so their accuracy at it is flattered.
     """
@@ -103,18 +103,18 @@ def lowest_threshold(images: Predicted, accuracy: float) -> float | None:
 def with_intervals(images: Predicted, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with the ends ``low`` and ``high`` of the accuracy's 95% interval; NaN if it is not known.
 
-    Wilson's, or if labelled images share groups that of ``intervals``, which draws whole groups.
+    Wilson's, or if accepted images share groups that of ``intervals``, which draws whole groups.
     """
     ends = [_interval_at(images, p) for p in rows["p"]]
     return rows.assign(**dict(zip(("low", "high"), np.array(ends, dtype=float).reshape(-1, 2).T, strict=True)))
 
 
 def _interval_at(images: Predicted, p: float) -> tuple[float, float]:
-    labelled = images.probability >= p
-    right = images.right[labelled]
+    accepted = images.probability >= p
+    right = images.right[accepted]
     if not len(right):
         return float("nan"), float("nan")
-    group = None if images.group is None else np.unique(images.group[labelled], return_inverse=True)[1]
+    group = None if images.group is None else np.unique(images.group[accepted], return_inverse=True)[1]
     if group is None or group.max() + 1 == len(group):
         wilson = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="wilson")
         return float(wilson.low), float(wilson.high)
@@ -146,9 +146,9 @@ def aurc_interval(images: Predicted) -> tuple[float, float]:
 
 
 def _own_risks(images: Predicted) -> tuple[np.ndarray, np.ndarray]:
-    """How many images are labelled if p is an image's own probability, and the risk on these: both (N,)."""
-    labelled, right = _counts(images, images.probability)
-    return labelled, 1 - right / labelled
+    """How many images are accepted if p is an image's own probability, and the risk on these: both (N,)."""
+    accepted, right = _counts(images, images.probability)
+    return accepted, 1 - right / accepted
 
 
 def _pseudo_values(images: Predicted) -> np.ndarray:
@@ -157,10 +157,10 @@ def _pseudo_values(images: Predicted) -> np.ndarray:
     With weights on images, AURC = sum_i w_i r_i / sum_i w_i and r_i = sum of w over wrong j / sum of w over all j, both
     over the j with a probability of at least i's. N times the derivative by w_j, plus AURC, is this value.
     """
-    labelled, risk = _own_risks(images)
+    accepted, risk = _own_risks(images)
     order = np.argsort(images.probability, kind="stable")
     below = np.searchsorted(images.probability[order], images.probability, side="right") - 1
-    weights, risks = (np.cumsum(each[order])[below] for each in (1 / labelled, risk / labelled))
+    weights, risks = (np.cumsum(each[order])[below] for each in (1 / accepted, risk / accepted))
     return risk + (1 - images.right) * weights - risks
 
 
