@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from kfold_ens.bundle.about import About
 from kfold_ens.bundle.answers import Columns, answers_of
@@ -144,10 +145,15 @@ def test_images_of_a_group_say_less_than_as_many_single_images():
     assert ((grouped["high"] - grouped["low"]) / (alone["high"] - alone["low"])).between(2.4, 3.6).all()
 
 
-def test_without_a_mistake_whole_groups_say_nothing_of_the_spread():
-    images = Predicted(np.array([0.9, 0.9, 0.5, 0.4]), np.array([True, True, True, False]), np.array([0, 0, 1, 2]))
-    rows = with_intervals(images, at_thresholds(images, np.array([0.0, 0.45, 0.9])))
-    assert rows["low"].isna().tolist() == [False, True, True]
+def test_without_a_mistake_each_group_counts_once():
+    right = np.array([True, True, True, True, False])
+    images = Predicted(np.array([0.9, 0.9, 0.9, 0.8, 0.4]), right, np.array([0, 0, 0, 1, 2]))
+    rows = with_intervals(images, at_thresholds(images, np.array([0.5, 0.85, 0.95])))
+    z = norm.ppf(0.975)
+    assert rows["low"].tolist() == pytest.approx([2 / (2 + z**2), 1 / (1 + z**2), np.nan], nan_ok=True)  # Wilson 1927
+    assert rows["high"].tolist() == pytest.approx([1, 1, np.nan], nan_ok=True)
+    one_group = Predicted(images.probability, right, np.zeros(5, dtype=int))
+    assert with_intervals(one_group, at_thresholds(one_group, np.array([0.0])))["low"].isna().all()
 
 
 # --- from logits -----------------------------------------------------------------------------------------

@@ -103,7 +103,8 @@ def lowest_threshold(images: Predicted, accuracy: float) -> float | None:
 def with_intervals(images: Predicted, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with the ends ``low`` and ``high`` of the accuracy's 95% interval; NaN if it is not known.
 
-    Wilson's, or if accepted images share groups that of ``intervals``, which draws whole groups.
+    Wilson's, or if accepted images share groups that of ``intervals``, which draws whole groups. If all of them are
+    right, or all wrong, no draw differs: Wilson's then, each group counted once.
     """
     ends = [_interval_at(images, p) for p in rows["p"]]
     return rows.assign(**dict(zip(("low", "high"), np.array(ends, dtype=float).reshape(-1, 2).T, strict=True)))
@@ -114,12 +115,14 @@ def _interval_at(images: Predicted, p: float) -> tuple[float, float]:
     right = images.right[accepted]
     if not len(right):
         return float("nan"), float("nan")
-    group = None if images.group is None else np.unique(images.group[accepted], return_inverse=True)[1]
-    if group is None or group.max() + 1 == len(group):
-        wilson = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="wilson")
+    place = np.arange(len(images.right)) if images.group is None else images.group
+    group = np.unique(place[accepted], return_inverse=True)[1]
+    number, share = int(group.max()) + 1, float(right.mean())
+    if number == len(right) or share in (0, 1):
+        wilson = binomtest(round(share * number), number).proportion_ci(0.95, method="wilson")
         return float(wilson.low), float(wilson.high)
     inputs = np.stack([right, ~right], axis=1), np.zeros(len(right), dtype=np.int64)
-    return interval(find_metric("accuracy"), inputs, float(right.mean()), group)
+    return interval(find_metric("accuracy"), inputs, share, group)
 
 
 # --- the area under it -----------------------------------------------------------------------------------

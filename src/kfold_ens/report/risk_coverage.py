@@ -94,8 +94,8 @@ def _above(images: Predicted) -> list[float]:
 def _words(method: str, calibrated: bool, models: int, has_test_labels: bool) -> list[Markup]:
     of_whom = "the single model" if models == 1 else f"the {models} models, combined by the ensembling method,"
     ensemble = (
-        "An average of several models is less sure than each: at the same p an ensemble predicts fewer images, as a rule "
-        "at a higher accuracy."
+        "An average of several models is less sure than each: at the same p an ensemble predicts fewer images, as a "
+        "rule at a higher accuracy."
     )
     tested = (
         "The second curve and table are of the ensemble itself, on the test images whose labels are known, at the p "
@@ -133,7 +133,9 @@ def _of_probabilities(method: str, calibrated: bool) -> str:
 
 
 def _caption(name: str, images: Predicted) -> str:
-    grouped = "by a bootstrap of whole groups where images share one; none if no image predicted is wrong"
+    grouped = (
+        "by a bootstrap of whole groups where images share one, and Wilson's over groups if no image predicted is wrong"
+    )
     kind = "(Wilson's)" if images.group is None else grouped
     chosen = "is chosen on these images, which flatters it" if name == OUT_OF_FOLD else "was chosen out of fold"
     return (
@@ -150,19 +152,14 @@ def _unreached(accuracies: Sequence[float]) -> list[Markup]:
 
 
 def _rows(images: Predicted, chosen: Mapping[float, float | None]) -> pd.DataFrame:
-    """All images, those of each threshold, and those of the thresholds that were chosen for an accuracy."""
-    reached = {f"lowest p for accuracy {accuracy:g}": p for accuracy, p in chosen.items() if p is not None}
-    rows = with_intervals(images, at_thresholds(images, [0.0, *THRESHOLDS, *reached.values()]))
-    shown = {
-        "": ["all images", *[""] * len(THRESHOLDS), *reached],
-        "p": [f"{p:.6f}".rstrip("0").rstrip(".") for p in rows["p"]],
-        "share predicted": rows["share"],
-        "images": rows["images"],
-        "accuracy": rows["accuracy"],
-        "95% from": rows["low"],
-        "to": rows["high"],
-    }
-    return pd.DataFrame(shown)
+    """The rows of the thresholds, and of those that were chosen for an accuracy, by p; 0 predicts all images."""
+    reached = {f"{accuracy:g}": p for accuracy, p in chosen.items() if p is not None}
+    rows = at_thresholds(images, [0.0, *THRESHOLDS, *reached.values()])
+    rows = rows.assign(why=["", *[""] * len(THRESHOLDS), *reached]).sort_values("p", kind="stable")
+    rows = with_intervals(images, rows).assign(p=[f"{p:.6f}".rstrip("0").rstrip(".") for p in rows["p"]])
+    headings = {"share": "share predicted", "low": "95% from", "high": "to", "why": "lowest p for accuracy"}
+    order = ["p", "share", "images", "accuracy", "low", "high", "why"]
+    return rows[order].rename(columns=headings)
 
 
 def _areas(known: Mapping[str, Predicted]) -> list[Markup]:
