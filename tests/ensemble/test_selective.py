@@ -18,10 +18,10 @@ from kfold_ens.ensemble.selective import (
     aurc,
     aurc_interval,
     least_aurc,
-    lowest_threshold,
     predicted,
     risk_coverage,
     sure_by,
+    threshold_for,
     with_intervals,
 )
 from kfold_ens.ensemble.temperature import at_temperature
@@ -77,8 +77,8 @@ def test_the_curve_has_a_row_for_every_probability(images):
 
 
 @given(IMAGES, st.sampled_from([0.5, 0.9, 0.95, 1.0]))
-def test_the_lowest_threshold_is_the_first_that_reaches_the_accuracy(images, accuracy):
-    found = lowest_threshold(images, accuracy)
+def test_the_threshold_for_is_the_first_that_reaches_the_accuracy(images, accuracy):
+    found = threshold_for(images, accuracy)
     candidates = sorted({np.floor(p * 1e6) / 1e6 for p in images.probability})
     counts = [(p, *by_hand(images, p)) for p in candidates]
     reaching = [p for p, labelled, right in counts if labelled and right / labelled >= accuracy]

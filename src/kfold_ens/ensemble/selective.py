@@ -89,8 +89,8 @@ def risk_coverage(images: Predicted, points: int | None = None) -> pd.DataFrame:
     return at_thresholds(images, np.unique(descending)[::-1])
 
 
-def lowest_threshold(images: Predicted, accuracy: float) -> float | None:
-    """The lowest p, of 6 decimals, from which the accepted images reach an accuracy; None if none does.
+def threshold_for(images: Predicted, accuracy: float) -> float | None:
+    """The p, of 6 decimals, that accepts the most images while these reach an accuracy; None if none does.
 
     It is chosen on these very images, so their accuracy at it is flattered.
     """

@@ -17,10 +17,10 @@ from kfold_ens.ensemble.selective import (
     aurc,
     aurc_interval,
     least_aurc,
-    lowest_threshold,
     predicted,
     risk_coverage,
     sure_by,
+    threshold_for,
     with_intervals,
 )
 from kfold_ens.ensemble.temperature import at_temperature, calibrate, cross_fitted
@@ -53,7 +53,7 @@ def write_risk_coverage(
         for name, logits in _sides(oof, combined, method, label_of, calibrated).items()
     }
     known = {name: images for name, images in sets.items() if len(images.right)}
-    chosen = {accuracy: lowest_threshold(known[OUT_OF_FOLD], accuracy) for accuracy in _above(known[OUT_OF_FOLD])}
+    chosen = {accuracy: threshold_for(known[OUT_OF_FOLD], accuracy) for accuracy in _above(known[OUT_OF_FOLD])}
     pages.write_page(
         path,
         "How many predictions are sure, and how accurate are they?",
@@ -133,14 +133,11 @@ def _of_probabilities(method: str, calibrated: bool) -> str:
 
 
 def _caption(name: str, images: Predicted) -> str:
-    grouped = (
-        "by a bootstrap of whole groups where images share one, and Wilson's over groups if no image predicted is wrong"
-    )
-    kind = "(Wilson's)" if images.group is None else grouped
-    chosen = "is chosen on these images, which flatters it" if name == OUT_OF_FOLD else "was chosen out of fold"
-    return (
-        f"{name}: accuracy on the images predicted, with a 95% interval {kind}; the lowest p for an accuracy {chosen}"
-    )
+    drawn = "by a bootstrap of whole groups where images share one, Wilson's over groups if no prediction is wrong"
+    kind = "(Wilson's)" if images.group is None else drawn
+    flattered = "p for an accuracy predicts the most images that reach it, which flatters it"
+    chosen = flattered if name == OUT_OF_FOLD else "p for an accuracy is that chosen out of fold"
+    return f"{name}: accuracy on the images predicted, with a 95% interval {kind}; {chosen}"
 
 
 def _unreached(accuracies: Sequence[float]) -> list[Markup]:
@@ -157,7 +154,7 @@ def _rows(images: Predicted, chosen: Mapping[float, float | None]) -> pd.DataFra
     rows = at_thresholds(images, [0.0, *THRESHOLDS, *reached.values()])
     rows = rows.assign(why=["", *[""] * len(THRESHOLDS), *reached]).sort_values("p", kind="stable")
     rows = with_intervals(images, rows).assign(p=[f"{p:.6f}".rstrip("0").rstrip(".") for p in rows["p"]])
-    headings = {"share": "share predicted", "low": "95% from", "high": "to", "why": "lowest p for accuracy"}
+    headings = {"share": "share predicted", "low": "95% from", "high": "to", "why": "chosen for accuracy"}
     order = ["p", "share", "images", "accuracy", "low", "high", "why"]
     return rows[order].rename(columns=headings)
 
