@@ -54,13 +54,14 @@ def write_risk_coverage(
     }
     known = {name: images for name, images in sets.items() if len(images.right)}
     chosen = {accuracy: threshold_for(known[OUT_OF_FOLD], accuracy) for accuracy in _above(known[OUT_OF_FOLD])}
+    reached = {accuracy: p for accuracy, p in chosen.items() if p is not None}
     pages.write_page(
         path,
         "How many predictions are sure, and how accurate are they?",
         *_words(method, calibrated, _models_per_image(oof), ENSEMBLE in known),
         pages.chart(figure(known), "risk-coverage", "Accuracy against the share of images predicted"),
-        *[pages.table(_rows(images, chosen), _caption(name, images)) for name, images in known.items()],
-        *_unreached([accuracy for accuracy, p in chosen.items() if p is None]),
+        *[pages.table(_rows(images, reached), _caption(name, images, reached)) for name, images in known.items()],
+        *_unreached([accuracy for accuracy in chosen if accuracy not in reached]),
         *_areas(known),
     )
 
@@ -132,12 +133,12 @@ def _of_probabilities(method: str, calibrated: bool) -> str:
     return "Probabilities are not calibrated: p is a threshold, and no promise that so many predictions are right."
 
 
-def _caption(name: str, images: Predicted) -> str:
+def _caption(name: str, images: Predicted, reached: Mapping[float, float]) -> str:
     drawn = "by a bootstrap of whole groups where images share one, Wilson's over groups if no prediction is wrong"
     kind = "(Wilson's)" if images.group is None else drawn
     flattered = "p for an accuracy predicts the most images that reach it, which flatters it"
     chosen = flattered if name == OUT_OF_FOLD else "p for an accuracy is that chosen out of fold"
-    return f"{name}: accuracy on the images predicted, with a 95% interval {kind}; {chosen}"
+    return f"{name}: accuracy on the images predicted, with a 95% interval {kind}{f'; {chosen}' if reached else ''}"
 
 
 def _unreached(accuracies: Sequence[float]) -> list[Markup]:
@@ -148,15 +149,15 @@ def _unreached(accuracies: Sequence[float]) -> list[Markup]:
 # --- tables ----------------------------------------------------------------------------------------------
 
 
-def _rows(images: Predicted, chosen: Mapping[float, float | None]) -> pd.DataFrame:
-    """The rows of the thresholds, and of those that were chosen for an accuracy, by p; 0 predicts all images."""
-    reached = {f"{accuracy:g}": p for accuracy, p in chosen.items() if p is not None}
+def _rows(images: Predicted, reached: Mapping[float, float]) -> pd.DataFrame:
+    """The rows of the thresholds, and of those chosen for an accuracy, by p; 0 predicts all images."""
     rows = at_thresholds(images, [0.0, *THRESHOLDS, *reached.values()])
-    rows = rows.assign(why=["", *[""] * len(THRESHOLDS), *reached]).sort_values("p", kind="stable")
-    rows = with_intervals(images, rows).assign(p=[f"{p:.6f}".rstrip("0").rstrip(".") for p in rows["p"]])
+    rows["why"] = ["", *[""] * len(THRESHOLDS), *(f"{accuracy:g}" for accuracy in reached)]
+    rows = with_intervals(images, rows.sort_values("p", kind="stable"))
+    rows["p"] = [f"{p:.6f}".rstrip("0").rstrip(".") for p in rows["p"]]
     headings = {"share": "share predicted", "low": "95% from", "high": "to", "why": "chosen for accuracy"}
-    order = ["p", "share", "images", "accuracy", "low", "high", "why"]
-    return rows[order].rename(columns=headings)
+    columns = ["p", "share", "images", "accuracy", "low", "high", *(["why"] if reached else [])]
+    return rows[columns].rename(columns=headings)
 
 
 def _areas(known: Mapping[str, Predicted]) -> list[Markup]:
