@@ -44,6 +44,7 @@ localrules:
     fold_page,
     training_and_error_pages,
     ensemble_pages,
+    risk_coverage_page,
     submission_page,
     overview,
     provenance,

@@ -327,6 +327,17 @@ def test_calibrated_probabilities_are_those_at_the_fitted_temperature(project):
     assert {"write_submission"} <= project.planned("submission", "-R", "predict_oof_fold0")
 
 
+def test_the_risk_coverage_page_needs_logits_alone_and_follows_the_ensembling_method(project):
+    page = "results/tiny/report/risk_coverage.html"
+    assert project.planned(page) == {"risk_coverage_page"}
+    done = project.run(page)
+    assert done.returncode == 0, done.stdout
+    assert "own curve cannot be shown" in (project.folder / page).read_text(encoding="utf-8")
+    assert project.planned(page) == set()
+    assert project.planned(page, "--config", "ensemble=vote") == {"risk_coverage_page"}
+    assert "risk_coverage_page" not in project.planned("submission")
+
+
 @pytest.mark.parametrize(
     "asked",
     [["-R", "manifest"], ["-R", "train_fold0"], ["--cores", "8", "-R", "test_manifest", "train_fold0"]],

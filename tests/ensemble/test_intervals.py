@@ -133,6 +133,13 @@ def test_predictions_without_a_mistake_have_no_interval():
         assert np.isnan(interval(metric, (np.eye(3)[target], target), 1.0)).all()
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_groups_that_are_all_alike_have_no_interval(groups):
+    predicted, target = np.tile([0, 0, 1], groups), np.zeros(3 * groups, dtype=int)
+    group = np.repeat(np.arange(groups), 3)
+    assert np.isnan(interval(find_metric("accuracy"), (np.eye(2)[predicted], target), 2 / 3, group)).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_intervals_hold_the_true_value_as_often_as_they_say(name):

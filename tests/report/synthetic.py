@@ -22,6 +22,7 @@ from kfold_ens.report.ensemble import write_ensemble, write_submission_page
 from kfold_ens.report.halves import write_halves
 from kfold_ens.report.mistakes import write_errors
 from kfold_ens.report.overview import write_overview
+from kfold_ens.report.risk_coverage import write_risk_coverage
 from kfold_ens.report.training import write_curves, write_fold
 from kfold_ens.training.preview import Shown
 
@@ -144,6 +145,7 @@ def write_pages(run: Run, folder: Path) -> dict[str, str]:
     if run.whole:
         oof = list(run.oof.values())
         write_ensemble(run.metrics, oof, run.test, run.combined, run.label_of, run.store, outputs, calibrated=True)
+        write_risk_coverage(oof, run.combined, "average", run.label_of, outputs["risk_coverage"], calibrated=True)
         train = run.manifest.loc[run.manifest["split"] == "train", "label"]
         handed_in = pd.DataFrame({"id": run.test[0].image_id, "label": run.combined["average"].predictions()})
         write_submission_page(handed_in, handed_in["label"], train, run.classes, ["it is there"], outputs["submission"])

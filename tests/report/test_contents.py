@@ -44,7 +44,7 @@ def test_unfinished_folds_leave_out_what_needs_all():
     assert {"results/tiny/report/fold0.html", "results/tiny/report/fold2.html"} <= set(some)
     assert len(some) == len(set(some))
     rest = page_files({"recipe", "fold", "ensemble"}, "tiny", ["fold0", "fold2"])
-    names = ("combinations", "agreement", "calibration")
+    names = ("combinations", "agreement", "calibration", "risk_coverage")
     assert set(rest) - set(some) == {f"results/tiny/report/{name}.html" for name in names}
 
 

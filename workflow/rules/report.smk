@@ -123,6 +123,28 @@ rule ensemble_pages:
         "../scripts/ensemble_pages.py"
 
 
+# Accuracy out of fold if only the images of at least a probability are predicted.
+rule risk_coverage_page:
+    input:
+        **optional(test_labels=RUN.data.test_labels),
+        oof=files_of(FOLDS, "{recipe}", "oof_logits.npz"),
+        methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
+        manifests=[TRAIN, TEST],
+    output:
+        **pages("risk_coverage"),
+    log:
+        "logs/{recipe}/report/risk_coverage.log",
+    conda:
+        ENVIRONMENT
+    params:
+        method=RUN.ensemble,
+        submission=literal(as_param(RUN.submission)),
+        names=RUN.submission_names,
+        version=[ensemble.VERSION, report_stage.VERSION],
+    script:
+        "../scripts/risk_coverage_page.py"
+
+
 # The submission.
 rule submission_page:
     input:

@@ -15,6 +15,7 @@ from scipy.stats import norm
 from kfold_ens.metrics import Metric
 
 RESAMPLES = 2000
+ROUNDING = 1e-12  # resamples that are alike may differ by so much
 CELLS = 4_000_000  # of numbers at a time, 32 MB of float64: memory stays bounded whatever the number of images
 
 
@@ -40,9 +41,10 @@ def paired_interval(
 
 
 def _spread(replicates: np.ndarray) -> float:
-    """The standard deviation of those resamples that have a value; 0 if more than half have none."""
+    """The standard deviation of those resamples that have a value; 0 if more than half have none, or all are alike."""
     valued = replicates[~np.isnan(replicates)]
-    return valued.std(ddof=1) if 2 * len(valued) > len(replicates) else 0.0
+    spread = valued.std(ddof=1) if 2 * len(valued) > len(replicates) else 0.0
+    return spread if spread > ROUNDING else 0.0
 
 
 def _unbounded(metric: Metric, value: float, spread: float) -> tuple[float, float]:

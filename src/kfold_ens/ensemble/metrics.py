@@ -77,11 +77,11 @@ def _known(
     target = class_indices(logits, label_of)
     has_order = find_metric(scoring.metric).needs == "order"
     order = places_in_order(logits.classes, scoring.class_order) if has_order else None
-    group = _group_numbers(logits.image_id[target >= 0], group_of)
+    group = group_numbers(logits.image_id[target >= 0], group_of)
     return _Known(logits.values[target >= 0], target[target >= 0], logits.classes, order, group)
 
 
-def _group_numbers(image_id: np.ndarray, group_of: Mapping[str, str]) -> np.ndarray | None:
+def group_numbers(image_id: np.ndarray, group_of: Mapping[str, str]) -> np.ndarray | None:
     """The number of each image's group (N,); an image that has none is one of its own."""
     if not group_of:
         return None
@@ -165,7 +165,7 @@ def difference(
     Both are of the same images; ``paired_difference`` gives accuracy's, unless images share a group. None if the metric
     has no value.
     """
-    if scoring.metric == "accuracy" and _group_numbers(some.image_id, group_of) is None:
+    if scoring.metric == "accuracy" and group_numbers(some.image_id, group_of) is None:
         return paired_difference(correctness(some, label_of), correctness(others, label_of))
     metric = find_metric(scoring.metric)
     rows = pd.Index(others.image_id).get_indexer(pd.Index(some.image_id))

@@ -37,6 +37,7 @@ PAGES = {
     "combinations": Page("5. Ensemble", "folds and ensembling methods", "ensemble"),
     "agreement": Page("5. Ensemble", "agreement", "ensemble"),
     "calibration": Page("5. Ensemble", "calibration", "ensemble"),
+    "risk_coverage": Page("5. Ensemble", "risk-coverage curve", "ensemble"),
     "submission": Page("6. Submission", "the submission", "submission", ("recipe", "method")),
     "provenance": Page("7. Provenance", "provenance"),
     "ablation": Page("8. Ablation", "recipes side by side", "ablation", (), "results/ablation.html"),
