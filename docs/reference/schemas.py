@@ -7,6 +7,7 @@ from typing import Any
 from kfold_ens.config import Config, Recipe, Section
 
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
 TAGS = ("kind", "source")  # the keys that choose between models
 BASE = {
     "type": "string",
@@ -78,9 +79,16 @@ def editor_schema(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     if not isinstance(schema.get("discriminator"), dict):
-        return {key: editor_schema(value) for key, value in schema.items()}
+        return _with_number_text({key: editor_schema(value) for key, value in schema.items()})
     rest = {key: value for key, value in schema.items() if key not in ("discriminator", "oneOf")}
     return rest | _conditions(schema["discriminator"])
+
+
+def _with_number_text(schema: dict) -> dict:
+    """Numbers as text too, which YAML 1.1 makes of 1.0e4, and YAML 1.2 does not."""
+    types = schema.get("type")
+    types = types if isinstance(types, list) else [types]
+    return schema | {"type": [*types, "string"], "pattern": NUMBER} if "number" in types else schema
 
 
 def _conditions(discriminator: dict) -> dict:
