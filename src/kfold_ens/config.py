@@ -10,7 +10,7 @@ import re
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -187,6 +187,7 @@ class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    also: ClassVar[set[str]] = set()  # keys that are read before the model is, for the advice about misspelled ones
 
 
 # --- config.yaml -----------------------------------------------------------------------------------------
@@ -1336,6 +1337,7 @@ def _refuse_large_kernels(steps: list[Any], size: int) -> None:
 class Recipe(TrainingRecipe):
     """One complete way to train and predict: every section is written out, here or in the base of an overlay."""
 
+    also: ClassVar[set[str]] = {"base"}
     tta: Tta
     """Predicts from several views of each image."""
 
