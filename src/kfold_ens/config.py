@@ -187,7 +187,9 @@ class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-    also: ClassVar[set[str]] = set()  # keys that are read before the model is, for the advice about misspelled ones
+    also: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # keys that are read before the model is, for the advice about misspelled ones
 
 
 # --- config.yaml -----------------------------------------------------------------------------------------
@@ -461,7 +463,7 @@ class Config(Section):
     metric: Metric = "accuracy"
     """Scores predictions by this metric. The 5 of ``top_5_accuracy`` and ``map_at_5`` can be any number."""
     submission: Submission = Submission()
-    """Describes the submission."""
+    """Sets what the submission holds and how it names images."""
     bundle: bool = False
     """Also writes all models into one file for ``kfold-predict`` whenever a submission is written. By default only
     ``snakemake ensemble`` writes it."""
@@ -642,7 +644,7 @@ class Rotation(Section):
     degrees: Positive
     """Sets the largest angle, in degrees."""
     interpolation: Interpolation = "nearest"
-    """Chooses how pixels between pixels are computed."""
+    """Chooses how a value between pixels is computed."""
 
 
 class Affine(Section):
@@ -656,7 +658,7 @@ class Affine(Section):
     scale: Range | None = None
     """Draws the factor of the size from this range. By default the size stays."""
     interpolation: Interpolation = "nearest"
-    """Chooses how pixels between pixels are computed."""
+    """Chooses how a value between pixels is computed."""
 
 
 class ColorJitter(Section):
@@ -961,7 +963,7 @@ class Focal(ClassLoss):
     gamma: NonNegative = 2
     """Sets how strongly well-classified images are discounted. 0 is cross-entropy."""
     balanced: bool = False
-    """Is the older form of ``weights: balanced``."""
+    """Weights classes as ``weights: balanced`` does. This is its older form."""
 
     @model_validator(mode="before")
     @classmethod
@@ -1337,7 +1339,7 @@ def _refuse_large_kernels(steps: list[Any], size: int) -> None:
 class Recipe(TrainingRecipe):
     """One complete way to train and predict: every section is written out, here or in the base of an overlay."""
 
-    also: ClassVar[set[str]] = {"base"}
+    also: ClassVar[frozenset[str]] = frozenset({"base"})
     tta: Tta
     """Predicts from several views of each image."""
 
