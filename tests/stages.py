@@ -93,7 +93,7 @@ class Hashes:
 
 def newer_config() -> ModuleType:
     """``kfold_ens.config`` as a later version may have it: with an optional key in every model."""
-    known = 'model_config = ConfigDict(extra="forbid", frozen=True)\n'
+    known = 'model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)\n'
     source = Path(config.__file__).read_text(encoding="utf-8")
     assert source.count(known) == 1
     newer = ModuleType("newer_config")

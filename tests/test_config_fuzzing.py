@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,8 @@ import pytest
 import torch
 import yaml
 from conftest import REPOSITORY
+from jsonschema import Draft202012Validator
+from pydantic import ValidationError
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
 from stages import make_stage, smallest_sibling
@@ -164,6 +167,21 @@ def test_a_mutated_configuration_is_clean_or_refused(tmp_path):
         else:
             outcomes["refused"] += 1
     assert min(outcomes[each] for each in ("refused by Snakemake", "refused", "accepted")) > MUTANTS / 50, outcomes
+
+
+@pytest.mark.parametrize(("name", "model", "originals"), [("config", Config, CONFIGS), ("recipe", Recipe, RECIPES)])
+def test_the_schemas_accept_what_the_loaders_accept(name, model, originals):
+    """Only true and false are booleans to a schema; the loaders also take 1 and 0."""
+    validator = Draft202012Validator(json.loads((REPOSITORY / f"schemas/{name}.schema.json").read_text()))
+    chance, accepted = random.Random(2), 0
+    for number in range(MUTANTS):
+        values = mutated(originals[number % len(originals)], originals, chance)
+        with suppress(ValidationError):
+            model.model_validate(values)
+            accepted += 1
+            found = [error.message for error in validator.iter_errors(values)]
+            assert [message for message in found if "is not of type 'boolean'" not in message] == [], values
+    assert accepted > MUTANTS / 50
 
 
 def use(run: Config, folder: Path) -> None:

@@ -91,6 +91,12 @@ def test_an_eaten_word_of_a_recipe_wants_quotes(in_folder):
         ("submission: {sampel: a}", "submission.sampel: no such key; did you mean sample?"),
         ("data: {source: digits, test_label: a}", "data.test_label: no such key; did you mean test_labels?"),
         ("colour: red", "colour: no such key"),
+        ("test_labels: a", "test_labels: no such key; did you mean data.test_labels?"),
+        (
+            "data: {source: digits, num_folds: 3}",
+            "data.num_folds: no such key; did you mean num_folds at the top level?",
+        ),
+        ("data: {sorce: digits}", "data: 'source' is missing; did you write sorce for it?"),
     ],
 )
 def test_a_misspelled_key_names_the_nearest_of_its_place(in_folder, text, line):
@@ -104,9 +110,48 @@ def test_a_misspelled_key_names_the_nearest_of_its_place(in_folder, text, line):
         ({"head": {"kind": "linear", "dropuot": 0.1}}, "head.dropuot: no such key; did you mean dropout?"),
         ({"augmentation": [{"kind": "resize", "sise": 8}]}, "augmentation.0.sise: no such key; did you mean size?"),
         ({"tta": {"kind": "none", "views": []}}, "tta.views: no such key"),  # only another kind has it
+        ({"augmentation": [{"kind": "resize", "degrees": 8}]}, "augmentation.0.degrees: no such key"),
+        ({"epoch": 3}, "epoch: no such key; did you mean epochs?"),
+        ({"bsae": "digits"}, "bsae: no such key; did you mean base?"),
+        ({"lr": 0.1}, "lr: no such key; did you mean optimizer.lr?"),
+        ({"patience": 3}, "patience: no such key; did you mean early_stopping.patience or schedule.patience?"),
+        (
+            {"loss": {"kind": "sum", "terms": [{"weight": 1, "loss": {"kind": "focal", "gama": 2}}]}},
+            "loss.terms.0.loss.gama: no such key; did you mean gamma?",
+        ),
+        ({"loss": {"kind": "focal", "weights": {"powr": 1}}}, "loss.weights.powr: no such key; did you mean power?"),
+        (
+            {"tta": {"kind": "views", "average": "logits", "views": [{"name": "a", "steps": [], "stps": []}]}},
+            "tta.views.0.stps: no such key; did you mean steps?",
+        ),
+        (
+            {"backbone": TINY_RECIPE["backbone"] | {"inserted": [{"kind": "cbam", "after": "layer1", "ratoi": 8}]}},
+            "backbone.inserted.0.ratoi: no such key; did you mean ratio?",
+        ),
+        (
+            {"early_stopping": {"kind": "patience", "patience": 3, "montor": "loss"}},
+            "early_stopping.montor: no such key; did you mean monitor?",
+        ),
+        ({"head": {"knd": "linear"}}, "head: 'kind' is missing; did you write knd for it?"),
     ],
 )
 def test_a_misspelled_key_of_a_section_names_the_nearest_of_its_kind(tmp_path, changes, line):
+    with pytest.raises(ConfigError) as refusal:
+        load_recipe(write_yaml(tmp_path / "mine.yaml", TINY_RECIPE | changes), tmp_path)
+    assert str(refusal.value).splitlines()[1:] == [f"  {line}"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"head": {"kind": "liner"}}, "head: kind must be one of 'linear', 'mlp' (got 'liner'); did you mean linear?"),
+        (
+            {"tta": {"kind": "views", "average": "softmx", "views": [{"name": "a", "steps": []}]}},
+            "tta.average: Input should be 'logits' or 'softmax' (got 'softmx'); did you mean softmax?",
+        ),
+    ],
+)
+def test_a_misspelled_choice_names_the_nearest(tmp_path, changes, line):
     with pytest.raises(ConfigError) as refusal:
         load_recipe(write_yaml(tmp_path / "mine.yaml", TINY_RECIPE | changes), tmp_path)
     assert str(refusal.value).splitlines()[1:] == [f"  {line}"]

@@ -10,7 +10,7 @@ import re
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,7 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -104,6 +105,14 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+class _IsPath:
+    """Marks text as a path in the JSON schema."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        return handler(schema) | {"format": "path"}
+
+
 # The metrics, in the order of messages; the k of the last two is a number: top_5_accuracy, map_at_5.
 METRIC_KINDS = (
     "accuracy",
@@ -132,8 +141,8 @@ def is_metric(name: Any) -> bool:
     return isinstance(name, str) and metric_kind(name) in METRIC_KINDS and not K.search(name)
 
 
-def _metric_or(*words: str, before: str = "") -> BeforeValidator:
-    """Accept a metric's name after some text, or one of the words."""
+def _metric_or(*words: str, before: str = "") -> Any:
+    """The type of a metric's name after some text, or one of the words."""
     names = [*words, *(before + K.sub("5", kind) for kind in METRIC_KINDS)]
 
     def check(value: Any) -> Any:
@@ -143,7 +152,15 @@ def _metric_or(*words: str, before: str = "") -> BeforeValidator:
         meant = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"must be {', '.join(names)} (5: any number) (got {SHORT.repr(value)}){meant}")
 
-    return BeforeValidator(check)
+    return Annotated[str, BeforeValidator(check), WithJsonSchema(_metric_schema(names))]
+
+
+def _metric_schema(names: list[str]) -> dict[str, Any]:
+    return {
+        "type": "string",
+        "pattern": f"^({'|'.join(name.replace('5', '[1-9][0-9]*') for name in names)})$",
+        "examples": names,
+    }
 
 
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
@@ -156,18 +173,23 @@ Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 Share = Annotated[Real, Field(gt=0, le=1)]
 Shares = Annotated[tuple[Share, Share], AfterValidator(_rising)]
 Name = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
-Place = Annotated[Name, AfterValidator(_expanded)]  # a path of the user's
-Places = Annotated[list[Place], BeforeValidator(_listed), AfterValidator(sorted)]
+Place = Annotated[Name, AfterValidator(_expanded), _IsPath]  # a path of the user's
+Places = Annotated[
+    list[Place], BeforeValidator(_listed, json_schema_input_type=Place | list[Place]), AfterValidator(sorted)
+]
 Grouping = Annotated[Name, AfterValidator(_one_group)]
-Metric = Annotated[str, _metric_or()]
-Monitored = Annotated[str, _metric_or("loss", "metric")]  # the held-out loss, the metric of config.yaml, or another
-Selected = Annotated[str, _metric_or("last", "best_loss", "best_metric", before="best_")]
+Metric = _metric_or()
+Monitored = _metric_or("loss", "metric")  # the held-out loss, the metric of config.yaml, or another
+Selected = _metric_or("last", "best_loss", "best_metric", before="best_")
 
 
 class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    also: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # keys that are read before the model is, for the advice about misspelled ones
 
 
 # --- config.yaml -----------------------------------------------------------------------------------------
@@ -184,19 +206,23 @@ NOT_OF_LISTS = {"test_labels", "class_order", "intensity_range", "folds"}  # key
 
 
 class Source(Section):
-    """What every data source has in common. A source that reads the user's own files says which, for each half.
-
-    ``intensity_range`` is what becomes black and white in 16-bit greyscale images: the whole range (0 to 65535), each
-    image's own darkest and brightest pixel, or two levels, such as [0, 4095] for a sensor of 12 bits. ``class_order``
-    lists all classes from the lowest to the highest, for quadratic_kappa. ``folds`` is a table of images and folds, if
-    the split is given.
-    """
+    """What every data source has in common. A source that reads the user's own files says which, for each half."""
 
     limit_per_class: Count | None = None
+    """Uses at most this many images per class, drawn by ``seed``. By default all images are used."""
     test_labels: Place | None = None
+    """Names a table with the labels of the test images, in the form of the submission. They score the test images and
+    are used for nothing else. By default only sources that know these labels (``digits``, ``torchvision``) have test
+    scores."""
     folds: Place | None = None
+    """Names a table with the columns ``image`` and ``fold`` and takes the split from it. By default the split is made
+    by ``seed``."""
     class_order: Annotated[list[Name], Field(min_length=2)] | None = None
+    """Lists all classes from the lowest to the highest, for ``quadratic_kappa``. By default classes that are numbers
+    are ordered by value."""
     intensity_range: Annotated[IntensityRange, BeforeValidator(_intensity_range)] = "full"
+    """Sets what becomes black and white in 16-bit greyscale images: ``full`` (0 and 65535), ``per_image`` (the darkest
+    and the brightest pixel of each image), or two levels, such as [0, 4095] for a 12-bit sensor."""
 
     def tables(self, half: Half) -> list[str]:
         """The files that list a half's images, or hold them; a change of their bytes is noticed."""
@@ -221,31 +247,34 @@ class Source(Section):
 
 
 class Digits(Source):
-    """The 1,797 digits that ship with scikit-learn; a fifth is held out as a labelled test set."""
+    """Reads the 1,797 digits that ship with scikit-learn. A fifth of them is the labelled test set."""
 
     source: Literal["digits"]
 
 
 class ImageFiles(Source):
-    """A source whose images are files of the user's.
-
-    ``groups`` is a regular expression; its one group, looked for in each image's name, says which images stay together
-    in the split. ``extra`` are further training images, which are never held out.
-    """
+    """What sources whose images are the user's own files have in common."""
 
     groups: Grouping | None = None
+    """Keeps images that belong together (a patient, a site, a video) in one fold. This is a regular expression with
+    exactly one group in parentheses, searched for in each image's name. Images for which the group matches the same
+    text stay together. By default images are independent."""
     extra: Places = []
+    """Lists further training images, which are never held out: folders like those of ``train`` for ``imagefolder``,
+    tables like ``train`` for ``csv``. By default there are none."""
 
     def keys_of(self, half: Half) -> set[str]:
         return {"train", "limit_per_class", "groups", "extra"} if half == "train" else {"test"}
 
 
 class ImageFolder(ImageFiles):
-    """Training folders that hold one folder a class, merged, and a flat or nested folder of test images."""
+    """Reads training folders that hold one folder per class, and a folder of test images."""
 
     source: Literal["imagefolder"]
     train: Annotated[Places, Field(min_length=1)]
+    """Names a folder that holds one folder per class, or lists several, which are merged."""
     test: Place
+    """Names the folder of test images. Its subfolders are read too."""
 
     def folders(self, half: Half) -> list[str]:
         return [*self.train, *self.extra] if half == "train" else [self.test]
@@ -255,20 +284,26 @@ class ImageFolder(ImageFiles):
 
 
 class Csv(ImageFiles):
-    """Tables of image names, and labels for training; the names are paths below ``images``.
-
-    ``group_column`` says which images stay together in the split, ``fold_column`` which fold holds an image out.
-    """
+    """Reads tables of image names, with labels for training."""
 
     source: Literal["csv"]
     train: Place
+    """Names the table of training images and their labels."""
     test: Place
+    """Names the table of test images."""
     images: Place
+    """Names the folder of the images. The names in the tables are paths below it."""
     test_images: Place | None = None
+    """Names the folder of the test images. By default it is ``images``."""
     id_column: Name = "id"
+    """Names the column of image names."""
     label_column: Name = "label"
+    """Names the column of labels."""
     group_column: Name | None = None
+    """Names the column whose equal values keep images in one fold. By default images are independent."""
     fold_column: Name | None = None
+    """Names the column with the number of the fold that holds an image out; -1 for images that only train. By default
+    the split is made by ``seed``."""
 
     @model_validator(mode="after")
     def _said_once(self):
@@ -297,12 +332,16 @@ class Csv(ImageFiles):
 
 
 class Torchvision(Source):
-    """Any of torchvision's classification datasets, with its own train and test split."""
+    """Reads any of torchvision's classification datasets, with its own training and test split
+    (https://docs.pytorch.org/vision/stable/datasets.html)."""
 
     source: Literal["torchvision"]
     name: Name
+    """Names the dataset by torchvision's class, such as ``FashionMNIST``."""
     root: Place = "data"
+    """Names the folder that holds the dataset's files, or receives them."""
     download: bool = True
+    """Downloads the dataset if its files are missing. With ``false``, they must be in ``root``."""
 
     def places(self, half: Half) -> dict[str, list[str]]:
         return {"data.root": [] if self.download else [self.root]}  # what is to be downloaded need not be there
@@ -325,25 +364,40 @@ OF_KIND = {
 
 
 class Submission(Section):
-    """What the submission holds, its header, and how it names the images.
-
-    ``sample`` is a table that the submission must equal in columns and ids, and whose order it takes. What is at its
-    default is inferred from it; without a sample, None has a default of its own (ensemble/forms.py, kinds.py).
-    ``zip_member`` is what the submission is called inside of ``results/submission.zip``, which is then made too.
-    """
+    """What the submission holds, its header, and how it names the images."""
 
     kind: Literal["label", "probabilities", "top_k"] | None = None
+    """Chooses what a row holds: ``label``, ``probabilities`` (a column per class) or ``top_k`` (the k likeliest
+    labels). By default it is the sample's kind; without a sample, ``label``."""
     id_column: Name = "image_name"
+    """Names the column of image names. At its default, a sample's column replaces it."""
     label_column: Name = "pred_label"
+    """Names the column of predicted labels. At its default, a sample's column replaces it."""
     names: Literal["stem", "file", "path"] | None = None
-    id_prefix: str | None = None  # before an image's name, as in test/123.jpg
-    class_prefix: str | None = None  # before a class, in the columns of probabilities
+    """Chooses how an image is called: ``stem`` (no folder, no extension), ``file`` (no folder) or ``path``. By default
+    it follows from the sample; without a sample, it is ``path`` for ``csv`` and ``stem`` for other sources."""
+    id_prefix: str | None = None
+    """Puts this text before each image's name, as in test/123.jpg. By default it is the sample's; without a sample
+    there is none."""
+    class_prefix: str | None = None
+    """Puts this text before each class in the columns of probabilities. By default there is none."""
     k: Count | None = None
+    """Writes this many labels per image; needs ``kind: top_k``. By default it is the sample's number; without a sample,
+    5."""
     separator: Name | None = None
+    """Separates the labels of an image; needs ``kind: top_k``. By default it is the sample's; without a sample, a
+    space."""
     decimals: Annotated[int, Field(strict=True, ge=1, le=12)] = 6
+    """Rounds probabilities to this many decimal places, so that each row still sums to 1; needs ``kind:
+    probabilities``."""
     calibrate: bool = False
+    """Scales the logits by a temperature fitted on out-of-fold logits; needs ``kind: probabilities``."""
     sample: Place | None = None
+    """Names a sample submission. The submission takes its columns, ids and order. Keys of this section at their default
+    are inferred from it; all others must agree with it. By default there is none."""
     zip_member: Name | None = None
+    """Also writes ``results/submission.zip``, in which the submission has this name. By default no zip file is
+    written."""
 
     @model_validator(mode="after")
     def _columns_differ(self):
@@ -371,36 +425,71 @@ class Scoring(Section):
     """What predictions are scored by, and the order of classes that quadratic_kappa needs."""
 
     metric: Metric = "accuracy"
+    """Names the metric."""
     class_order: list[Name] | None = None
+    """Lists all classes from the lowest to the highest. By default it follows from the classes."""
 
 
 class Config(Section):
-    """``config.yaml``. From ``device`` on, the keys say how, never what, to compute."""
+    """What to train on, how, and what to submit. From ``device`` on, the keys say how, never what, to compute."""
 
     data: Data
+    """Chooses where the images and labels come from."""
     recipe: Place = "digits"
+    """Names the recipe to train: a file in ``recipes/`` without its ending, or the path of a YAML file."""
     ablation: list[Place] = []
+    """Lists the recipes that ``snakemake ablation`` trains and compares. By default there are none."""
     num_folds: Annotated[int, Field(strict=True, ge=2)] = 5
+    """Splits the training images into this many folds and trains one model per fold."""
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
+    """Seeds the split and everything random in training."""
     keep_together: Literal["none", "near_duplicates"] = "none"
+    """Keeps near-duplicates in one fold (``near_duplicates``). By default only byte-identical images stay together
+    (``none``)."""
     rare_classes: Literal["refuse", "train_only"] = "refuse"
-    repeats: Count = 1  # splits by the seeds from ``seed`` on, each with folds of its own
-    full_fit: bool = False  # one more model, of all training images
-    members: Literal["folds", "full", "both"] = "folds"  # the models whose test logits are combined
+    """Decides about classes with fewer images than folds. ``refuse`` stops before training. ``train_only`` trains on
+    them in every fold and never holds them out."""
+    repeats: Count = 1
+    """Trains the folds of this many splits, by the seeds from ``seed`` on."""
+    full_fit: bool = False
+    """Also trains one model on all training images, for the median of the epochs that the folds chose. It has no
+    out-of-fold score."""
+    members: Literal["folds", "full", "both"] = "folds"
+    """Chooses the models whose test logits are combined: those of the ``folds``, the ``full`` fit, or ``both``.
+    Anything but ``folds`` needs ``full_fit: true``."""
     ensemble: Method = "average"
+    """Chooses the ensembling method: ``average`` (mean of the logits), ``softmax`` (mean of the probabilities) or
+    ``vote`` (majority)."""
     metric: Metric = "accuracy"
+    """Scores predictions by this metric. The 5 of ``top_5_accuracy`` and ``map_at_5`` can be any number."""
     submission: Submission = Submission()
+    """Sets what the submission holds and how it names images."""
     bundle: bool = False
+    """Also writes all models into one file for ``kfold-predict`` whenever a submission is written. By default only
+    ``snakemake ensemble`` writes it."""
     bundle_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Chooses how the ensemble's file stores weights. ``bf16`` halves its size, and is refused if the metric out of
+    fold gets worse by more than 0.001."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    """Chooses the device. ``auto`` takes CUDA, then Apple's MPS, then the CPU."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Chooses the precision of training and prediction. ``auto`` takes bfloat16 (``bf16``) if the device computes in
+    it, and float32 (``fp32``) otherwise."""
     deterministic: bool = False
+    """Computes the same bits in every run on a GPU too, more slowly. On a CPU runs are always deterministic."""
     compile: Annotated[bool, BeforeValidator(_not_auto)] = False
+    """Compiles the network by ``torch.compile``."""
     gpu_slots: Annotated[int, Field(strict=True, ge=1, le=16)] = 1
+    """Lets this many jobs share each GPU and its memory. The default gives every job GPUs of its own."""
     gpus_per_fold: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
+    """Trains each fold on this many GPUs of one machine, with the same batches."""
     prediction_batch_size: Count | None = None
+    """Sets the number of images per batch in prediction. It is halved if memory is short. By default it is the recipe's
+    ``batch_size``."""
     checkpoint_minutes: NonNegative = 5
+    """Saves the state of training at this interval, in minutes. A power cut loses at most that much."""
     tensorboard: bool = False
+    """Also writes event files for TensorBoard below ``logs/``. Needs ``pip install 'kfold_ens[tensorboard]'``."""
 
     @model_validator(mode="after")
     def _every_repeat_has_a_seed(self):
@@ -477,11 +566,14 @@ class Config(Section):
 
 
 class Image(Section):
-    """Size of the network's input, in pixels. ``short_side`` is what images are stored at, once, for all epochs."""
+    """Sizes that all kinds of image sections have in common."""
 
     size: Count
+    """Sets the height and width of the network's input, in pixels."""
     short_side: Count
-    normalize: bool  # by ImageNet's mean and standard deviation
+    """Sets the short side at which images are stored once, before training, in pixels."""
+    normalize: bool
+    """Subtracts ImageNet's mean colour and divides by its standard deviation. Otherwise the input lies in [0, 1]."""
 
 
 def _stored(image: Image, wanted: int) -> Image:
@@ -491,7 +583,7 @@ def _stored(image: Image, wanted: int) -> Image:
 
 
 class Squash(Image):
-    """Evaluation images are resized to (size, size), whatever their shape."""
+    """Resizes evaluation images to (size, size), whatever their shape."""
 
     kind: Literal["squash"]
 
@@ -501,10 +593,11 @@ class Squash(Image):
 
 
 class CenterCrop(Image):
-    """Evaluation images are resized to a short side of ``resize``, then cropped at the centre."""
+    """Resizes evaluation images to a short side of ``resize``, then crops (size, size) from the centre."""
 
     kind: Literal["center_crop"]
     resize: Count
+    """Sets the short side before the crop, in pixels. It is at least ``size``."""
 
     @model_validator(mode="after")
     def _crop_fits(self):
@@ -517,102 +610,137 @@ Interpolation = Literal["nearest", "bilinear"]
 
 
 class Resize(Section):
-    """Squash to (size, size), which is ``image.size`` unless it is given."""
+    """Squashes an image to (size, size)."""
 
     kind: Literal["resize"]
     size: Count | None = None
+    """Sets the height and width of the result, in pixels. By default it is ``image.size``."""
 
 
 class RandomResizedCrop(Section):
-    """A random part, enlarged or shrunk to (size, size), which is ``image.size`` unless it is given: training on
-    smaller images than it is evaluated on is faster, and may be better (Touvron et al. 2019,
-    https://arxiv.org/abs/1906.06423)."""
+    """Cuts out a random part and resizes it to (size, size).
+
+    A size below ``image.size`` trains faster, and may generalise better (Touvron et al. 2019,
+    https://arxiv.org/abs/1906.06423).
+    """
 
     kind: Literal["random_resized_crop"]
     size: Count | None = None
+    """Sets the height and width of the result, in pixels. By default it is ``image.size``."""
     scale: Shares = (0.08, 1.0)
+    """Draws the area of the part from this range, as a fraction of the image's area."""
     ratio: Range = (3 / 4, 4 / 3)
+    """Draws the part's width divided by its height from this range."""
 
 
 class HorizontalFlip(Section):
+    """Mirrors an image left to right."""
+
     kind: Literal["horizontal_flip"]
     probability: Fraction = 0.5
+    """Sets how often an image is flipped."""
 
 
 class VerticalFlip(Section):
+    """Mirrors an image top to bottom."""
+
     kind: Literal["vertical_flip"]
     probability: Fraction = 0.5
+    """Sets how often an image is flipped."""
 
 
 class Rotation(Section):
-    """Uniform in (-degrees, degrees)."""
+    """Rotates an image by a random angle, uniform in (-degrees, degrees)."""
 
     kind: Literal["rotation"]
     degrees: Positive
+    """Sets the largest angle, in degrees."""
     interpolation: Interpolation = "nearest"
+    """Chooses how a value between pixels is computed."""
 
 
 class Affine(Section):
-    """Rotation in degrees, translation as a fraction of the side, scale as a range of factors."""
+    """Rotates, shifts and scales an image at random."""
 
     kind: Literal["affine"]
     degrees: NonNegative = 0
+    """Sets the largest angle of rotation, in degrees. The default does not rotate."""
     translate: Fraction = 0
+    """Sets the largest shift, as a fraction of the side. The default does not shift."""
     scale: Range | None = None
+    """Draws the factor of the size from this range. By default the size stays."""
     interpolation: Interpolation = "nearest"
+    """Chooses how a value between pixels is computed."""
 
 
 class ColorJitter(Section):
-    """Factors uniform in (1 - x, 1 + x); the hue's shift is uniform in (-x, x), in turns of the colour circle."""
+    """Changes the colours of an image at random."""
 
     kind: Literal["color_jitter"]
     brightness: NonNegative = 0
+    """Draws a factor uniform in (1 - x, 1 + x), never below 0. The default changes nothing."""
     contrast: NonNegative = 0
+    """Draws a factor uniform in (1 - x, 1 + x), never below 0. The default changes nothing."""
     saturation: NonNegative = 0
+    """Draws a factor uniform in (1 - x, 1 + x), never below 0. The default changes nothing."""
     hue: Annotated[Real, Field(ge=0, le=0.5)] = 0
+    """Draws a shift uniform in (-x, x), in turns of the colour circle. The default changes nothing."""
 
 
 class Grayscale(Section):
+    """Turns an image grey and keeps three channels."""
+
     kind: Literal["grayscale"]
     probability: Fraction = 0.1
+    """Sets how often an image is turned grey."""
 
 
 class GaussianBlur(Section):
-    """Kernel and sigma in pixels."""
+    """Blurs an image. It must follow the resize or crop."""
 
     kind: Literal["gaussian_blur"]
     kernel_size: Odd
+    """Sets the side of the kernel, in pixels. It must be odd."""
     sigma: Range
+    """Draws the standard deviation of the kernel from this range, in pixels."""
     probability: Fraction = 1
+    """Sets how often an image is blurred. The default blurs every image."""
 
 
 class RandomErasing(Section):
-    """Zhong et al. 2020, https://arxiv.org/abs/1708.04896. ``fill`` is black, or ImageNet's mean colour: what a zero
-    is after normalisation."""
+    """Erases a random rectangle (Zhong et al. 2020, https://arxiv.org/abs/1708.04896)."""
 
     kind: Literal["random_erasing"]
     probability: Fraction = 0.5
+    """Sets how often a rectangle is erased."""
     scale: Shares = (0.02, 0.33)
+    """Draws the area of the rectangle from this range, as a fraction of the image's area."""
     ratio: Range = (0.3, 3.3)
+    """Draws the ratio of the rectangle's sides from this range."""
     fill: Literal["black", "mean"] = "black"
+    """Chooses the colour of the rectangle: ``black``, or ImageNet's ``mean`` colour, which is zero after
+    normalisation."""
 
 
 class AutoAugment(Section):
-    """ImageNet's policy. Cubuk et al. 2019, https://arxiv.org/abs/1805.09501."""
+    """Applies the policy that AutoAugment learned on ImageNet (Cubuk et al. 2019, https://arxiv.org/abs/1805.09501)."""
 
     kind: Literal["auto_augment"]
 
 
 class RandAugment(Section):
-    """Cubuk et al. 2020, https://arxiv.org/abs/1909.13719."""
+    """Applies random operations of one strength (Cubuk et al. 2020, https://arxiv.org/abs/1909.13719)."""
 
     kind: Literal["rand_augment"]
     num_ops: Count = 2
+    """Applies this many operations per image."""
     magnitude: Annotated[int, Field(strict=True, ge=0, le=30)] = 9
+    """Sets the strength of the operations, from 0 (none) to 30."""
 
 
 class TrivialAugment(Section):
-    """TrivialAugmentWide. Mueller and Hutter 2021, https://arxiv.org/abs/2103.10158."""
+    """Applies one random operation of random strength: TrivialAugmentWide (Müller and Hutter 2021,
+    https://arxiv.org/abs/2103.10158)."""
 
     kind: Literal["trivial_augment"]
 
@@ -639,31 +767,42 @@ SIZING = ("resize", "random_resized_crop")  # the steps that give images the net
 
 
 class NoMixing(Section):
+    """Mixes nothing."""
+
     kind: Literal["none"]
 
 
 class MixUp(Section):
-    """Zhang et al. 2018, https://arxiv.org/abs/1710.09412; ``probability`` is a batch's."""
+    """Blends pairs of images and their labels (Zhang et al. 2018, https://arxiv.org/abs/1710.09412)."""
 
     kind: Literal["mixup"]
     alpha: Positive
+    """Draws the share of the blended image from Beta(alpha, alpha), once per batch. 1 is uniform, less mixes less."""
     probability: Fraction = 1
+    """Sets how often a batch is mixed. The default mixes every batch."""
 
 
 class CutMix(Section):
-    """Yun et al. 2019, https://arxiv.org/abs/1905.04899."""
+    """Pastes a rectangle of another image (Yun et al. 2019, https://arxiv.org/abs/1905.04899).
+
+    The labels are mixed by area.
+    """
 
     kind: Literal["cutmix"]
     alpha: Positive
+    """Draws the share of the area from Beta(alpha, alpha), once per batch. 1 is uniform, less mixes less."""
     probability: Fraction = 1
+    """Sets how often a batch is mixed. The default mixes every batch."""
 
 
 class MixUpOrCutMix(Section):
-    """Either of the two, at even odds, for each mixed batch."""
+    """Applies MixUp or CutMix, at even odds, to each mixed batch."""
 
     kind: Literal["mixup_or_cutmix"]
     alpha: Positive
+    """Draws the share of the other image from Beta(alpha, alpha), once per batch. 1 is uniform, less mixes less."""
     probability: Fraction = 1
+    """Sets how often a batch is mixed. The default mixes every batch."""
 
 
 Mixing = Annotated[NoMixing | MixUp | CutMix | MixUpOrCutMix, Field(discriminator="kind")]
@@ -674,27 +813,32 @@ Stage = Literal["conv1", "bn1", Layer]
 
 
 class StageDropout(Section):
-    """Dropout of single features between two stages."""
+    """Drops single features between two stages."""
 
     kind: Literal["dropout"]
     after: Layer
+    """Names the stage before the dropout."""
     probability: Annotated[Fraction, Field(lt=1)]
+    """Sets how often a feature is dropped."""
 
 
 class Cbam(Section):
-    """Channel and spatial attention after a stage. Woo et al. 2018, https://arxiv.org/abs/1807.06521."""
+    """Inserts channel and spatial attention after a stage: CBAM (Woo et al. 2018, https://arxiv.org/abs/1807.06521)."""
 
     kind: Literal["cbam"]
     after: Layer
+    """Names the stage before the attention."""
     ratio: Count = 16
+    """Divides the number of channels by this factor inside the channel attention."""
     kernel_size: Odd = 7
+    """Sets the side of the spatial attention's kernel, in positions of the feature map. It must be odd."""
 
 
 class TorchvisionBackbone(Section):
-    """A torchvision network of the ResNet family.
+    """Builds a torchvision network of the ResNet family.
 
-    ``weights`` is one of torchvision's names (IMAGENET1K_V1), a file, or ``none`` for random weights. ``frozen``
-    stages keep the weights and the batch statistics they start with.
+    These are ResNet (He et al. 2016, https://arxiv.org/abs/1512.03385), Wide ResNet (Zagoruyko and Komodakis 2016,
+    https://arxiv.org/abs/1605.07146) and ResNeXt (Xie et al. 2017, https://arxiv.org/abs/1611.05431).
     """
 
     kind: Literal["torchvision"]
@@ -710,10 +854,16 @@ class TorchvisionBackbone(Section):
         "resnext101_32x8d",
         "resnext101_64x4d",
     ]
+    """Names the network."""
     weights: Place
+    """Names the weights that training starts from: one of torchvision's names (``IMAGENET1K_V1``, ``IMAGENET1K_V2``), a
+    .pth or .safetensors file, or ``none`` for random weights."""
     zero_init_residual: bool = False
+    """Starts every residual block as the identity. It has no effect on pretrained weights."""
     frozen: list[Stage] = []
+    """Lists stages that keep the weights and batch statistics they start with. By default all stages are trained."""
     inserted: list[Annotated[StageDropout | Cbam, Field(discriminator="kind")]] = []
+    """Lists parts to insert between stages. By default there are none."""
 
     @model_validator(mode="after")
     def _inserted_once(self):
@@ -724,33 +874,38 @@ class TorchvisionBackbone(Section):
 
 
 class TimmBackbone(Section):
-    """Any of timm's image models, by its name; wants the extra: pip install 'kfold_ens[timm]'.
-
-    ``weights`` is ``pretrained``, a file, or ``none``; ``frozen`` names modules of the network.
-    """
+    """Builds any of timm's image models (https://huggingface.co/docs/timm). Needs ``pip install 'kfold_ens[timm]'``."""
 
     kind: Literal["timm"]
     name: Name
+    """Names the network, as timm does."""
     weights: Place
+    """Names the weights that training starts from: ``pretrained``, a .pth or .safetensors file, or ``none`` for random
+    weights."""
     frozen: list[Name] = []
+    """Lists modules of the network that keep the weights and batch statistics they start with. By default all are
+    trained."""
 
 
 Backbone = Annotated[TorchvisionBackbone | TimmBackbone, Field(discriminator="kind")]
 
 
 class LinearHead(Section):
-    """``dropout`` is that of the features before the layer."""
+    """Maps features to classes by one linear layer."""
 
     kind: Literal["linear"]
     dropout: Annotated[Fraction, Field(lt=1)] = 0
+    """Sets how often a feature is dropped before the layer. The default drops none."""
 
 
 class MlpHead(Section):
-    """Hidden layers, each with batch normalisation, ReLU and a dropout of its own, and a linear layer."""
+    """Adds hidden layers, each with batch normalisation, ReLU and dropout, before a linear layer."""
 
     kind: Literal["mlp"]
     hidden: Annotated[list[Count], Field(min_length=1)]
+    """Lists the widths of the hidden layers."""
     dropout: list[Annotated[Fraction, Field(lt=1)]]
+    """Lists how often a feature is dropped after each hidden layer, one number per layer."""
 
     @model_validator(mode="after")
     def _one_dropout_a_layer(self):
@@ -763,15 +918,14 @@ Head = Annotated[LinearHead | MlpHead, Field(discriminator="kind")]
 
 
 class ClassWeights(Section):
-    """Each class's weight in the loss, by its number n of training images. Give one of the two.
-
-    ``power``: proportional to n^-power, with a mean of 1 over the images; 0 weights all alike, 1 is scikit-learn's
-    ``balanced``. ``beta``: proportional to (1 - beta) / (1 - beta^n), with a mean of 1 over the classes (effective
-    number of samples, Cui et al. 2019, https://arxiv.org/abs/1901.05555).
-    """
+    """Weights each class in the loss by its number n of training images. Only one of the two keys can be set."""
 
     power: Fraction = 0
+    """Weights a class in proportion to n^-power, with a mean of 1 over the images. 0 weights all classes alike, 1 is
+    ``balanced``."""
     beta: Annotated[Real, Field(gt=0, lt=1)] | None = None
+    """Weights a class in proportion to (1 - beta) / (1 - beta^n), with a mean of 1 over the classes: the effective
+    number of images (Cui et al. 2019, https://arxiv.org/abs/1901.05555). By default ``power`` decides."""
 
     @model_validator(mode="after")
     def _one_of_both(self):
@@ -780,7 +934,7 @@ class ClassWeights(Section):
         return self
 
 
-# The words for the usual ones.
+WeightsAsWritten = Literal["none", "balanced", "effective_number"] | ClassWeights
 CLASS_WEIGHTS = {"none": {}, "balanced": {"power": 1}, "effective_number": {"beta": 0.999}}
 
 
@@ -793,30 +947,35 @@ def _class_weights(value: Any) -> Any:
 
 
 class ClassLoss(Section):
-    """What all losses of one term have in common, for classes of different sizes.
+    """What all losses of one term have in common, for classes of different sizes."""
 
-    ``logit_adjustment`` is the factor tau of the logarithms of the classes' shares. These are added to the logits, in
-    the loss only (Menon et al. 2021, https://arxiv.org/abs/2007.07314); 1 aims at balanced accuracy.
-    """
-
-    weights: Annotated[ClassWeights, BeforeValidator(_class_weights)] = ClassWeights()
+    weights: Annotated[ClassWeights, BeforeValidator(_class_weights, json_schema_input_type=WeightsAsWritten)] = (
+        ClassWeights()
+    )
+    """Weights the classes: ``none``, ``balanced`` (by the inverse of their number of images), ``effective_number``
+    (beta 0.999), or the keys ``power`` or ``beta``. The default weights all classes alike."""
     logit_adjustment: NonNegative = 0
+    """Adds this factor times the logarithms of the classes' shares to the logits, in the loss only (Menon et al. 2021,
+    https://arxiv.org/abs/2007.07314). 1 aims at balanced accuracy; the default adds nothing."""
 
 
 class CrossEntropy(ClassLoss):
+    """Computes the cross-entropy."""
+
     kind: Literal["cross_entropy"]
     label_smoothing: Annotated[Fraction, Field(lt=1)] = 0
+    """Spreads this share of each label evenly over all classes (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567).
+    The default smooths nothing."""
 
 
 class Focal(ClassLoss):
-    """Lin et al. 2017, https://arxiv.org/abs/1708.02002, per sample.
-
-    ``balanced: true`` is the older form of ``weights: balanced``.
-    """
+    """Computes the focal loss of each image (Lin et al. 2017, https://arxiv.org/abs/1708.02002)."""
 
     kind: Literal["focal"]
     gamma: NonNegative = 2
+    """Sets how strongly well-classified images are discounted. 0 is cross-entropy."""
     balanced: bool = False
+    """Weights classes as ``weights: balanced`` does. This is its older form."""
 
     @model_validator(mode="before")
     @classmethod
@@ -842,23 +1001,31 @@ class WeightedLoss(Section):
     """One term of a sum."""
 
     weight: Positive
+    """Multiplies the term."""
     loss: Annotated[CrossEntropy | Focal, Field(discriminator="kind")]
+    """Sets the loss of the term."""
 
 
 class SumLoss(Section):
+    """Adds several losses."""
+
     kind: Literal["sum"]
     terms: Annotated[list[WeightedLoss], Field(min_length=1)]
+    """Lists the losses and their weights."""
 
 
 class SwitchedLoss(Section):
-    """``before``, then ``after``; from epoch ``blend_from`` (counted from 0) until ``switch_at`` a blend of the two
-    that moves on by equal parts an epoch."""
+    """Switches from one loss to another, with a linear blend in between."""
 
     kind: Literal["switched"]
     before: Annotated[CrossEntropy | Focal, Field(discriminator="kind")]
+    """Sets the loss of the first epochs."""
     after: Annotated[CrossEntropy | Focal, Field(discriminator="kind")]
+    """Sets the loss of the last epochs."""
     blend_from: Annotated[int, Field(strict=True, ge=0)]
+    """Starts the blend at this epoch, counted from 0."""
     switch_at: Count
+    """Ends the blend at this epoch, counted from 0. From then on ``after`` alone counts."""
 
     @model_validator(mode="after")
     def _blends_forwards(self):
@@ -871,25 +1038,35 @@ Loss = Annotated[CrossEntropy | Focal | SumLoss | SwitchedLoss, Field(discrimina
 
 
 class OptimizerSection(Section):
-    """``stage_lr`` gives stages of the backbone rates of their own; all else learns at ``lr``."""
+    """What all optimizers have in common."""
 
     lr: Positive
+    """Sets the learning rate."""
     stage_lr: dict[str, Positive] = {}
+    """Sets the learning rates of single stages of the backbone, by their names. All other parameters learn at ``lr``.
+    By default there are none."""
 
 
 class AdamW(OptimizerSection):
-    """Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101)."""
 
     kind: Literal["adamw"]
     weight_decay: NonNegative
+    """Shrinks the weights by this factor times the learning rate at each step."""
     betas: tuple[Annotated[Fraction, Field(lt=1)], Annotated[Fraction, Field(lt=1)]] = (0.9, 0.999)
+    """Sets the decay of the averages of the gradient and of its square."""
 
 
 class Sgd(OptimizerSection):
+    """SGD with momentum (Sutskever et al. 2013, https://proceedings.mlr.press/v28/sutskever13.html)."""
+
     kind: Literal["sgd"]
     momentum: Annotated[Fraction, Field(lt=1)] = 0.9
+    """Sets the decay of the running sum of gradients. 0 is plain gradient descent."""
     weight_decay: NonNegative = 0
+    """Adds this factor times the weights to the gradient. The default adds nothing."""
     nesterov: bool = False
+    """Looks ahead along the momentum, which must be above 0."""
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self):
@@ -902,75 +1079,100 @@ Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
 
 
 class Constant(Section):
-    """The optimizer's rate throughout."""
+    """Keeps the learning rate of the optimizer."""
 
     kind: Literal["constant"]
 
 
 class Cosine(Section):
-    """Cosine annealing over ``t_max`` epochs, stepped once an epoch; past them the rate climbs back."""
+    """Lowers the learning rate along half a cosine, stepped once per epoch.
+
+    After ``t_max`` epochs the rate rises again.
+    """
 
     kind: Literal["cosine"]
     t_max: Count
+    """Reaches the lowest rate after this many epochs."""
     eta_min: NonNegative = 0
+    """Sets the lowest learning rate."""
 
 
 class CosineWarmRestarts(Section):
-    """SGDR, stepped once an epoch; cycles of t_0, t_0 * t_mult, ... epochs. https://arxiv.org/abs/1608.03983."""
+    """Lowers the learning rate along half a cosine and restarts it, in cycles of t_0, t_0 * t_mult, ...
+
+    epochs; stepped once per epoch: SGDR (Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983).
+    """
 
     kind: Literal["cosine_warm_restarts"]
     t_0: Count
+    """Sets the length of the first cycle, in epochs."""
     t_mult: Count = 1
+    """Multiplies the length of each cycle to give that of the next. The default keeps it."""
     eta_min: NonNegative = 0
+    """Sets the lowest learning rate."""
 
 
 class OneCycle(Section):
-    """One cycle over the run, stepped per batch; the optimizer's rate is its peak. https://arxiv.org/abs/1708.07120."""
+    """Raises the learning rate to that of the optimizer and lowers it again, once over all epochs; stepped per batch
+    (Smith and Topin 2019, https://arxiv.org/abs/1708.07120)."""
 
     kind: Literal["one_cycle"]
     pct_start: Annotated[Fraction, Field(gt=0, lt=1)] = 0.3
+    """Sets the fraction of the steps in which the rate rises."""
     div_factor: Annotated[Real, Field(ge=1)] = 25
+    """Starts at the peak rate divided by this."""
     final_div_factor: Annotated[Real, Field(ge=1)] = 1e4
-    cycle_momentum: bool = True  # SGD's momentum (also one of 0) or AdamW's first beta: from 0.95 to 0.85 and back
+    """Ends at the first rate divided by this."""
+    cycle_momentum: bool = True
+    """Moves SGD's momentum (even one of 0) or AdamW's first beta from 0.95 to 0.85 and back."""
 
 
 class Plateau(Section):
-    """The rate times ``factor`` after ``patience`` epochs without a better held-out loss or metric."""
+    """Lowers the learning rate when the held-out images no longer improve."""
 
     kind: Literal["plateau"]
     monitor: Monitored = "loss"
+    """Watches the held-out ``loss``, the ``metric`` of ``config.yaml``, or a metric by name (any number for 5)."""
     factor: Annotated[Fraction, Field(gt=0, lt=1)] = 0.1
+    """Multiplies the learning rate by this."""
     patience: Annotated[int, Field(strict=True, ge=0)] = 10
+    """Waits for this many epochs without improvement."""
     min_lr: NonNegative = 0
+    """Sets the lowest learning rate."""
 
 
 Schedule = Annotated[Constant | Cosine | CosineWarmRestarts | OneCycle | Plateau, Field(discriminator="kind")]
 
 
 class NoEma(Section):
+    """Keeps the weights of the last step."""
+
     kind: Literal["none"]
 
 
 class EmaOfWeights(Section):
-    """From epoch ``start_epoch`` (counted from 0) on, an exponential moving average of weights and batch statistics,
-    moved at every step; it is what is then evaluated and kept."""
+    """Evaluates and keeps an exponential moving average of weights and batch statistics, moved at every step (Polyak
+    and Juditsky 1992, https://doi.org/10.1137/0330046; Tarvainen and Valpola 2017,
+    https://arxiv.org/abs/1703.01780)."""
 
     kind: Literal["ema"]
     decay: Annotated[Fraction, Field(lt=1)]
+    """Multiplies the average by this at each step; the new weights get the rest."""
     start_epoch: Annotated[int, Field(strict=True, ge=0)] = 0
+    """Starts the average at this epoch, counted from 0."""
 
 
 Ema = Annotated[NoEma | EmaOfWeights, Field(discriminator="kind")]
 
 
 class Shuffle(Section):
-    """Every image once an epoch, in an order drawn anew."""
+    """Draws every image once per epoch, in a new order each time."""
 
     kind: Literal["shuffle"]
 
 
 class Balanced(Section):
-    """As many draws as images, with replacement, at odds that give every class the same share."""
+    """Draws as many images as there are, with replacement, so that every class has the same share."""
 
     kind: Literal["balanced"]
 
@@ -979,46 +1181,58 @@ Sampler = Annotated[Shuffle | Balanced, Field(discriminator="kind")]
 
 
 class NoEarlyStopping(Section):
+    """Trains for all ``epochs``."""
+
     kind: Literal["none"]
 
 
 class Patience(Section):
-    """Stop after ``patience`` epochs without a better held-out loss or metric."""
+    """Stops training when the held-out images no longer improve."""
 
     kind: Literal["patience"]
     monitor: Monitored = "loss"
+    """Watches the held-out ``loss``, the ``metric`` of ``config.yaml``, or a metric by name (any number for 5)."""
     patience: Count
+    """Stops after this many epochs without improvement."""
 
 
 class After(Section):
-    """Stop after so many epochs of a schedule that is made for all ``epochs`` of the recipe."""
+    """Stops training early, on a schedule that is made for all ``epochs`` of the recipe."""
 
     kind: Literal["after"]
     epochs: Count
+    """Stops after this many epochs."""
 
 
 EarlyStopping = Annotated[NoEarlyStopping | Patience | After, Field(discriminator="kind")]
 
 
 class NoTta(Section):
-    """One view of each image: the evaluation view."""
+    """Predicts from the evaluation view alone."""
 
     kind: Literal["none"]
 
 
 class View(Section):
-    """The evaluation view with steps of augmentation after it; what is random in them follows from name and image."""
+    """One test-time view: the evaluation view, then steps of augmentation.
+
+    Random steps follow from the view's name and the image.
+    """
 
     name: Name
+    """Names the view. Each view needs another name."""
     steps: list[Augmentation]
+    """Lists steps of augmentation, as in ``augmentation``. An empty list is the evaluation view."""
 
 
 class Views(Section):
-    """Several views of each image, averaged in logits or in softmax."""
+    """Predicts from several views of each image and averages what the network says of them."""
 
     kind: Literal["views"]
     average: Literal["logits", "softmax"]
+    """Averages the ``logits``, or the probabilities (``softmax``)."""
     views: Annotated[list[View], Field(min_length=1)]
+    """Lists the views."""
 
     @model_validator(mode="after")
     def _names_differ(self):
@@ -1035,20 +1249,39 @@ class TrainingRecipe(Section):
     """All that a fold's weights follow from."""
 
     image: Annotated[Squash | CenterCrop, Field(discriminator="kind")]
+    """Sets the size of the images and the evaluation view."""
     augmentation: list[Augmentation]
+    """Lists the random steps that make a training image, in order. One of them must be ``resize`` or
+    ``random_resized_crop``."""
     mixing: Mixing
+    """Mixes the images of a training batch."""
     backbone: Backbone
+    """Chooses the network and the weights it starts from."""
     head: Head
+    """Chooses the classifier on top of the backbone."""
     loss: Loss
+    """Chooses what training minimises."""
     optimizer: Optimizer
+    """Chooses how the weights are updated."""
     schedule: Schedule
+    """Changes the learning rate during training."""
     ema: Ema
+    """Averages the weights over the steps of training."""
     sampler: Sampler
+    """Chooses the images of each epoch."""
     early_stopping: EarlyStopping
+    """Ends training before the last epoch."""
     epochs: Count
+    """Trains for this many epochs at most."""
     batch_size: Annotated[int, Field(strict=True, ge=2)]
+    """Sets the number of images per step. If memory is short, a batch is computed in parts, with the same gradient up
+    to rounding."""
     select: Selected
-    class_order: list[Name] | None = None  # of data.class_order, if quadratic_kappa decides about the weights
+    """Chooses the epoch whose weights are kept: ``last``, ``best_loss``, ``best_metric`` (by the ``metric`` of
+    ``config.yaml``), or ``best_`` and a metric. The 5 can be any number."""
+    class_order: list[Name] | None = None
+    """Lists all classes from the lowest to the highest. The workflow fills it in from ``data.class_order`` if
+    ``quadratic_kappa`` decides about the weights; recipes need not name it."""
 
     @property
     def last_epoch(self) -> int:
@@ -1118,7 +1351,9 @@ def _refuse_large_kernels(steps: list[Any], size: int) -> None:
 class Recipe(TrainingRecipe):
     """One complete way to train and predict: every section is written out, here or in the base of an overlay."""
 
+    also: ClassVar[frozenset[str]] = frozenset({"base"})
     tta: Tta
+    """Predicts from several views of each image."""
 
     def of_run(self, scoring: Scoring, class_order: list[str] | None) -> Recipe:
         """The recipe of a run: its metric stands where the recipe says ``metric``, and kappa has its order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -106,19 +107,21 @@ def refusal(items: list[Any], model: type[BaseModel], values: Any, where: str, w
 
 
 def _line(item: dict, model: type[BaseModel], values: Any, written: Written) -> str:
-    key = _key(item, values)
+    key = _key(item, model, values)
     place = written.place_of(key)
     finding = ": ".join(filter(None, (".".join(map(str, key)), _finding(item, key, model, written))))
     return f"{finding} (in {place})" if place else finding
 
 
-def _key(item: dict, values: Any) -> list[Any]:
+def _key(item: dict, model: type[BaseModel], values: Any) -> list[Any]:
     """The key a user wrote, without the union tags that pydantic puts into a location; empty for the whole."""
-    key = []
+    key, models = [], [model]
     for part in item["loc"]:
-        with suppress(LookupError, TypeError):  # a union's tag is no key
-            values = values[part]
-            key.append(part)
+        models, is_tag = _inside_models(models, part)
+        with suppress(LookupError, TypeError):  # some other parts are no keys either
+            if not is_tag:
+                values = values[part]
+                key.append(part)
     if item["type"] == "missing":
         key.append(item["loc"][-1])
     return key
@@ -126,11 +129,16 @@ def _key(item: dict, values: Any) -> list[Any]:
 
 def _finding(item: dict, key: list[Any], model: type[BaseModel], written: Written) -> str:
     if item["type"] == "extra_forbidden":
-        return f"no such key{_nearest(str(key[-1]), _fields(model, item['loc'][:-1]))}"
+        return f"no such key{_meant(item['loc'], key, model)}"
     if item["type"] == "missing":
         return "is missing"
     if item["type"] == "union_tag_not_found":
-        return f"{item['ctx']['discriminator']} is missing"
+        return f"{item['ctx']['discriminator']} is missing{_misspelled(item)}"
+    if item["type"] == "union_tag_invalid":
+        kind, kinds = item["ctx"]["discriminator"].strip("'"), item["ctx"]["expected_tags"]
+        return (
+            f"{kind} must be one of {kinds} (got {item['ctx']['tag']!r}){_nearest(item['ctx']['tag'], _quoted(kinds))}"
+        )
     if item["type"] in ("string_type", "list_type") and (advice := _quotes(item["input"], key, written)):
         return advice
     if item["type"] == "int_type" and (whole := _whole(item["input"])):
@@ -138,7 +146,10 @@ def _finding(item: dict, key: list[Any], model: type[BaseModel], written: Writte
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "literal_error" and isinstance(item["input"], bool):
         return f"{message} (YAML reads {_word(key, item['input'], written)} as {str(item['input']).lower()})"
-    return message if item["type"] == "value_error" else f"{message} (got {SHORT.repr(item['input'])})"
+    if item["type"] == "value_error":
+        return message
+    near = _nearest(str(item["input"]), _quoted(item["ctx"]["expected"])) if item["type"] == "literal_error" else ""
+    return f"{message} (got {SHORT.repr(item['input'])}){near}"
 
 
 def _whole(text: Any) -> str | None:
@@ -180,8 +191,44 @@ def _is_named(key: list[Any]) -> bool:
     return bool(key) and isinstance(key[-1], str)
 
 
-def _nearest(key: str, fields: set[str]) -> str:
-    near = get_close_matches(key.lower().replace("-", "_"), sorted(fields), 1)
+# --- what is meant ---------------------------------------------------------------------------------------
+
+
+def _meant(location: Sequence, key: list[Any], model: type[BaseModel]) -> str:
+    """The key likely meant by an unknown one: the same one elsewhere, or the nearest of its place."""
+    name, written = str(key[-1]), tuple(part for part in key if isinstance(part, str))
+    paths = [path for path in _paths(model) if path[-1] == name]
+    shortest = {path for path in paths if written not in paths and len(path) == min(map(len, paths))}
+    if 0 < len(shortest) <= 2:
+        return f"; did you mean {' or '.join(sorted(map(_dotted, shortest)))}?"
+    return _nearest(name, _fields(model, location[:-1]) | (model.also if len(location) == 1 else set()))
+
+
+def _dotted(path: tuple[str, ...]) -> str:
+    return ".".join(path) if len(path) > 1 else f"{path[0]} at the top level"
+
+
+def _paths(model: type[BaseModel], parents: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The keys of a model and of all models inside it, each with the keys that it is below."""
+    for name, known in model.model_fields.items():
+        yield (*parents, name)
+        for each in _models(known.annotation):
+            yield from _paths(each, (*parents, name))
+
+
+def _misspelled(item: dict) -> str:
+    """Which key of a section may be its misspelled ``kind`` or ``source``."""
+    near = get_close_matches(item["ctx"]["discriminator"].strip("'"), map(str, item["input"]), 1)
+    return f"; did you write {near[0]} for it?" if near else ""
+
+
+def _quoted(choices: str) -> set[str]:
+    """The words in pydantic's list of choices."""
+    return set(re.findall(r"'([^']*)'", choices))
+
+
+def _nearest(word: str, words: set[str]) -> str:
+    near = get_close_matches(word.lower().replace("-", "_"), sorted(words), 1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -189,12 +236,16 @@ def _fields(model: type[BaseModel], location: Sequence) -> set[str]:
     """The keys that there may be at a place of a model; ``location`` is pydantic's, with the tags of its unions."""
     models = [model]
     for part in location:
-        inside = [each.model_fields[part].annotation for each in models if part in each.model_fields]
-        if inside:
-            models = [each for annotation in inside for each in _models(annotation)]
-        elif isinstance(part, str):  # a union's tag
-            models = [each for each in models if part in _tags(each)]
+        models, _ = _inside_models(models, part)
     return {name for each in models for name in each.model_fields}
+
+
+def _inside_models(models: list[type[BaseModel]], part: Any) -> tuple[list[type[BaseModel]], bool]:
+    """The models that one part of a location leads to, and whether the part is a union's tag and no key."""
+    if tagged := [each for each in models if part in _tags(each)] if len(models) > 1 else []:
+        return tagged, True
+    inside = [each.model_fields[part].annotation for each in models if part in each.model_fields]
+    return [each for annotation in inside for each in _models(annotation)] if inside else models, False
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
