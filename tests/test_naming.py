@@ -13,7 +13,7 @@ from kfold_ens.naming import submission_names
         ("path", ["sub/007.png", "a.b.JPG", ".x", "s p/ü ☃.png", "no ending"]),
     ],
 )
-def test_images_are_called_by_stem_file_or_path(names, expected):
+def test_images_are_named_by_stem_file_or_path(names, expected):
     test = pd.DataFrame({"name": ["sub/007.png", "a.b.JPG", ".x", "s p/ü ☃.png", "no ending"]})
     assert submission_names(test, names) == expected
 

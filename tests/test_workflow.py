@@ -206,7 +206,7 @@ def test_a_sample_sets_the_order_and_a_zip_is_made_where_it_is_wanted(project):
     assert pd.read_csv(project.folder / "results/submission.zip", dtype=str).equals(table[::-1].reset_index(drop=True))
     backwards[1:].to_csv(project.folder / "sample.csv", index=False)
     done = project.run("-R", "manifest", "submission")
-    assert "a test image, but not in the sample" in done.stdout
+    assert "a test image that the sample lacks" in done.stdout
     assert "train_fold" not in re.sub(r"^train_fold\d +\d$", "", done.stdout, flags=re.MULTILINE)
 
 
@@ -351,10 +351,10 @@ def test_a_sample_that_does_not_fit_is_refused_before_training(project, asked):
     assert done.returncode != 0
     assert "Traceback" not in done.stdout
     assert project.times("results/tiny/*/model.safetensors") == before
-    assert "1000: a column, but no class" in done.stdout
+    assert "1000: a column that is not a class" in done.stdout
     assert "names the test images" in done.stdout
     assert "rule train_fold" not in done.stdout
-    assert "1000: a column, but no class" in project.run("check").stdout
+    assert "1000: a column that is not a class" in project.run("check").stdout
 
 
 # --- failures --------------------------------------------------------------------------------------------

@@ -155,7 +155,9 @@ def test_log_loss_is_refused_if_it_rises_though_no_label_changes():
 
 def test_a_metric_without_a_value_measures_nothing():
     logits = Logits(IDS[:1], np.ones((1, 2)), ("a", "b"))
-    with pytest.raises(KfoldError, match="metric: roc_auc has no value: no image is of class b; write bundle_dtype"):
+    with pytest.raises(
+        KfoldError, match="metric: roc_auc has no value: there are no images of class b; write bundle_dtype"
+    ):
         measured(logits, logits, "roc_auc")
 
 

@@ -60,7 +60,7 @@ def by_name(logits):
 
 @pytest.mark.parametrize("method", METHODS)
 @given(SHAPES_MNK, SEEDS)
-def test_a_method_is_what_its_formula_says(method, shape_mnk, seed):
+def test_a_method_follows_its_formula(method, shape_mnk, seed):
     logits_mnk = random_logits(shape_mnk, seed)
     members = members_of(logits_mnk)
     combined = combine(members, method)
@@ -76,7 +76,7 @@ def test_a_method_is_what_its_formula_says(method, shape_mnk, seed):
 
 @pytest.mark.parametrize("method", METHODS)
 @given(SHAPES_MNK, SEEDS)
-def test_the_order_of_members_rows_and_columns_changes_nothing(method, shape_mnk, seed):
+def test_the_order_of_members_images_and_classes_changes_nothing(method, shape_mnk, seed):
     generator = np.random.default_rng(seed)
     members = members_of(random_logits(shape_mnk, seed) * 10.0 ** generator.integers(-9, 9, shape_mnk))
     others = [(name, shuffled(member, generator)) for name, member in members.items()]
@@ -95,7 +95,7 @@ def test_the_order_of_members_rows_and_columns_changes_nothing(method, shape_mnk
         )
     )
 )
-def test_one_member_predicts_what_it_predicts_alone(method, logits_1nk):
+def test_an_ensemble_of_one_member_predicts_as_that_member(method, logits_1nk):
     members = members_of(logits_1nk.astype(np.float32))
     assert combine(members, method).predictions().tolist() == members["fold 0"].predictions().tolist()
 
@@ -118,14 +118,14 @@ TIES = [
 
 
 @pytest.mark.parametrize(("votes", "winner"), TIES)
-def test_two_two_one_goes_to_the_larger_summed_softmax_then_to_class_order(votes, winner):
+def test_the_larger_summed_softmax_breaks_a_tie_then_class_order(votes, winner):
     for order in itertools.permutations(votes):
         combined = combine(members_of(np.array(order, dtype=np.float32)[:, None, :]), "vote")
         assert combined.predictions().tolist() == [str(winner)]
 
 
 @given(st.integers(3, 12), SEEDS)
-def test_an_exact_tie_of_two_mirrored_members_goes_to_class_order(num_classes, seed):
+def test_class_order_breaks_the_tie_of_two_mirrored_members(num_classes, seed):
     generator = np.random.default_rng(seed)
     member = generator.normal(size=num_classes)
     first, second = sorted(generator.choice(num_classes, 2, replace=False))
@@ -153,6 +153,6 @@ def changed(ids=("a", "b"), classes=("1", "01")):
         (changed(classes=("1", "1.0")), "classes.*\n  01\n  1.0"),
     ],
 )
-def test_other_images_or_classes_are_refused_and_the_member_named(member, what):
+def test_members_with_other_images_or_classes_are_refused_by_name(member, what):
     with pytest.raises(KfoldError, match=f"^fold 2: {what}"):
         combine({"fold 0": BASE, "fold 1": changed(ids=("b", "a")), "fold 2": member}, "average")

@@ -1,4 +1,4 @@
-"""Intervals of metrics: what they agree with, and how often they hold the true value."""
+"""Intervals of metrics: agreement with a plain bootstrap, and coverage of the true value."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def whole_groups(group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def brute_force(name: str, predictors: list[np.ndarray], target: np.ndarray, draw, of: np.ndarray) -> np.ndarray:
-    """The metric of each predictor in 200 resamples of the images, each computed anew."""
+    """The metric of each predictor in 200 resamples of the images, computed one by one."""
     rng, found = np.random.default_rng(1), []
     for _ in range(200):
         rows = draw(of, rng)
@@ -39,7 +39,7 @@ def brute_force(name: str, predictors: list[np.ndarray], target: np.ndarray, dra
 def drawn_in_groups(
     rng: np.random.Generator, groups: int = 60, each: int = 7
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Two predictors' logits of ten classes, the classes, and groups whose images are hard or easy together."""
+    """Two predictors' logits of ten classes, the classes, and groups of equally hard images."""
     target, group = rng.integers(0, 10, groups * each), np.repeat(np.arange(groups), each)
     help_of_group = rng.gamma(1, 1.5, groups)[group, None] * np.eye(10)[target]
     shared = help_of_group + rng.normal(size=(len(target), 10))
@@ -48,7 +48,7 @@ def drawn_in_groups(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_interval_is_as_wide_as_that_of_a_plain_bootstrap(name):
+def test_an_interval_is_as_wide_as_by_a_plain_bootstrap(name):
     first, second, target = drawn(COUNTS, np.random.default_rng(0))
     metric = find_metric(name)
     inputs = [inputs_of(metric, logits, target) for logits in (first, second)]
@@ -62,7 +62,7 @@ def test_an_interval_is_as_wide_as_that_of_a_plain_bootstrap(name):
 
 
 @pytest.mark.parametrize("name", ["accuracy", *NAMES])
-def test_an_interval_over_groups_is_as_wide_as_that_of_a_plain_bootstrap_of_groups(name):
+def test_an_interval_over_groups_is_as_wide_as_by_a_plain_bootstrap_of_groups(name):
     first, second, target, group = drawn_in_groups(np.random.default_rng(3))
     metric = find_metric(name)
     inputs = [inputs_of(metric, logits, target) for logits in (first, second)]
@@ -75,7 +75,7 @@ def test_an_interval_over_groups_is_as_wide_as_that_of_a_plain_bootstrap_of_grou
     assert high - low == pytest.approx(2 * 1.96 * (resampled[:, 0] - resampled[:, 1]).std(), rel=0.25)
 
 
-def test_groups_of_one_image_give_the_width_of_images():
+def test_groups_of_one_image_change_no_width():
     first, _, target, group = drawn_in_groups(np.random.default_rng(4), each=1)
     metric = find_metric("balanced_accuracy")
     inputs = inputs_of(metric, first, target)
@@ -87,7 +87,7 @@ def test_groups_of_one_image_give_the_width_of_images():
 
 @pytest.mark.parametrize("name", ["balanced_accuracy", "f1_macro", "log_loss", "top_3_accuracy"])
 @pytest.mark.parametrize("each", [1, 2])
-def test_classes_of_one_or_two_images_leave_the_interval_as_wide_as_the_metric_varies(name, each):
+def test_tiny_classes_do_not_narrow_the_interval(name, each):
     metric, rng, rows = find_metric(name), np.random.default_rng(6), []
     for _ in range(40):
         first, _, target = drawn(np.full(60, each), rng)
@@ -101,7 +101,7 @@ def test_classes_of_one_or_two_images_leave_the_interval_as_wide_as_the_metric_v
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["accuracy", "f1_macro", "roc_auc"])
-def test_intervals_over_groups_hold_the_expected_value_where_those_over_images_do_not(name):
+def test_only_intervals_over_groups_cover_the_true_value_of_grouped_images(name):
     metric, rng, rows = find_metric(name), np.random.default_rng(5), []
     for _ in range(400):
         first, _, target, group = drawn_in_groups(rng)
@@ -115,18 +115,18 @@ def test_intervals_over_groups_hold_the_expected_value_where_those_over_images_d
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_order_of_images_changes_no_interval_by_much_and_equal_predictions_have_none(name):
+def test_the_order_of_images_hardly_changes_an_interval_and_equal_predictions_have_none(name):
     first, _, target = drawn(COUNTS, np.random.default_rng(0))
     metric = find_metric(name)
     inputs = inputs_of(metric, first, target)
-    assert np.isnan(paired_interval(metric, inputs, inputs, 0.0)).all()  # nothing is known of the spread
+    assert np.isnan(paired_interval(metric, inputs, inputs, 0.0)).all()  # no resample differs, so the spread is unknown
     shuffled = np.random.default_rng(2).permutation(len(target))
     other = inputs_of(metric, first[shuffled], target[shuffled])
     own = metric.compute(*inputs)
     np.testing.assert_allclose(interval(metric, inputs, own), interval(metric, other, own), rtol=0.02)
 
 
-def test_predictions_without_a_mistake_have_no_interval():
+def test_perfect_predictions_have_no_bootstrap_interval():
     target = np.repeat(np.arange(3), 10)
     for name in ("balanced_accuracy", "f1_macro", "top_2_accuracy"):
         metric = find_metric(name)
@@ -134,7 +134,7 @@ def test_predictions_without_a_mistake_have_no_interval():
 
 
 @pytest.mark.parametrize("groups", [1, 3])
-def test_groups_that_are_all_alike_have_no_interval(groups):
+def test_identical_groups_have_no_interval(groups):
     predicted, target = np.tile([0, 0, 1], groups), np.zeros(3 * groups, dtype=int)
     group = np.repeat(np.arange(groups), 3)
     assert np.isnan(interval(find_metric("accuracy"), (np.eye(2)[predicted], target), 2 / 3, group)).all()
@@ -142,8 +142,8 @@ def test_groups_that_are_all_alike_have_no_interval(groups):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_intervals_hold_the_true_value_as_often_as_they_say(name):
-    """At 300 images; benchmarks/README.md shows 3,000 too."""
+def test_intervals_cover_the_true_value_as_often_as_claimed(name):
+    """With 300 images; benchmarks/README.md also shows 3,000."""
     _, inside, _, _, difference = coverage(300, 1000, [name])[name]
     assert 0.93 <= inside <= 0.97
     assert 0.93 <= difference <= 0.97

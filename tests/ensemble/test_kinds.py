@@ -25,7 +25,7 @@ ROWS = st.integers(1, 40).flatmap(lambda k: st.lists(st.lists(st.floats(-50, 50)
 
 
 @given(ROWS, st.integers(1, 12))
-def test_rounded_rows_sum_to_one_and_are_off_by_less_than_the_last_decimal(logits, decimals):
+def test_rounded_rows_sum_to_one_with_errors_below_the_last_decimal(logits, decimals):
     powers = np.exp(np.array(logits) - np.max(logits, axis=1, keepdims=True))
     chances = powers / powers.sum(axis=1, keepdims=True)
     parts = rounded(chances, decimals)
@@ -63,13 +63,13 @@ def written(path, form, logits=LOGITS):
         ),
     ],
 )
-def test_every_kind_without_a_sample(columns, expected, tmp_path):
+def test_every_kind_is_written_without_a_sample(columns, expected, tmp_path):
     form = form_of(**columns)
     assert written(tmp_path / "submission.csv", form) == expected
     assert predicted_labels(read_table(tmp_path / "submission.csv"), form).tolist() == ["cat", "dog"]
 
 
-def test_columns_and_rows_stand_as_in_the_sample(tmp_path):
+def test_columns_and_rows_have_the_order_of_the_sample(tmp_path):
     (tmp_path / "sample.csv").write_text("p_owl,p_cat,id,p_dog\n0,0,a,1\n0,0,b,1\n")
     form = form_of(sample=str(tmp_path / "sample.csv"), decimals=2)
     expected = "p_owl,p_cat,id,p_dog\n0.30,0.20,a,0.50\n0.34,0.33,b,0.33\n"
@@ -83,7 +83,7 @@ def test_columns_and_rows_stand_as_in_the_sample(tmp_path):
         ({"kind": "probabilities", "decimals": 2}, "0.50", "-0.50", "a number from 0 to 1"),
         ({"kind": "probabilities", "decimals": 2}, "0.50", "half", "a number from 0 to 1"),
         ({"kind": "probabilities", "decimals": 2}, "cat,dog", "dog,cat", "the header is image_name,cat,dog,owl"),
-        ({"kind": "probabilities", "decimals": 2}, "a,0.20", "b,0.20", "no image is there twice"),
+        ({"kind": "probabilities", "decimals": 2}, "a,0.20", "b,0.20", "no image is listed twice"),
         ({"kind": "top_k", "k": 2}, "dog owl", "dog emu", "one of the 3 training classes"),
         ({"kind": "top_k", "k": 2}, "dog owl", "dog dog", "every row has 2 different labels"),
         ({"kind": "top_k", "k": 2}, "dog owl", "dog", "every row has 2 different labels"),
@@ -102,12 +102,12 @@ def test_a_changed_submission_is_refused(columns, old, new, finding, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "finding"),
     [
-        ({"kind": "top_k"}, "submission.k is 5, and there are 3 classes"),
-        ({"kind": "top_k", "k": 2, "separator": "o"}, "labels hold 'o'.*\n  'dog'\n  'owl'"),
-        ({"kind": "probabilities", "id_column": "dog"}, "would share the column 'dog'"),
+        ({"kind": "top_k"}, "submission.k: 5 is more than the 3 classes"),
+        ({"kind": "top_k", "k": 2, "separator": "o"}, "'o' occurs in labels.*\n  'dog'\n  'owl'"),
+        ({"kind": "probabilities", "id_column": "dog"}, "'dog' is also the column of a class"),
     ],
 )
-def test_what_the_classes_do_not_allow_is_refused(columns, finding):
+def test_options_that_do_not_fit_the_classes_are_refused(columns, finding):
     with pytest.raises(DataError, match=finding):
         form_of(**columns)
 

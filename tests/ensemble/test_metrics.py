@@ -25,7 +25,7 @@ def predicting(labels, first=0, classes=("7", "007")):
 
 
 @given(st.integers(1, 400).flatmap(lambda images: st.tuples(st.integers(0, images), st.just(images))))
-def test_accuracy_comes_with_wilsons_interval(counts):
+def test_accuracy_has_wilsons_interval(counts):
     correct, images = counts
     result = score(predicting(["7"] * images), {f"img{i}": "7" if i < correct else "007" for i in range(images)})
     p = correct / images
@@ -50,10 +50,10 @@ def test_only_images_with_a_label_count(label_of, counts):
     assert counts == (result and (result["correct"], result["images"]))
 
 
-def test_a_metric_without_a_value_says_why():
+def test_a_metric_without_a_value_gives_the_reason():
     alike = predicting(["7"] * 4, classes=("7", "8", "9"))
     labels = {f"img{index}": "7" for index in range(4)}
-    for metric, why in (("quadratic_kappa", "of one class"), ("roc_auc", "no image is of class 8, 9")):
+    for metric, why in (("quadratic_kappa", "are one class"), ("roc_auc", "there are no images of class 8, 9")):
         scoring = Scoring(metric=metric)
         entry = score(alike, labels, scoring)
         assert (entry[metric], entry["low"]) == (None, None)
@@ -91,7 +91,7 @@ def test_the_summary_scores_all_folds_and_methods():
     assert "vote *" in lines[4]
 
 
-def test_images_of_a_group_say_less_than_as_many_single_ones():
+def test_groups_widen_the_interval_of_a_score():
     right = [group % 3 > 0 for group in range(30) for _ in range(10)]
     logits = predicting(["7" if each else "007" for each in right])
     label_of = {f"img{i}": "7" for i in range(300)}
@@ -110,7 +110,7 @@ def test_images_of_a_group_say_less_than_as_many_single_ones():
     assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
 
 
-def test_a_score_says_on_how_many_classes_it_was_measured():
+def test_a_score_names_the_number_of_classes_it_was_measured_on():
     """Images of class 9 only train; class 8 is in the other fold."""
     classes = ("7", "8", "9")
     oof = {0: predicting(["7"] * 4, classes=classes), 1: predicting(["7", "8"], first=4, classes=classes)}
@@ -145,7 +145,7 @@ def test_groups_count_in_every_score_and_difference_of_a_summary():
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 @pytest.mark.parametrize("has_labels", [False, True])
-def test_the_headline_is_of_what_is_submitted(has_labels, temperature):
+def test_the_headline_scores_what_is_submitted(has_labels, temperature):
     def entry(number):
         return {"accuracy": number}
 
@@ -164,7 +164,7 @@ def test_the_headline_is_of_what_is_submitted(has_labels, temperature):
     assert ("calibrated" in what) == (temperature != 1)
 
 
-def test_groups_are_those_of_the_manifest_and_of_halves_that_have_none():
+def test_groups_are_read_from_manifests_with_and_without_them():
     assert known_groups(MANIFEST) == {}
     grouped = MANIFEST.iloc[:3].assign(group=["p1", "", "p1"])
     both = pd.concat([grouped, MANIFEST.iloc[3:]], ignore_index=True)
@@ -181,7 +181,7 @@ MANIFEST = pd.DataFrame(
 )
 
 
-def test_test_labels_join_by_the_submissions_names(tmp_path):
+def test_test_labels_are_joined_by_the_names_in_the_submission(tmp_path):
     table = tmp_path / "truth.csv"
     table.write_text('other,pred_label,image_name\nx,007,b\ny,"a, ""b""",a\n')
     assert known_labels(MANIFEST, str(table), COLUMNS, "stem") == {
@@ -198,13 +198,17 @@ def test_test_labels_join_by_the_submissions_names(tmp_path):
 @pytest.mark.parametrize(
     ("text", "names", "message"),
     [
-        ("image_name,pred_label\na,7\nz,7\n", "stem", "no test images:\n  z"),
-        ("image_name,pred_label\na,7\n", "file", "no test images:\n  a"),
+        ("image_name,pred_label\na,7\nz,7\n", "stem", "not test images; remove them:\n  z"),
+        ("image_name,pred_label\na,7\n", "file", "not test images; remove them:\n  a"),
         ("image_name,pred_label\na,7\nb,7\na,8\n", "stem", "twice:\n  a$"),
-        ("image_name,pred_label\na,07\nb,A\n", "stem", "no training image has:\n  07\n  A$"),
+        ("image_name,pred_label\na,07\nb,A\n", "stem", "no training image has; correct or empty them:\n  07\n  A$"),
         ("image_name,label\na,7\n", "stem", r"\n  config.yaml wants 'pred_label' .submission.label_column."),
         ("image_name;Pred_label\na;7\n", "stem", "semicolons.*\n  has 'Pred_label', config.yaml wants 'pred_label'"),
-        ("image_name,pred_label\nA.png,7\n", "stem", r"no test images:\n  A.png: did you mean a\? .upper or"),
+        (
+            "image_name,pred_label\nA.png,7\n",
+            "stem",
+            r"not test images; remove them:\n  A.png: did you mean a\? .upper or",
+        ),
         ("image_name,pred_label\n", "stem", "but no rows"),
     ],
 )
@@ -219,7 +223,7 @@ def outcomes(*right):
     return pd.Series(right, index=[f"image {number}" for number in range(len(right))], dtype=bool)
 
 
-def test_a_paired_difference_is_of_the_same_images():
+def test_a_paired_difference_compares_the_same_images():
     some, others = outcomes(1, 1, 1, 0, 1, 1), outcomes(0, 0, 1, 1, 1, 1)
     found = paired_difference(some, others[::-1])
     assert found["difference"] == pytest.approx(1 / 6)
@@ -230,9 +234,9 @@ def test_a_paired_difference_is_of_the_same_images():
     assert (-mirrored["high"], -mirrored["low"]) == pytest.approx((found["low"], found["high"]))
 
 
-def test_its_interval_covers_the_truth_as_often_as_it_says():
+def test_the_paired_interval_covers_the_truth_as_often_as_claimed():
     random = np.random.default_rng(0)
-    both, one, other, _ = range(4)  # of the two that are right about an image
+    both, one, other, _ = range(4)  # which of the two predict an image correctly
     intervals = []
     for _ in range(2000):
         cells = random.choice(4, size=300, p=[0.85, 0.06, 0.03, 0.06])
@@ -241,7 +245,7 @@ def test_its_interval_covers_the_truth_as_often_as_it_says():
     assert 0.93 <= covered <= 0.97
 
 
-def test_differences_are_of_every_pair_and_none_without_labels():
+def test_every_pair_has_a_difference_and_none_without_labels():
     logits = {name: Logits(np.array(["a", "b"], object), np.eye(2), ("x", "y")) for name in ("one", "two", "three")}
     pairs = [(each["of"], each["to"]) for each in differences(logits, {"a": "x", "b": "y"})]
     assert pairs == [("two", "one"), ("three", "one"), ("three", "two")]

@@ -15,7 +15,7 @@ IDS = [f"img{number}" for number in range(11)]
 
 
 def repeats_of(number, folds=3, seed=0):
-    """Folds of some repeats: each repeat splits the images by an order of its own."""
+    """Folds of some repeats; each repeat splits the images in another order."""
     random = np.random.default_rng(seed)
     made = []
     for _ in range(number):
@@ -47,7 +47,7 @@ PLAIN = {
 
 @pytest.mark.parametrize("method", PLAIN)
 @pytest.mark.parametrize("missing", [(), (1,), (3, 7)])
-def test_each_images_predictions_are_averaged_over_repeats(method, missing):
+def test_predictions_are_averaged_over_repeats_per_image(method, missing):
     folds = [fold for place, fold in enumerate(repeats_of(3)) if place not in missing]
     combined = concatenated(combined_over_repeats(folds, method))
     rows = rows_by_image(folds)
@@ -72,13 +72,13 @@ def test_images_stay_in_the_folds_of_repeat_0():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_without_repeats_not_a_bit_changes(method):
+def test_without_repeats_no_bit_changes(method):
     folds = repeats_of(1)
     combined = combined_over_repeats(folds, method)
     assert all(one is other for one, other in zip(combined, folds, strict=True))
 
 
-def test_the_score_out_of_fold_is_that_of_the_averaged_predictions():
+def test_the_out_of_fold_score_is_of_the_averaged_predictions():
     folds, random = repeats_of(2), np.random.default_rng(1)
     label_of = {image: random.choice(CLASSES) for image in IDS}
     numbers = [0, 1, 2, "0 of repeat 1", "1 of repeat 1", "2 of repeat 1"]
@@ -94,5 +94,5 @@ def test_the_score_out_of_fold_is_that_of_the_averaged_predictions():
     assert vote["log_loss"] is None
 
 
-def test_pages_of_confidences_replace_a_vote():
+def test_pages_about_confidence_replace_a_vote():
     assert [with_probabilities(method) for method in METHODS] == ["average", "softmax", "average"]

@@ -1,4 +1,4 @@
-"""Accuracy on the images that a model is sure of, and their share: what it is by brute force."""
+"""Selective prediction, compared with brute force."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ IMAGES = st.lists(st.tuples(PROBABILITY, st.booleans()), min_size=1, max_size=40
 
 
 def by_hand(images: Predicted, p: float) -> tuple[int, int]:
-    """How many images are labelled at p, and how many of these are right, one image after the other."""
+    """Count the images labelled at p, and the correct ones among them, one image at a time."""
     labelled = [bool(right) for own, right in zip(images.probability, images.right, strict=True) if own >= p]
     return len(labelled), sum(labelled)
 
 
 def drawn(number: int, rng: np.random.Generator) -> Predicted:
-    """Images that are right as often as their probability says."""
+    """Images of a calibrated model."""
     probability = rng.uniform(0.4, 1, number)
     return Predicted(probability, rng.random(number) < probability)
 
@@ -62,7 +62,7 @@ def test_a_higher_threshold_labels_fewer_images(images, points):
 
 
 @given(IMAGES, st.lists(PROBABILITY, min_size=1, max_size=8))
-def test_rows_are_those_of_counting_by_hand(images, thresholds):
+def test_rows_equal_counts_by_hand(images, thresholds):
     for rows in (at_thresholds(images, np.array(thresholds)), risk_coverage(images), risk_coverage(images, 7)):
         for row in rows.itertuples():
             labelled, right = by_hand(images, row.p)
@@ -96,23 +96,23 @@ def reference_aurc(images: Predicted) -> float:
 
 
 @given(IMAGES)
-def test_the_aurc_is_the_mean_risk_over_the_images_own_thresholds(images):
+def test_the_aurc_is_the_mean_risk_at_the_images_probabilities(images):
     assert aurc(images) == pytest.approx(reference_aurc(images), abs=1e-12)
 
 
 @given(st.permutations(range(12)), st.lists(st.booleans(), min_size=12, max_size=12))
-def test_without_ties_the_aurc_is_the_mean_of_the_risks_of_the_surest(order, right):
+def test_without_ties_the_aurc_is_the_mean_risk_of_the_most_confident(order, right):
     images = Predicted(np.array(order) / 12, np.array(right))
     surest = [right[each] for each in np.argsort(order)[::-1]]
     assert aurc(images) == pytest.approx(np.mean([1 - np.mean(surest[: n + 1]) for n in range(12)]))
 
 
-def test_equal_probabilities_have_the_error_rate_as_aurc():
+def test_the_aurc_of_equal_probabilities_is_the_error_rate():
     assert aurc(Predicted(np.full(8, 0.9), np.arange(8) < 6)) == pytest.approx(0.25)
 
 
 @given(IMAGES)
-def test_no_order_has_less_than_the_least_aurc(images):
+def test_no_order_has_an_aurc_below_the_least(images):
     assert least_aurc(images) <= aurc(images) + 1e-12
     best = Predicted(images.right + np.linspace(0, 0.5, len(images.right)), images.right)
     assert aurc(best) == pytest.approx(least_aurc(images), abs=1e-12)
@@ -124,7 +124,7 @@ def test_the_least_aurc_of_many_images_is_that_of_geifman_et_al():
     assert least_aurc(images) == pytest.approx(0.1 + 0.9 * np.log(0.9), abs=1e-5)
 
 
-def test_the_interval_of_the_aurc_is_as_wide_as_that_of_a_jackknife():
+def test_the_interval_of_the_aurc_is_as_wide_as_by_a_jackknife():
     images = drawn(300, np.random.default_rng(0))
     kept = [np.arange(300) != place for place in range(300)]
     without_one = [aurc(Predicted(images.probability[rows], images.right[rows])) for rows in kept]
@@ -134,7 +134,7 @@ def test_the_interval_of_the_aurc_is_as_wide_as_that_of_a_jackknife():
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.04)
 
 
-def test_images_of_a_group_say_less_than_as_many_single_images():
+def test_groups_widen_the_intervals_of_the_curve():
     single = drawn(100, np.random.default_rng(0))
     probability, right = np.repeat(single.probability, 9), np.repeat(single.right, 9)
     copies = Predicted(probability, right), Predicted(probability, right, np.repeat(np.arange(100), 9))
@@ -171,7 +171,7 @@ def made_up(seed: int = 0, members: int = 3, number: int = 50) -> tuple[dict[str
 
 
 @pytest.mark.parametrize(("method", "temperature"), [*((each, None) for each in METHODS), ("average", 0.7)])
-def test_what_is_labelled_is_what_kfold_predict_does_not_mark_as_unsure(method, temperature):
+def test_accepted_images_are_those_that_kfold_predict_does_not_mark_unsure(method, temperature):
     members, label_of = made_up()
     about = About(
         classes=("a", "b", "c", "d"),
@@ -196,7 +196,7 @@ def test_what_is_labelled_is_what_kfold_predict_does_not_mark_as_unsure(method, 
         assert row.accuracy == pytest.approx(np.mean([label_of[image] == label for image, label in kept.items()]))
 
 
-def test_intervals_of_all_images_are_those_of_the_score():
+def test_intervals_at_full_coverage_equal_those_of_the_score():
     members, label_of = made_up()
     logits = combine(members, "average")
     group_of = {image_id: str(place // 4) for place, image_id in enumerate(logits.image_id)}

@@ -54,7 +54,7 @@ def written(path, logits, test, columns=None, names="path"):
         return list(csv.reader(file))
 
 
-def test_the_header_is_the_users_and_rows_are_in_the_manifests_order(tmp_path):
+def test_the_header_is_the_users_and_rows_have_the_manifests_order(tmp_path):
     logits = predicting(["1", "2", "10"], ["c.png", "a.png", "b.png"])
     columns = Submission(id_column="id, of the image", label_column="Étiquette")
     rows = written(tmp_path / "submission.csv", logits, table_of(["b.png", "a.png", "c.png"]), columns)
@@ -79,7 +79,7 @@ def test_names_and_labels_come_back_as_they_were(tmp_path, pairs):
     ("names", "expected"),
     [("stem", ["007", "x.y"]), ("file", ["007.png", "x.y.jpg"]), ("path", ["sub/007.png", "x.y.jpg"])],
 )
-def test_images_are_called_by_stem_file_or_path(names, expected):
+def test_images_are_named_by_stem_file_or_path(names, expected):
     images = ["sub/007.png", "x.y.jpg"]
     table = built(predicting(["1", "1"], images), table_of(images), Submission(), names)
     assert table["image_name"].tolist() == expected
@@ -93,7 +93,7 @@ def test_logits_of_other_images_are_refused(others):
         built(logits, table_of(["a.png", "b.png"]), Submission(), "path")
 
 
-# --- checked once more -----------------------------------------------------------------------------------
+# --- checks of the written file --------------------------------------------------------------------------
 
 NAMES = ["a", "b", "c"]
 RIGHT = "image_name,pred_label\na,1\nb,2\nc,1\n"
@@ -105,7 +105,7 @@ def checked(tmp_path, text):
     return check_submission(str(tmp_path / "submission.csv"), form)
 
 
-def test_what_was_found_right_is_said(tmp_path):
+def test_passed_checks_are_listed(tmp_path):
     assert "there are 3 rows, one for each test image" in checked(tmp_path, RIGHT)
 
 
@@ -114,8 +114,8 @@ def test_what_was_found_right_is_said(tmp_path):
     [
         ("image_name", "name", "the header is image_name,pred_label"),
         ("c,1\n", "", "there are 3 rows"),
-        ("c,1", "d,1", "no image is missing, and none is foreign"),
-        ("c,1", "a,1", "no image is there twice"),
+        ("c,1", "d,1", "no test image is missing, and no other image is listed"),
+        ("c,1", "a,1", "no image is listed twice"),
         ("b,2", "b,3", "every label is one of the 2 training classes"),
     ],
 )
@@ -137,7 +137,7 @@ def of_sample(tmp_path, columns, classes=("1", "2")):
     return resolved(asked, "path", table_of(NAMES), classes)
 
 
-def test_the_order_is_the_samples(tmp_path):
+def test_rows_have_the_order_of_the_sample(tmp_path):
     (tmp_path / "sample.csv").write_text("image_name,pred_label\nc,0\na,0\nb,0\n")
     columns = Submission(sample=str(tmp_path / "sample.csv"))
     table = built(predicting(["1", "2", "3"], NAMES), table_of(NAMES), columns, "path")
@@ -150,18 +150,18 @@ def test_the_order_is_the_samples(tmp_path):
         ("image_name,pred_label,more\na,0,\nb,0,\nc,0,\n", "has the columns .*'more'.*the classes are '1', '2'"),
         ("image_name,pred_label,image_name\na,0,a\n", "has these columns more than once"),
         ("image_name,pred_label\n", "submission.sample: .*sample.csv has the columns .* but no rows"),
-        ("image_name,pred_label\na,0\nb,0\nC.png,0\n", "C.png: no test image is called so; did you mean c.*case"),
-        ("image_name,pred_label\na,0\nb,0\n", "c: a test image, but not in the sample"),
-        ("image_name,pred_label\na,0\nb,0\nc,0\nd,0\n", "d: no test image is called so"),
-        ("image_name,pred_label\na,0\nb,0\nc,0\nc,0\n", "c: there 2 times"),
+        ("image_name,pred_label\na,0\nb,0\nC.png,0\n", "C.png: no test image has this name; did you mean c.*case"),
+        ("image_name,pred_label\na,0\nb,0\n", "c: a test image that the sample lacks"),
+        ("image_name,pred_label\na,0\nb,0\nc,0\nd,0\n", "d: no test image has this name"),
+        ("image_name,pred_label\na,0\nb,0\nc,0\nc,0\n", "c: listed 2 times"),
     ],
 )
-def test_a_sample_of_something_else_is_refused(text, finding, tmp_path):
+def test_a_sample_of_other_images_is_refused(text, finding, tmp_path):
     with pytest.raises(DataError, match=finding):
         sampled(tmp_path, text)
 
 
-def test_a_sample_with_semicolons_or_of_excels_is_read(tmp_path, caplog):
+def test_a_sample_with_semicolons_or_from_excel_is_read(tmp_path, caplog):
     (tmp_path / "sample.csv").write_text("image_name;pred_label\nc;0\na;0\nb;0\n", encoding="utf-16")
     with caplog.at_level("INFO"):
         assert of_sample(tmp_path, Submission()).ids == ("c", "a", "b")
@@ -169,7 +169,7 @@ def test_a_sample_with_semicolons_or_of_excels_is_read(tmp_path, caplog):
     assert "separated by semicolons and read so; results are written with commas" in caplog.text
 
 
-def test_the_zip_holds_the_submission_under_the_wanted_name_and_is_the_same_twice(tmp_path):
+def test_the_zip_holds_the_submission_under_the_given_name_and_is_reproducible(tmp_path):
     (tmp_path / "submission.csv").write_text(RIGHT)
     for name in ("one.zip", "two.zip"):
         write_zip(str(tmp_path / name), str(tmp_path / "submission.csv"), "prediction.csv")

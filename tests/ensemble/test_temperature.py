@@ -31,7 +31,7 @@ def test_the_temperature_undoes_a_scale(scale):
     assert calibrate(oof, label_of).temperature == pytest.approx(scale, rel=0.1)
 
 
-def test_the_temperature_is_where_the_losss_slope_is_zero():
+def test_the_temperature_minimises_the_loss():
     (logits,), label_of = folds_of(3.0, folds=1)
     truth = np.array([[label_of[each] == name for name in CLASSES] for each in logits.image_id])
 
@@ -49,13 +49,13 @@ def test_the_loss_is_that_of_the_labels():
     assert log_loss(logits, label_of) == pytest.approx(-np.log(own).mean())
 
 
-def test_a_sure_mistake_costs_what_the_metric_says():
+def test_a_confident_mistake_costs_as_much_as_in_the_metric():
     sure = Logits(np.array(["a", "b"], dtype=object), np.array([[900.0, 0, 0], [0, 900, 0]]), CLASSES)
     label_of = {"a": "cat", "b": "owl"}
     assert log_loss(sure, label_of) == pytest.approx(score(sure, label_of)["log_loss"])
 
 
-def test_the_scores_of_calibrated_probabilities_are_told_apart():
+def test_scores_of_calibrated_probabilities_are_listed_separately():
     oof, label_of = folds_of(3.0)
     test, truth = folds_of(3.0, folds=1, seed=1)
     test = [Logits(test[0].image_id + "t", test[0].values, CLASSES)]
@@ -76,7 +76,7 @@ def test_the_scores_of_calibrated_probabilities_are_told_apart():
     assert [line.split("  ")[1] for line in lines[-2:]] == ["all folds, calibrated", "average, calibrated *"]
 
 
-def test_each_fold_is_scored_by_a_temperature_that_has_not_seen_it():
+def test_each_fold_is_scored_at_a_temperature_fitted_on_the_others():
     oof, label_of = folds_of(3.0)
     found = calibrate(oof, label_of)
     for fold in range(len(oof)):
@@ -93,7 +93,7 @@ def test_each_fold_is_scored_by_a_temperature_that_has_not_seen_it():
     assert len(set(found.of_folds)) == len(oof)
 
 
-def test_a_temperature_that_lowers_nothing_is_not_kept():
+def test_a_temperature_that_does_not_lower_the_loss_is_dropped():
     kept = []
     for seed in range(8):
         oof, label_of = folds_of(1.0, images=60, seed=seed)
@@ -104,6 +104,6 @@ def test_a_temperature_that_lowers_nothing_is_not_kept():
     assert not all(kept)
 
 
-def test_predictions_stay_at_any_temperature():
+def test_no_temperature_changes_a_prediction():
     (logits,), _ = folds_of(1.0, folds=1)
     assert (at_temperature(logits, 7.3).predictions() == logits.predictions()).all()

@@ -81,4 +81,4 @@ def test_a_metric_without_a_value_is_explained_where_methods_stand_side_by_side(
     page = combinations_page(run, metrics, tmp_path)
     assert "vote: no macro ROC AUC, as a vote has no probabilities." in page
     for name in ("all folds, out of fold", "fold 3, out of fold") if absent == "train" else ("average", "fold 3"):
-        assert f"{name}: no macro ROC AUC, as no image is of class c." in page
+        assert f"{name}: no macro ROC AUC, as there are no images of class c." in page

@@ -71,7 +71,7 @@ def test_the_terminal_says_so_too(run):
     scores = summarize(run.oof, run.test, {}, run.label_of)
     shown = {members: with_members(scores, members) for members in ("folds", "both")}
     assert "full fit" not in as_text(shown["folds"], "average")
-    assert "full fit            none: it holds out nothing" in as_text(shown["both"], "average")
+    assert "full fit            none: it holds out no images" in as_text(shown["both"], "average")
 
 
 def test_every_member_has_a_page_and_a_curve(run, tmp_path):

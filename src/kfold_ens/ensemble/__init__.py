@@ -1,3 +1,3 @@
 """Combine the folds' logits, score them, write the submission. Never imports torch."""
 
-VERSION = 1  # raise it when the stage gives another result for the same inputs: Snakemake then runs it again
+VERSION = 1  # raise it when equal inputs give another result: Snakemake then reruns the stage

@@ -1,10 +1,10 @@
-"""The ensembling methods, from many models' logits to one: average of logits, average of softmax, majority vote.
+"""The ensembling methods: average of logits, average of softmax, majority vote.
 
-Each method takes ``logits_mnk``: M members, N images, K classes, and returns scores (N, K) whose largest is the
-prediction; on a tie the first class wins. No method depends on the order of its members or classes: values are
-sorted before they are added up.
+Each method takes ``logits_mnk`` of M members, N images and K classes. It returns scores (N, K); the class with the
+largest score is the prediction, the first one on a tie. Values are sorted before they are summed, so the result does
+not depend on the order of members or classes.
 
-A new ensembling method is one function, one entry in ``METHODS`` and one word in ``Method`` of ``config.py``.
+To add an ensembling method, write one function and add it to ``METHODS`` here and to ``Method`` in ``config.py``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from kfold_ens.logits import Logits, log_mean_softmax
 
 
 def average(logits_mnk: np.ndarray) -> np.ndarray:
-    """The mean of the members' logits."""
+    """Average the members' logits."""
     return np.sort(logits_mnk, axis=0).mean(axis=0)
 
 
 def vote(logits_mnk: np.ndarray) -> np.ndarray:
-    """The number of members whose prediction a class is; ties go to the larger summed softmax, then to class order.
+    """Count the members that predict each class. The larger summed softmax breaks ties, then the order of classes.
 
-    The score is votes + rank / K, where the rank, from 0, is that of the class's summed softmax in its row.
+    The score is votes + rank / K. The rank of a class, from 0, is that of its summed softmax in the row.
     """
     num_classes = logits_mnk.shape[2]
     votes = (logits_mnk.argmax(axis=2)[:, :, None] == np.arange(num_classes)).sum(axis=0)
@@ -41,10 +41,10 @@ class Method:
 
     build: Callable[[np.ndarray], np.ndarray]  # from the members' logits (M, N, K) to scores (N, K)
     label: str
-    gives_probabilities: bool = True  # whether the softmax of its scores says how sure it is
+    gives_probabilities: bool = True  # whether the softmax of its scores is a probability
 
 
-# By the names that config.yaml uses, in the order of metrics.json and of the report.
+# The keys are the names in config.yaml; the order is that of metrics.json and of the report.
 METHODS = {
     "average": Method(average, "average of logits"),
     "softmax": Method(log_mean_softmax, "average of softmax"),
@@ -53,12 +53,12 @@ METHODS = {
 
 
 def combine(members: Mapping[str, Logits], method: str) -> Logits:
-    """Combine members by an ensembling method, over the images and classes of the first; float64.
+    """Combine members by an ensembling method, in float64.
 
-    The members' names appear in messages.
+    Rows and columns are those of the first member. The keys of ``members`` name them in messages.
 
     Raises:
-        KfoldError: if a member's images or classes differ from the first one's; it names the member.
+        KfoldError: if the images or classes of a member differ from those of the first.
     """
     first = next(iter(members.values()))
     logits_mnk = np.stack([_aligned(name, member, first) for name, member in members.items()])
@@ -66,7 +66,7 @@ def combine(members: Mapping[str, Logits], method: str) -> Logits:
 
 
 def _aligned(name: str, member: Logits, first: Logits) -> np.ndarray:
-    """A member's logits with the rows and columns of the first member."""
+    """Reorder a member's logits to the rows and columns of the first member."""
     rows = _positions(f"{name}: images", member.image_id, first.image_id)
     columns = _positions(f"{name}: classes", member.classes, first.classes)
     return member.values[np.ix_(rows, columns)]

@@ -1,4 +1,4 @@
-"""A submission with nothing left to infer: from config.yaml, and from the sample if there is one."""
+"""Determine the form of the submission from config.yaml and from the sample submission, if there is one."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 
 
 def resolved(submission: Submission, names: str, test: pd.DataFrame, classes: Sequence[str]) -> Form:
-    """The form of a submission for these test images and classes.
+    """Return the form of a submission for these test images and classes.
 
-    ``names`` is the form of the ids if neither config.yaml nor the sample says.
+    ``names`` is how ids name images if neither config.yaml nor the sample decides.
 
     Raises:
-        DataError: listing all that the sample, config.yaml, the images and the classes do not agree in.
+        DataError: if sample, config.yaml, images and classes disagree; it lists all differences.
     """
     if submission.sample:
         return _from_sample(submission, names, test, classes)
@@ -72,36 +72,36 @@ def _from_sample(submission: Submission, names: str, test: pd.DataFrame, classes
 
 
 def read_rows(path: str, columns: dict[str, str], key: str) -> pd.DataFrame:
-    """Read a user's table with a row per test image, without what no submission has; a line says what was left out.
+    """Read a user's table with one row per test image, without columns that no submission has.
 
-    That is a column without name and values, as separators at the ends of lines give, and ``Usage``, by which a
-    solution on Kaggle tells public rows from private ones.
+    Those are columns without a name and values, which separators at line ends produce, and ``Usage``, which marks
+    public and private rows in Kaggle's solutions. Logs each skipped column.
     """
     table = read_user_table(path, columns, key)
     values_of = [set(table.iloc[:, at]) for at in range(table.shape[1])]
-    left_out = [
+    skipped = [
         at
         for at, (name, values) in enumerate(zip(table, values_of, strict=True))
         if (not name and values == {""}) or (name.casefold() == "usage" and values <= USAGES)
     ]
-    for at in left_out:
+    for at in skipped:
         name = repr(table.columns[at]) if table.columns[at] else "without a name and values"
-        log.info("%s: %s: its column %d, %s, is not read", key, path, at + 1, name)
-    return table.iloc[:, [at for at in range(table.shape[1]) if at not in left_out]]
+        log.info("%s: %s: skipped column %d, %s", key, path, at + 1, name)
+    return table.iloc[:, [at for at in range(table.shape[1]) if at not in skipped]]
 
 
 def _refuse_nameless(table: pd.DataFrame, path: str) -> None:
     nameless = [at for at, name in enumerate(table) if not name]
     if nameless:
-        findings = [f"column {at + 1}, which has {short(table.iloc[:, at].tolist(), 3)}" for at in nameless]
+        findings = [f"column {at + 1}, with the values {short(table.iloc[:, at].tolist(), 3)}" for at in nameless]
         raise DataError(
-            f"submission.sample: {path} has columns without a name; name them in its first line, or remove them "
-            f"(pandas adds one; to_csv(index=False) does not):\n{listing(findings)}"
+            f"submission.sample: {path} has columns without a name; name them in the first line, or remove them "
+            f"(pandas writes such a column unless you call to_csv(index=False)):\n{listing(findings)}"
         )
 
 
 def written_columns(submission: Submission) -> dict[str, str]:
-    """The columns that config.yaml names and that a table for all kinds must have, by their keys."""
+    """Return the columns that config.yaml names and that every kind of table must have, by key."""
     column = submission.stated("id_column")
     return {"submission.id_column": column} if column else {}
 
@@ -109,7 +109,10 @@ def written_columns(submission: Submission) -> dict[str, str]:
 def _kind_of(sample: Sample) -> str:
     kind = next((name for name, kind in KINDS.items() if kind.is_of(sample)), None)
     if kind is None:
-        raise DataError(f"submission.sample: {sample.path} has no column beside the ids, so its kind is unknown")
+        raise DataError(
+            f"submission.sample: {sample.path} has only the column of ids, so the kind of submission is unknown; add "
+            "the columns to predict"
+        )
     return kind
 
 
@@ -118,15 +121,15 @@ def _refuse_keys_of_other_kinds(sample: Sample, kind: str) -> None:
     if written:
         lines = [f"{key} needs kind: {OF_KIND[key]}" for key in written]
         raise DataError(
-            f"submission.sample: {sample.path} is of kind {kind}, and config.yaml has keys of another kind; remove "
-            f"them, or write submission.kind:\n{listing(lines)}"
+            f"submission.sample: {sample.path} is of kind {kind}, but config.yaml sets keys of another kind; remove "
+            f"them, or set submission.kind:\n{listing(lines)}"
         )
 
 
 def _inferred(submission: Submission, ids: Ids, kind: str, found: dict[str, Any]) -> str:
-    """What followed from the sample and not from config.yaml, in one line."""
+    """Describe in one line what was inferred from the sample."""
     values = {"kind": kind, "id_column": ids.column, "names": ids.names, "id_prefix": ids.prefix}
     values |= {key: found[key] for key in ("k", "separator") if key in found}
     columns = f"{len(found['columns'])} columns of classes" if KINDS[kind].needs_probabilities else found["columns"][0]
     facts = [f"{key} {value!r}" for key, value in values.items() if submission.stated(key) is None]
-    return f"inferred {', '.join([*facts, f'columns beside the ids: {columns}'])}, and the order of its rows"
+    return f"inferred {', '.join([*facts, f'columns besides the ids: {columns}'])}, and the order of rows"

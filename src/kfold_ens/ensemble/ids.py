@@ -1,4 +1,4 @@
-"""Which column of a user's table names the test images, and in which form."""
+"""Find the column of a user's table that names the test images, and how it names them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from kfold_ens.errors import DataError, listing
 from kfold_ens.naming import NAMES, submission_names
 from kfold_ens.nearest import shown, with_suggestions
 
-LOOKED_AT = 5  # values of a column that a prefix is looked for in
-RECOGNISED = 0.5  # share of a column's values that must be test images, or it is not taken for the ids
+LOOKED_AT = 5  # values of a column in which prefixes are searched
+RECOGNISED = 0.5  # least share of values that are test images in a column of ids
 SHOWN = 3  # ids and names in a message
 
 
 @dataclass(frozen=True)
 class Ids:
-    """A column that names test images, and what it calls each of them."""
+    """A column of ids, and the id of each test image."""
 
     column: str
-    names: str  # the form: a key of NAMES
+    names: str  # a key of NAMES
     prefix: str
-    wanted: tuple[str, ...]  # what it calls each test image, in the manifest's order
-    share: float = 1.0  # of the column's values, those that are test images
+    wanted: tuple[str, ...]  # the id of each test image, in the manifest's order
+    share: float = 1.0  # of the column's values that are test images
 
 
 def written_ids(submission: Submission, names: str, test: pd.DataFrame) -> Ids:
-    """The ids as config.yaml has them.
+    """Return the ids that config.yaml specifies.
 
     Raises:
-        DataError: listing the names that two images would share.
+        DataError: if two images would share an id; it lists these ids.
     """
     prefix, form = submission.id_prefix or "", submission.names or names
     return Ids(submission.id_column, form, prefix, _prefixed(prefix, submission_names(test, form)))
@@ -42,13 +42,13 @@ def written_ids(submission: Submission, names: str, test: pd.DataFrame) -> Ids:
 def inferred_ids(
     table: pd.DataFrame, submission: Submission, names: str, test: pd.DataFrame, of_all: bool = True
 ) -> Ids:
-    """The ids of a table: the column, form and prefix by which most of its values are test images.
+    """Infer the ids of a table: the column, form of names and prefix that match most test images.
 
-    What config.yaml states stays as it is; on a tie, the form ``names`` and the first column are taken. A single row
-    may name an image only if the table need not be ``of_all`` test images.
+    Values that config.yaml sets are kept. On a tie, the form ``names`` and the first column win. A table with a single
+    row is recognised only if it need not list all test images (``of_all=False``).
 
     Raises:
-        DataError: if two images would share a name in every form, or in ``names`` while no other fits.
+        DataError: if two images would share an id in every form, or in the form ``names`` if no other one matches.
     """
     forms = _forms(submission, names, test)
     column = submission.stated("id_column")
@@ -60,12 +60,12 @@ def inferred_ids(
         if best.share == 1:
             break
     if best.share < RECOGNISED:
-        submission_names(test, names)  # which form the sample has is unknown: the names that are shared may be why
+        submission_names(test, names)  # shared names may be the reason that nothing matches
     return best
 
 
 def _forms(submission: Submission, names: str, test: pd.DataFrame) -> dict[str, list[str]]:
-    """What each test image is called, by the forms that name them all apart."""
+    """Return the names of all test images, by each form in which no two share one."""
     forms = {}
     for form in [submission.names] if submission.names else dict.fromkeys([names, *NAMES]):
         try:
@@ -92,14 +92,14 @@ def _candidates(
 
 
 def _prefixes(values: Sequence[str], known: frozenset[str]) -> list[str]:
-    """Text that may stand before the names in these values; none first."""
+    """Return the possible prefixes of names in these values, the empty one first."""
     return list(
         dict.fromkeys(["", *(value[:end] for value in values for end in range(len(value)) if value[end:] in known)])
     )
 
 
 def _share(values: Sequence[str], prefix: str, known: frozenset[str], may_be_one: bool) -> float:
-    """The share of a column's values that are test images; 0 if it has one value for several images, unless it may."""
+    """Return the share of a column's values that are test images; 0 for a constant column unless ``may_be_one``."""
     different = set(values)
     if len(different) == 1 < len(known) and not may_be_one:
         return 0.0
@@ -111,22 +111,23 @@ def _prefixed(prefix: str, wanted: Sequence[str]) -> tuple[str, ...]:
 
 
 def rows_in_order(table: pd.DataFrame, ids: Ids, names: Sequence[str], path: str) -> list[str]:
-    """The ids of a sample, in its order.
+    """Return the ids of a sample, in its order. ``names`` are the user's names of the test images.
 
     Raises:
-        DataError: listing where they are not exactly the test images; ``names`` are what these are called by the user.
+        DataError: if the ids are not exactly the test images; it lists the differences.
     """
     given = table[ids.column].tolist()
     if ids.share < RECOGNISED and not set(given) <= set(ids.wanted):
         raise DataError(_unrecognised(given, ids, names, path))
-    findings = [f"{shown(name)}: there {times} times" for name, times in Counter(given).items() if times > 1]
+    findings = [f"{shown(name)}: listed {times} times" for name, times in Counter(given).items() if times > 1]
     if foreign := sorted(set(given) - set(ids.wanted)):
-        findings += with_suggestions(foreign, ids.wanted, "no test image is called so")
+        findings += with_suggestions(foreign, ids.wanted, "no test image has this name")
     missing = sorted(set(ids.wanted) - set(given))
-    findings += [f"{shown(name)}: a test image, but not in the sample" for name in missing]
+    findings += [f"{shown(name)}: a test image that the sample lacks" for name in missing]
     if findings:
         raise DataError(
-            f"submission.sample: {path} and the test images differ (see submission.names too):\n{listing(findings)}"
+            f"submission.sample: {path} does not list the test images; use the sample of these images, or check "
+            f"submission.names:\n{listing(findings)}"
         )
     return given
 
@@ -134,10 +135,10 @@ def rows_in_order(table: pd.DataFrame, ids: Ids, names: Sequence[str], path: str
 def _unrecognised(given: Sequence[str], ids: Ids, names: Sequence[str], path: str) -> str:
     unknown = sorted(set(given) - set(ids.wanted))
     return (
-        f"submission.sample: no column of {path} names the test images by {', '.join(NAMES)} or these behind one "
-        f"prefix. Its column {ids.column!r} has {_some(given)}; the test images are {_some(names)}. Take the sample of "
-        f"these images, or write submission.id_column, names and id_prefix:\n"
-        f"{listing(with_suggestions(unknown, ids.wanted, 'no test image is called so'))}"
+        f"submission.sample: no column of {path} names the test images by {', '.join(NAMES)}, with or without a "
+        f"prefix. Its column {ids.column!r} has {_some(given)}; the test images are {_some(names)}. Use the sample of "
+        f"these images, or set submission.id_column, names and id_prefix:\n"
+        f"{listing(with_suggestions(unknown, ids.wanted, 'no test image has this name'))}"
     )
 
 

@@ -1,6 +1,6 @@
-"""95% intervals of metrics by a bootstrap: images are drawn anew within each class, or whole groups of images.
+"""95% intervals of metrics by a bootstrap that resamples images within each class, or whole groups of images.
 
-Images of one group (a patient, a video) are right or wrong together, so they say less than as many single images.
+Predictions within a group (a patient, a video) are correlated, so groups are resampled as a whole.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from scipy.stats import norm
 from kfold_ens.metrics import Metric
 
 RESAMPLES = 2000
-ROUNDING = 1e-12  # resamples that are alike may differ by so much
-CELLS = 4_000_000  # of numbers at a time, 32 MB of float64: memory stays bounded whatever the number of images
+ROUNDING = 1e-12  # equal resamples may differ by this much
+CELLS = 4_000_000  # numbers held at once (32 MB of float64), which bounds memory for any number of images
 
 
 def interval(
     metric: Metric, inputs: tuple[np.ndarray, np.ndarray], value: float, group: np.ndarray | None = None
 ) -> tuple[float, float]:
-    """The 95% interval of a metric's value, from scores (N, K), class indices (N,) and numbers of groups (N,), if any.
+    """Return the 95% interval of a metric's value.
 
-    NaN if all resamples are alike, as of predictions without a mistake, or if most have no value: nothing is known of
-    the spread then.
+    ``inputs`` are scores (N, K) and class indices (N,); ``group`` (N,) numbers the groups, if any. The interval is NaN
+    if all resamples give the same value (no mistakes, for example) or if most have no value.
     """
     spread = float(_spread(_replicates(metric, [inputs], group)[0]))
     return _unbounded(metric, value, spread) if spread else (float("nan"), float("nan"))
@@ -34,21 +34,21 @@ def interval(
 def paired_interval(
     metric: Metric, some: tuple, others: tuple, difference: float, group: np.ndarray | None = None
 ) -> tuple[float, float]:
-    """The 95% interval of a difference on the same images, in the same order; NaN if all resamples are alike."""
+    """Return the 95% interval of a difference on the same images, in the same order; NaN if all resamples agree."""
     first, second = _replicates(metric, [some, others], group)
     half = float(norm.ppf(0.975) * _spread(first - second))
     return (difference - half, difference + half) if half else (float("nan"), float("nan"))
 
 
 def _spread(replicates: np.ndarray) -> float:
-    """The standard deviation of those resamples that have a value; 0 if more than half have none, or all are alike."""
+    """Return the standard deviation of the resamples with a value; 0 if half or more have none, or all are equal."""
     valued = replicates[~np.isnan(replicates)]
     spread = valued.std(ddof=1) if 2 * len(valued) > len(replicates) else 0.0
     return spread if spread > ROUNDING else 0.0
 
 
 def _unbounded(metric: Metric, value: float, spread: float) -> tuple[float, float]:
-    """A normal interval on the scale on which a metric has no bounds: log for a loss, else logit."""
+    """Return a normal interval on a scale without bounds: log for a loss, logit for others."""
     low, high = metric.bounds
     half = norm.ppf(0.975) * spread
     if np.isinf(high):
@@ -61,7 +61,7 @@ def _unbounded(metric: Metric, value: float, spread: float) -> tuple[float, floa
 def _replicates(
     metric: Metric, inputs: Sequence[tuple[np.ndarray, np.ndarray]], group: np.ndarray | None
 ) -> np.ndarray:
-    """The metric of each of some predictions in every resample of the images: (len(inputs), RESAMPLES)."""
+    """Return the metric of each set of predictions in every resample: (len(inputs), RESAMPLES)."""
     target = inputs[0][1]
     rng = np.random.default_rng(0)
     if metric.per_image:
@@ -79,7 +79,7 @@ def _replicates(
 
 
 def _strata(target: np.ndarray) -> Iterator[np.ndarray]:
-    """The images of each class that is there; classes of one image, which say nothing of a spread, are one stratum."""
+    """Yield the images of each class. Classes with one image have no spread, so they form one stratum together."""
     order = np.argsort(target, kind="stable")
     classes = np.split(order, np.flatnonzero(np.diff(target[order])) + 1)
     yield from (images for images in classes if len(images) > 1)
@@ -89,12 +89,15 @@ def _strata(target: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _more(images: int) -> float:
-    """By how much a mean of n images varies more than those of their resamples."""
+    """Return the ratio of the spread of a mean of n images to that of its resamples."""
     return float(np.sqrt(images / max(images - 1, 1)))
 
 
 def _resampled_means(values: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Means (P, RESAMPLES) of values (P, N). A class of n images varies by n / (n - 1) more than its resamples."""
+    """Return means (P, RESAMPLES) of values (P, N).
+
+    Resamples of n images have a variance smaller by (n - 1) / n, which is corrected for each class.
+    """
     sums = np.zeros((len(values), RESAMPLES))
     for images in _strata(target):
         own = values[:, images]
@@ -107,7 +110,7 @@ def _resampled_means(values: np.ndarray, target: np.ndarray, rng: np.random.Gene
 
 
 def _of_groups(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """A value per group (P, G) from values per image (P, N): of the same mean, and varying as whole groups do."""
+    """Turn values per image (P, N) into values per group (P, G), with the same mean and the spread of whole groups."""
     mean = values.mean(axis=1, keepdims=True)
     sums = np.stack([np.bincount(group, row) for row in values - mean])
     return mean + sums * sums.shape[1] / values.shape[1]
@@ -116,9 +119,9 @@ def _of_groups(values: np.ndarray, group: np.ndarray) -> np.ndarray:
 def _resampled_confusions(
     predicted: np.ndarray, target: np.ndarray, num_classes: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Confusion matrices (P, part, K, K) of predictions (P, N), part by part of the resamples.
+    """Yield confusion matrices (P, part, K, K) of predictions (P, N), a part of the resamples at a time.
 
-    A class of n images varies by n / (n - 1) more than its resamples, so their counts are moved away from their mean.
+    Resamples of n images have a variance smaller by (n - 1) / n, so counts are moved away from their mean.
     """
     truths_and_labels = np.vstack([target, predicted])
     rows = [np.unique(truths_and_labels[:, images], axis=1, return_counts=True) for images in _strata(target)]
@@ -135,7 +138,7 @@ def _resampled_confusions(
 def _confusions_of_resampled_groups(
     predicted: np.ndarray, target: np.ndarray, num_classes: int, group: np.ndarray, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """The same, where whole groups are drawn."""
+    """Yield the same for resamples of whole groups."""
     groups, cells = int(group.max()) + 1, num_classes**2
     ones = np.ones(len(target))
     of_group = [csr_array((ones, (target * num_classes + row, group)), (cells, groups)) for row in predicted]

@@ -1,6 +1,6 @@
-"""What a submission may hold for an image: its label, the probability of each class, or its k likeliest labels.
+"""The kinds of submission: a label per image, the probability of each class, or the k likeliest labels.
 
-A new kind is its functions, one entry in ``KINDS``, and its word in ``Submission.kind`` of ``config.py``.
+To add a kind, write its functions and add it to ``KINDS`` here and to ``Submission.kind`` in ``config.py``.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from kfold_ens.logits import Logits
 
 @dataclass(frozen=True)
 class Form:
-    """A submission with nothing left to infer. Rows stand in the order of ``ids``."""
+    """The complete form of a submission. Rows have the order of ``ids``."""
 
     kind: str
     header: tuple[str, ...]
     id_column: str
     ids: tuple[str, ...]
     image_ids: tuple[str, ...]  # the manifest's id of each row
-    classes: tuple[str, ...]  # those of ``columns`` in their order, for probabilities
+    classes: tuple[str, ...]  # for probabilities, in the order of ``columns``
     k: int = 1
     separator: str = " "
     decimals: int = 6
 
     @property
     def columns(self) -> list[str]:
-        """The columns beside the ids."""
+        """The columns besides the ids."""
         return [name for name in self.header if name != self.id_column]
 
 
@@ -61,9 +61,9 @@ def _probabilities(logits: Logits, form: Form) -> dict[str, Sequence[str]]:
 
 
 def rounded(probabilities_nk: np.ndarray, decimals: int) -> np.ndarray:
-    """Probabilities as whole numbers of 10^-decimals, whose rows sum to 10^decimals: (N, K) int.
+    """Round probabilities to multiples of 10^-decimals, so that each row sums to 10^decimals: (N, K) int.
 
-    By largest remainder: all are rounded down, and what a row lacks goes to those that lost most, the first on a tie.
+    Uses the largest remainder method: rounds down, then adds 1 to the largest remainders, the first on a tie.
     """
     scaled = probabilities_nk * 10.0**decimals
     parts = np.floor(scaled).astype(np.int64)
@@ -130,21 +130,20 @@ def _written_probabilities(submission: Submission, classes: Sequence[str]) -> di
     return {"columns": tuple(f"{submission.class_prefix or ''}{label}" for label in classes)}
 
 
-# --- all of it -------------------------------------------------------------------------------------------
+# --- by name ---------------------------------------------------------------------------------------------
 
 
 def _nothing(form: Form) -> None:
-    """What no form can be wrong in."""
+    """Accept every form."""
 
 
 def _refuse_impossible_k(form: Form) -> None:
     findings = []
     if form.k > len(form.classes):
-        findings.append(f"submission.k is {form.k}, and there are {len(form.classes)} classes; write at most as many")
+        findings.append(f"submission.k: {form.k} is more than the {len(form.classes)} classes; write a smaller number")
     if holding := [repr(label) for label in form.classes if form.separator in label]:
         findings.append(
-            f"submission.separator: labels hold {form.separator!r}, so a row could not be split; "
-            f"write another one:\n{listing(holding)}"
+            f"submission.separator: {form.separator!r} occurs in labels; write another separator:\n{listing(holding)}"
         )
     if findings:
         raise DataError("\n".join(findings))
@@ -153,8 +152,8 @@ def _refuse_impossible_k(form: Form) -> None:
 def _refuse_shared_column(form: Form) -> None:
     if len(form.columns) < len(form.classes):
         raise DataError(
-            f"submission.id_column and a class would share the column {form.id_column!r}; rename the id column, "
-            "or write submission.class_prefix"
+            f"submission.id_column: {form.id_column!r} is also the column of a class; rename it, or set "
+            "submission.class_prefix"
         )
 
 
@@ -165,9 +164,9 @@ class Kind:
     values: Callable[[Logits, Form], Mapping[str, Sequence[str]]]  # by column, from logits in the form's order
     checks: Callable[[pd.DataFrame, Form], Mapping[str, bool]]
     predicted: Callable[[pd.DataFrame, Form], pd.Series]
-    written: Callable[[Submission, Sequence[str]], dict[str, Any]]  # what of a form follows without a sample
+    written: Callable[[Submission, Sequence[str]], dict[str, Any]]  # fields of the form, without a sample
     is_of: Callable[[Sample], bool]  # whether a sample is of this kind, if config.yaml names none
-    sampled: Callable[[Sample], dict[str, Any]]  # what of a form follows from a sample
+    sampled: Callable[[Sample], dict[str, Any]]  # fields of the form, from a sample
     refuse: Callable[[Form], None] = _nothing
     needs_probabilities: bool = False
 

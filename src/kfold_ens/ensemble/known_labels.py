@@ -1,4 +1,4 @@
-"""The labels of the test images, where the user knows them, and the groups of images: they only ever score."""
+"""The known labels of test images, and the groups of images. Both are used for scores alone."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from kfold_ens.nearest import with_suggestions
 
 
 def known_groups(manifest: pd.DataFrame) -> dict[str, str]:
-    """The group of each image that has one, by image id."""
+    """Return the group of each image that has one, by image id."""
     groups = manifest.get("group", pd.Series("", manifest.index)).fillna("")
     return dict(zip(manifest["image_id"][groups != ""], groups[groups != ""], strict=True))
 
 
 def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Submission, names: str) -> dict[str, str]:
-    """Labels by image id: the manifest's, and those of a table of ids and labels of test images.
+    """Return labels by image id: those of the manifest and those of the table ``test_labels``.
 
-    The ids are in the submission's form. If that follows from a sample, the table's own form is inferred likewise.
+    The table names images as the submission does. With a sample submission, its form is inferred from the table.
 
     Raises:
-        DataError: if the table lacks a column, repeats an image, or has an image that is not in the test set or a label
-            that no training image has.
+        DataError: if the table lacks a column, repeats an image, names an image that is not a test image, or has a
+            label that no training image has.
     """
     labels = dict(zip(manifest["image_id"], manifest["label"], strict=True))
     if test_labels is None:
@@ -40,12 +40,15 @@ def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Su
     _refuse_other_images(table[ids.column], image_of, test_labels)
     foreign = sorted(set(table[label_column]) - known - {""})
     if foreign:
-        raise DataError(f"data.test_labels: {test_labels} has labels that no training image has:\n{listing(foreign)}")
+        raise DataError(
+            f"data.test_labels: {test_labels} has labels that no training image has; correct or empty them:\n"
+            f"{listing(foreign)}"
+        )
     return labels | {image_of[name]: label for name, label in zip(given, table[label_column], strict=True)}
 
 
 def _columns_of(submission: Submission) -> dict[str, str]:
-    """The columns that a table of test labels must have, by their keys in config.yaml."""
+    """Return the columns that a table of test labels must have, by their keys in config.yaml."""
     if submission.sample:
         return written_columns(submission)
     columns = {"submission.id_column": submission.id_column, "submission.label_column": submission.label_column}
@@ -59,14 +62,14 @@ def _ids_of(table: pd.DataFrame, submission: Submission, names: str, test: pd.Da
 
 
 def _label_column(table: pd.DataFrame, ids: Ids, submission: Submission, path: str) -> str:
-    """The column that config.yaml names, or else the only one beside the ids."""
+    """Return the column that config.yaml names, or else the only one besides the ids."""
     others = [column for column in table if column and column != ids.column]
     if submission.label_column in others:
         return submission.label_column
     if len(others) != 1 or submission.stated("label_column"):
         raise DataError(
-            f"data.test_labels: {path} has no column {submission.label_column!r} (submission.label_column), and the "
-            f"columns {others} beside the ids; name the labels' column at submission.label_column"
+            f"data.test_labels: {path} has no column {submission.label_column!r} (submission.label_column). Besides "
+            f"the ids it has {others}; set submission.label_column to the column of labels"
         )
     return others[0]
 
@@ -75,7 +78,7 @@ def _refuse_other_images(ids: pd.Series, known: Sequence[str] | dict[str, str], 
     unknown = sorted(set(ids) - set(known))
     if unknown:
         lines = listing(with_suggestions(unknown, known))
-        raise DataError(f"data.test_labels: {path} names images that are no test images:\n{lines}")
+        raise DataError(f"data.test_labels: {path} names images that are not test images; remove them:\n{lines}")
     repeated = sorted(set(ids[ids.duplicated()]))
     if repeated:
-        raise DataError(f"data.test_labels: {path} names images twice:\n{listing(repeated)}")
+        raise DataError(f"data.test_labels: {path} names images twice; keep one row each:\n{listing(repeated)}")

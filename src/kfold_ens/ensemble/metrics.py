@@ -1,4 +1,4 @@
-"""How good the folds and the ensembling methods are, with the interval that goes with the number of images."""
+"""Score folds and ensembling methods, with 95% intervals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_GROUPS: Mapping[str, str] = {}
 
 
 def read_scoring(params: Any) -> Scoring:
-    """What a job's params say about scoring; the default if they say nothing."""
+    """Read the scoring from a job's params; the default if they have none."""
     return Scoring.model_validate_json(params.get("scoring", "{}"))
 
 
@@ -33,10 +33,10 @@ def score(
     has_probabilities: bool = True,
     group_of: Mapping[str, str] = NO_GROUPS,
 ) -> dict[str, Any] | None:
-    """The metric over the images whose label is known, with its 95% interval, and accuracy and log loss beside it.
+    """Score the images with a known label: the metric with its 95% interval, accuracy and log loss.
 
-    None if no label is known. A metric without a value is None, and ``why`` says why. Wilson's interval for accuracy;
-    that of ``intervals`` for other metrics, and if images share a group, which ``group_of`` gives by image id.
+    None if no label is known. A metric without a value is None; ``why`` gives the reason. The interval is Wilson's for
+    accuracy. For other metrics, and if images share a group (``group_of``, by image id), it is that of ``intervals``.
     """
     outcomes = correctness(logits, label_of)
     if outcomes.empty:
@@ -82,7 +82,7 @@ def _known(
 
 
 def group_numbers(image_id: np.ndarray, group_of: Mapping[str, str]) -> np.ndarray | None:
-    """The number of each image's group (N,); an image that has none is one of its own."""
+    """Number the images' groups (N,); an image without a group is a group by itself. None if no two share one."""
     if not group_of:
         return None
     groups = [("group", group_of[each]) if each in group_of else ("image", each) for each in image_id]
@@ -93,7 +93,7 @@ def group_numbers(image_id: np.ndarray, group_of: Mapping[str, str]) -> np.ndarr
 
 
 def _groups_and_classes(known: _Known) -> dict[str, int]:
-    """How many groups the images are of if some share one, and how many of the classes if some are absent."""
+    """Count the groups if images share some, and the classes if some have no image."""
     groups = {} if known.group is None else {"groups": int(known.group.max()) + 1}
     absent, classes = len(absent_classes(known.target, len(known.classes))), len(known.classes)
     return groups | ({"classes": classes - absent, "of_classes": classes} if absent else {})
@@ -110,18 +110,18 @@ def _with_interval(known: _Known, scoring: Scoring, has_probabilities: bool) -> 
     inputs = known.inputs(metric)
     own = metric.compute(*inputs)
     if np.isnan(own):
-        return {scoring.metric: None, "low": None, "high": None, "why": "all labels and predictions are of one class"}
+        return {scoring.metric: None, "low": None, "high": None, "why": "all labels and predictions are one class"}
     low, high = interval(metric, inputs, own, known.group)
     return {scoring.metric: float(own), "low": _number(low), "high": _number(high)}
 
 
 def _no_value(metric: Metric, known: _Known, has_probabilities: bool) -> str | None:
-    """Why a metric has no value, in words; None if it has one."""
+    """Return the reason why a metric has no value; None if it has one."""
     if metric.needs_probabilities and not has_probabilities:
         return "a vote has no probabilities"
     absent = [known.classes[place] for place in absent_classes(known.target, len(known.classes))]
     if metric.needs_every_class and absent:
-        return f"no image is of class {', '.join(absent)}"
+        return f"there are no images of class {', '.join(absent)}"
     return None
 
 
@@ -130,17 +130,17 @@ def _number(each: float) -> float | None:
 
 
 def correctness(logits: Logits, label_of: Mapping[str, str]) -> pd.Series:
-    """Whether each image whose label is known was predicted right, by image id."""
+    """Return whether each image with a known label was predicted correctly, by image id."""
     predicted = zip(logits.image_id, logits.predictions(), strict=True)
     outcomes = {image_id: label == label_of[image_id] for image_id, label in predicted if label_of.get(image_id)}
     return pd.Series(outcomes, dtype=bool)
 
 
 def paired_difference(some: pd.Series, others: pd.Series) -> dict[str, float]:
-    """How much more accurate ``some`` is than ``others`` on the same images, with a paired 95% interval.
+    """Return the accuracy of ``some`` minus that of ``others`` on the same images, with a paired 95% interval.
 
-    Agresti and Min 2005, https://doi.org/10.1002/sim.1781: the Wald interval of matched pairs with half an image added
-    to each of the four cells.
+    The Wald interval of matched pairs with 0.5 added to each of the four cells: Agresti and Min 2005,
+    https://doi.org/10.1002/sim.1781.
     """
     others = others.loc[some.index]
     better, worse, images = int((some & ~others).sum()), int((others & ~some).sum()), len(some)
@@ -160,10 +160,10 @@ def difference(
     scoring: Scoring = DEFAULT,
     group_of: Mapping[str, str] = NO_GROUPS,
 ) -> dict[str, float | None]:
-    """By how much the metric of ``some`` is above that of ``others``, with a paired 95% interval.
+    """Return the metric of ``some`` minus that of ``others`` on the same images, with a paired 95% interval.
 
-    Both are of the same images; ``paired_difference`` gives accuracy's, unless images share a group. None if the metric
-    has no value.
+    For accuracy it is that of ``paired_difference``, unless images share a group. Values are None if the metric has
+    none.
     """
     if scoring.metric == "accuracy" and group_numbers(some.image_id, group_of) is None:
         return paired_difference(correctness(some, label_of), correctness(others, label_of))
@@ -185,7 +185,10 @@ def differences(
     scoring: Scoring = DEFAULT,
     group_of: Mapping[str, str] = NO_GROUPS,
 ) -> list[dict[str, Any]]:
-    """Each pair's difference in the metric on the test images, with a paired 95% interval; none without labels."""
+    """Return the difference in the metric for each pair of predictions, with a paired 95% interval.
+
+    Empty if no labels are known.
+    """
     if any(correctness(each, label_of).empty for each in predictions.values()):
         return []
     if find_metric(scoring.metric).needs_probabilities:

@@ -1,4 +1,4 @@
-"""The out-of-fold predictions of each image. With repeats it has one of each, and these are combined."""
+"""The out-of-fold predictions of each image, combined over repeats."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from kfold_ens.logits import Logits, concatenated
 
 
 def combined_over_repeats(folds: Sequence[Logits], method: str) -> list[Logits]:
-    """Out-of-fold logits in which each image occurs once, in the fold in which it occurs first.
+    """Combine each image's out-of-fold logits over repeats by an ensembling method, in float64.
 
-    ``folds`` are those of all repeats, with the same classes in the same order; some may be missing. Each image's
-    logits are combined by the ensembling method, as those of an ensemble's members are, in float64. Without repeats
-    the folds are returned as they are.
+    ``folds`` are those of all repeats, with the same classes in the same order; some may be missing. In the result
+    each image occurs once, in the first fold that held it out. Without repeats, returns the folds unchanged.
     """
     together = concatenated(folds)
     image, image_id = pd.factorize(together.image_id)
@@ -36,12 +35,12 @@ def combined_over_repeats(folds: Sequence[Logits], method: str) -> list[Logits]:
 
 
 def _of_images(values_rk: np.ndarray, image: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """The rows of images that all occur M times, as members: (M, N, K)."""
+    """Stack the logits of images that occur M times each: (M, N, K)."""
     rows = np.flatnonzero(np.isin(image, chosen))
     rows = rows[np.argsort(image[rows], kind="stable")].reshape(len(chosen), -1)
     return values_rk[rows.T].astype(np.float64)
 
 
 def with_probabilities(method: str) -> str:
-    """The method, or the average of logits if the method's scores do not say how sure they are."""
+    """Return the method, or ``average`` if the method gives no probabilities."""
     return method if METHODS[method].gives_probabilities else "average"

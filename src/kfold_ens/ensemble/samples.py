@@ -1,4 +1,4 @@
-"""What the columns beside the ids of a sample submission tell: a label, k labels, or a class each."""
+"""Infer from a sample submission what a row holds: one label, k labels, or a probability per class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEPARATORS = (" ", ",", ", ", ";", "|", "/", "\t")  # of the labels of one cell
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample submission without its ids, beside what is asked for and what there is."""
+    """A sample submission without its ids, with the section ``submission`` of config.yaml and the classes."""
 
     path: str
     cells: pd.DataFrame
@@ -36,48 +36,51 @@ class Sample:
 
     @property
     def values(self) -> list[str]:
-        """The cells of the first column that hold something, each once."""
+        """The distinct non-empty cells of the first column."""
         return sorted(set(self.cells.iloc[:, 0]) - {""})
 
     def refusal(self, key: str, written: object, found: str) -> DataError:
-        """The error about what config.yaml and the sample do not agree in."""
-        return DataError(f"submission.{key}: config.yaml has {written!r}, submission.sample: {self.path} has {found}")
+        """Return the error for a key in which config.yaml and the sample differ."""
+        return DataError(
+            f"submission.{key}: config.yaml has {written!r}, but submission.sample: {self.path} has {found}; change one"
+        )
 
 
 # --- one column ------------------------------------------------------------------------------------------
 
 
 def of_labels(sample: Sample) -> dict[str, Any]:
-    """A sample with one label per row. Its values may be anything, as samples often hold one value throughout.
+    """Read a sample with one label per row. Any value is accepted, since samples often repeat one placeholder.
 
-    Logs a warning if it has values, and none of them is a class.
+    Logs a warning if no value is a class.
 
     Raises:
-        DataError: if they are fractions and it is not written that labels are meant.
+        DataError: if the values are fractions and submission.kind is not set.
     """
     column = _only_column(sample)
     if sample.submission.kind == "label" and splits_into_labels(sample):
         raise sample.refusal("kind", "label", f"several labels per row: {sample.values[0]!r}")
     if sample.submission.kind is None and _are_fractions(sample):
         raise DataError(
-            f"submission.sample: {sample.path}: its column {column!r} holds fractions such as {sample.values[0]}, and "
-            "no class is called so. Write submission.kind: label if it takes a label; probabilities need a sample with "
-            f"a column for each of the {len(sample.classes)} classes"
+            f"submission.sample: {sample.path}: its column {column!r} holds fractions such as {sample.values[0]}, "
+            "which are not classes. For labels, write submission.kind: label; for probabilities, use a sample with a "
+            f"column for each of the {len(sample.classes)} classes"
         )
     if sample.values and not set(sample.values) & set(sample.classes):
         log.warning(
-            "submission.sample: %s: its column %r has %s, and no class is called so. These are taken for placeholders: "
-            "the submission has one of the classes in each row: %s",
+            "submission.sample: %s: its column %r has %s, which are not classes. They are taken for placeholders: each "
+            "row of the submission will hold one of the classes %s",
             *(sample.path, column, short(sample.values, 3), short(sample.classes, 3)),
         )
     return {"columns": (column,)}
 
 
 def of_top_k(sample: Sample) -> dict[str, Any]:
-    """A sample with k labels per row.
+    """Read a sample with k labels per row.
 
     Raises:
-        DataError: if k is not written and its rows do not have one number of known labels, or another than is written.
+        DataError: if submission.k is not set and rows do not all have the same number of known labels, or if
+            submission.k differs from their number.
     """
     column, separator = _only_column(sample), _separator(sample)
     counts = {len(value.split(separator)) for value in sample.values} if _all_known(sample, separator) else set()
@@ -86,7 +89,7 @@ def of_top_k(sample: Sample) -> dict[str, Any]:
         found = f"from {min(counts)} to {max(counts)}" if counts else "no known"
         raise DataError(
             f"submission.sample: {sample.path}: its column {column!r} has {found} labels per row, so k is unknown; "
-            f"write submission.k{_unknown(sample, separator)}"
+            f"set submission.k{_unknown(sample, separator)}"
         )
     if k and counts - {k}:
         raise sample.refusal("k", k, f"{counts.pop()} labels per row")
@@ -94,7 +97,10 @@ def of_top_k(sample: Sample) -> dict[str, Any]:
 
 
 def splits_into_labels(sample: Sample) -> bool:
-    """Whether values of the one column are several labels, or config.yaml says so; a label may hold a separator too."""
+    """Whether a sample's only column holds several labels per cell, by its values or by keys of config.yaml.
+
+    Values that are a class are ignored: a label may contain a separator.
+    """
     values = [value for value in sample.values if value not in sample.classes]
     asked = sample.submission
     written = asked.k is not None or asked.separator is not None
@@ -107,10 +113,10 @@ def _some_known(values: Sequence[str], separator: str, classes: Sequence[str]) -
 
 
 def _separator(sample: Sample) -> str:
-    """The separator by which all parts of the values are labels; a space if none is, or no value has several.
+    """Return the separator that splits all values into labels; a space if no separator does or no value needs one.
 
     Raises:
-        DataError: if another one is written.
+        DataError: if config.yaml sets another separator.
     """
     several = any(value not in sample.classes for value in sample.values)
     fitting = [each for each in SEPARATORS if several and _all_known(sample, each)]
@@ -126,21 +132,21 @@ def _all_known(sample: Sample, separator: str) -> bool:
 
 
 def _unknown(sample: Sample, separator: str) -> str:
-    """The parts of the values that are no labels, on lines of their own."""
+    """List the parts of the values that are not labels, one per line."""
     parts = {part for value in sample.values for part in value.split(separator)}
     unknown = sorted(parts - set(sample.classes))
-    return f":\n{listing(with_suggestions(unknown, sample.classes, 'no class is called so'))}" if unknown else ""
+    return f":\n{listing(with_suggestions(unknown, sample.classes, 'no class has this name'))}" if unknown else ""
 
 
 def _only_column(sample: Sample) -> str:
-    """The one column beside the ids.
+    """Return the only column besides the ids.
 
     Raises:
-        DataError: if there are several or none, or config.yaml names another.
+        DataError: if there are several or none, or config.yaml names another one.
     """
     if len(sample.columns) != 1:
         kind = sample.submission.kind
-        raise sample.refusal("kind", kind, f"{len(sample.columns)} columns beside the ids: {short(sample.columns)}")
+        raise sample.refusal("kind", kind, f"{len(sample.columns)} columns besides the ids: {short(sample.columns)}")
     (column,) = sample.columns
     written = sample.submission.stated("label_column")
     if written not in (None, column):
@@ -149,7 +155,7 @@ def _only_column(sample: Sample) -> str:
 
 
 def _are_fractions(sample: Sample) -> bool:
-    """Whether all values are numbers, not all of them whole, and not all of them classes."""
+    """Whether all values are numbers, but neither all integers nor all classes."""
     values = [as_number(value) for value in sample.values]
     known = {as_number(name) for name in sample.classes}
     are_numbers = np.isfinite(values).all() if values else False
@@ -160,27 +166,27 @@ def _are_fractions(sample: Sample) -> bool:
 
 
 def of_classes(sample: Sample) -> dict[str, Any]:
-    """A sample with a column per class.
+    """Read a sample with a column per class.
 
     Raises:
-        DataError: listing classes without a column, and columns that are no class.
+        DataError: if a class has no column or a column is not a class; it lists them.
     """
     prefix = _class_prefix(sample)
     names = {f"{prefix}{label}": label for label in sample.classes}
     foreign = [column for column in sample.columns if column not in names]
-    findings = with_suggestions(foreign, names, "a column, but no class")
-    findings += [f"{name}: a class, but no column" for name in names if name not in sample.columns]
+    findings = with_suggestions(foreign, names, "a column that is not a class")
+    findings += [f"{name}: a class without a column" for name in names if name not in sample.columns]
     if findings:
         raise DataError(
             f"submission.sample: {sample.path}: probabilities need a column for each of the {len(sample.classes)} "
-            f"classes, and the id column; the sample has the columns {short(sample.columns)} beside the ids, the "
-            f"classes are {short(sample.classes)}{_advice(sample, names)}:\n{listing(findings)}"
+            f"classes. Besides the ids, the sample has the columns {short(sample.columns)}; the classes are "
+            f"{short(sample.classes)}{_advice(sample, names)}:\n{listing(findings)}"
         )
     return {"columns": tuple(sample.columns), "classes": tuple(names[column] for column in sample.columns)}
 
 
 def _class_prefix(sample: Sample) -> str:
-    """The text before the class in most columns; as config.yaml has it, if that says."""
+    """Return config.yaml's prefix of columns of classes, or else the text before the class in most columns."""
     if sample.submission.class_prefix is not None:
         return sample.submission.class_prefix
     known = set(sample.classes)
@@ -191,14 +197,14 @@ def _class_prefix(sample: Sample) -> str:
 
 def _advice(sample: Sample, names: Collection[str]) -> str:
     if sample.submission.class_prefix is not None:
-        return f" (config.yaml has class_prefix: {sample.submission.class_prefix!r})"
+        return f" (config.yaml has submission.class_prefix: {sample.submission.class_prefix!r})"
     if len(sample.columns) == 1 and len(sample.classes) == 2:
-        return ". One column for two classes is not written: add the other class to the sample"
+        return ". With two classes, both need a column: add the other class to the sample"
     if sample.submission.kind is None and not set(sample.columns) & set(names):
-        return ". If each row takes labels, remove the columns beside the ids and the labels"
+        return ". If the submission takes labels, keep only the columns of ids and labels"
     return ""
 
 
 def short(names: Sequence[str], most: int = 6) -> str:
-    """The first of some names, and how many more there are."""
+    """Join the first ``most`` names and say how many more there are."""
     return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,4 +1,4 @@
-"""The scores of ``metrics.json`` as people read them: their rows, and each in words."""
+"""The scores of ``metrics.json`` as a table for people."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from kfold_ens.metrics import find_metric
 
 SIDES = ("out_of_fold", "test")
 ALL_FOLDS, CALIBRATED = "all folds", ", calibrated"  # in names of scores
-Entry = Mapping[str, Any] | str | None  # a score; why there can be none; none if labels are unknown
-BESIDE = ("accuracy", "log_loss")  # what is shown beside any other metric
+Entry = Mapping[str, Any] | str | None  # a score, the reason why there is none, or None if labels are unknown
+BESIDE = ("accuracy", "log_loss")  # shown with every metric
 
 
 def metric_of(metrics: Mapping[str, Any]) -> str:
-    """The metric that ``metrics.json`` leads with; earlier versions knew accuracy alone."""
+    """Return the metric of ``metrics.json``; accuracy in files of earlier versions."""
     return metrics.get("metric", "accuracy")
 
 
 def has_full_fit(metrics: Mapping[str, Any]) -> bool:
-    """Whether a model that held out nothing is among those whose predictions are combined."""
+    """Whether the full fit is a member of the ensemble."""
     return metrics.get("members", "folds") != "folds"
 
 
 def label_of_metric(metrics: Mapping[str, Any]) -> str:
-    """The same for people."""
+    """Return the label of the metric of ``metrics.json``."""
     return find_metric(metric_of(metrics)).label
 
 
 def interval_in_words(metrics: Mapping[str, Any]) -> str:
-    """The kind of interval in ``metrics.json``."""
+    """Name the kind of interval in ``metrics.json``."""
     if "groups" in metrics["out_of_fold"]:
-        return "a 95% interval by a bootstrap (of whole groups where images have groups)"
+        return "a 95% interval by a bootstrap (of whole groups, where images have groups)"
     return "Wilson's 95% interval" if metric_of(metrics) == "accuracy" else "a 95% interval by a stratified bootstrap"
 
 
 def cell(entry: Entry, metric: str, with_interval: bool = True) -> str:
-    """A score in words: the metric, its interval, and accuracy and log loss beside it."""
+    """Format a score: the metric with its interval, accuracy and log loss."""
     if entry is None or isinstance(entry, str):
         return entry or "labels unknown"
     own, low = entry[metric], entry["low"]
@@ -47,22 +47,22 @@ def cell(entry: Entry, metric: str, with_interval: bool = True) -> str:
 
 
 def measured_on(entry: Mapping[str, Any]) -> list[str]:
-    """On how many of the classes a score was measured, unless it was on all."""
+    """Say on how many classes a score was measured, if not on all."""
     return [f"on {entry['classes']} of {entry['of_classes']} classes"] if "classes" in entry else []
 
 
 def beside(entry: Mapping[str, Any], metric: str) -> list[str]:
-    """Accuracy and log loss in words, unless they are the metric."""
+    """Format accuracy and log loss, unless they are the metric."""
     shown = [name for name in BESIDE if name != metric and entry.get(name) is not None]
     return [f"{find_metric(name).label} {entry[name]:.4f}" for name in shown]
 
 
 def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Entry]]:
-    """The scores by name, each with its entries ``out_of_fold`` and ``test``, as far as there are such."""
+    """Return the scores by name, each with its entries ``out_of_fold`` and ``test`` if it has them."""
     rows = {f"fold {name}": entries for name, entries in metrics["folds"].items()}
     rows[ALL_FOLDS] = {"out_of_fold": metrics["out_of_fold"]}
     if has_full_fit(metrics):
-        rows["full fit"] = {"out_of_fold": "none: it holds out nothing"}
+        rows["full fit"] = {"out_of_fold": "none: it holds out no images"}
     rows |= metrics["methods"]
     if is_calibrated(metrics):
         after = metrics["calibrated"]
@@ -72,17 +72,17 @@ def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Entry]]:
 
 
 def submitted(metrics: Mapping[str, Any], method: str) -> str:
-    """The name among ``score_rows`` of what is in the submission if this is the ensembling method."""
+    """Return the name in ``score_rows`` of the submission made by this ensembling method."""
     return method + CALIBRATED if is_calibrated(metrics) else method
 
 
 def is_calibrated(metrics: Mapping[str, Any]) -> bool:
-    """Whether a temperature is applied to the submission's probabilities; 1 is none."""
+    """Whether the submission's probabilities are at a temperature other than 1."""
     return metrics.get("calibrated", {}).get("temperature", 1) != 1
 
 
 def headline_entry(metrics: Mapping[str, Any], method: str) -> tuple[Mapping[str, Any], str]:
-    """The submission's own score, and what it was measured on: test images, or out of fold if labels are unknown."""
+    """Return the submission's score and what it was measured on: test images, or out of fold without test labels."""
     rows, name = score_rows(metrics), submitted(metrics, method)
     if on_test := rows.get(name, {}).get("test"):
         return on_test, f"on the test images, {name}"
@@ -92,7 +92,7 @@ def headline_entry(metrics: Mapping[str, Any], method: str) -> tuple[Mapping[str
 
 
 def as_text(metrics: Mapping[str, Any], chosen: str) -> str:
-    """The metrics as a small table for the terminal."""
+    """Format the metrics as a table for the terminal."""
     metric = metric_of(metrics)
     rows, marked = [(label_of_metric(metrics), "out-of-fold", "test")], submitted(metrics, chosen)
     for name, entries in score_rows(metrics).items():

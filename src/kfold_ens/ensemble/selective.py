@@ -1,7 +1,7 @@
-"""Selective prediction: an image is accepted if the probability of its predicted label is at least a threshold p.
+"""Selective prediction: accept an image if the probability of its predicted label is at least a threshold p.
 
-The risk-coverage curve (El-Yaniv and Wiener 2010, https://www.jmlr.org/papers/v11/el-yaniv10a.html) shows the selective
-risk, which is 1 - accuracy on the accepted images, against the coverage, which is their share. A threshold on the
+The risk-coverage curve (El-Yaniv and Wiener 2010, https://www.jmlr.org/papers/v11/el-yaniv10a.html) plots the selective
+risk (1 - accuracy on the accepted images) against the coverage (the share of accepted images). The threshold on the
 softmax of the predicted class is the "softmax response" of Geifman and El-Yaniv 2017, https://arxiv.org/abs/1705.08500.
 The area under the curve is the AURC of Geifman, Uziel and El-Yaniv 2019, https://arxiv.org/abs/1805.08206.
 """
@@ -22,15 +22,15 @@ from kfold_ens.ensemble.metrics import NO_GROUPS, group_numbers
 from kfold_ens.logits import Logits, class_indices
 from kfold_ens.metrics import Metric, find_metric
 
-DECIMALS = 6  # of a threshold that is chosen, as kfold-predict writes probabilities
+DECIMALS = 6  # of chosen thresholds, as in the probabilities of kfold-predict
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """N images whose label is known.
+    """N images with a known label.
 
-    ``probability`` (N,) is that of the predicted label, ``right`` (N,) bool whether it is the image's own. ``group``
-    holds the numbers of the images' groups (N,); None if no two images share one.
+    ``probability`` (N,) is that of the predicted label; ``right`` (N,) bool says whether the prediction is correct.
+    ``group`` (N,) numbers the images' groups; None if no two images share one.
     """
 
     probability: np.ndarray
@@ -39,17 +39,16 @@ class Predicted:
 
 
 def sure_by(method: str) -> str:
-    """The ensembling method whose softmax says how sure a method is: a vote has none, and takes that of ``softmax``."""
+    """Return the ensembling method that gives the probabilities: the method itself, or ``softmax`` for a vote."""
     return method if METHODS[method].gives_probabilities else "softmax"
 
 
 def predicted(
     scores: Logits, sure: Logits, label_of: Mapping[str, str], group_of: Mapping[str, str] = NO_GROUPS
 ) -> Predicted:
-    """The images whose label is known: that of the largest score is predicted, with its probability by ``sure``.
+    """Select the images with a known label. ``scores`` give the predicted label, ``sure`` its probability.
 
-    ``sure`` holds logits of the same images and classes, in the same order; it is ``scores`` itself unless these are
-    votes.
+    ``sure`` holds logits of the same images and classes, in the same order. It is ``scores`` unless these are votes.
     """
     target = class_indices(scores, label_of)
     known = target >= 0
@@ -63,7 +62,7 @@ def predicted(
 
 
 def at_thresholds(images: Predicted, thresholds: np.ndarray) -> pd.DataFrame:
-    """A row ``p, share, images, accuracy`` for each threshold; the accuracy is NaN if no image is accepted."""
+    """Return a row ``p, share, images, accuracy`` per threshold; the accuracy is NaN if no image is accepted."""
     accepted, right = _counts(images, np.asarray(thresholds, dtype=float))
     with np.errstate(invalid="ignore"):
         shares = {"share": accepted / len(images.right), "images": accepted, "accuracy": right / accepted}
@@ -71,17 +70,16 @@ def at_thresholds(images: Predicted, thresholds: np.ndarray) -> pd.DataFrame:
 
 
 def _counts(images: Predicted, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many images are accepted at each threshold, and how many of these are right."""
+    """Count the images that are accepted at each threshold, and the correct ones among them."""
     order = np.argsort(-images.probability, kind="stable")
     accepted = np.searchsorted(-images.probability[order], -thresholds, side="right")
     return accepted, np.append(0, np.cumsum(images.right[order]))[accepted]
 
 
 def risk_coverage(images: Predicted, points: int | None = None) -> pd.DataFrame:
-    """The curve as rows of ``at_thresholds``, from the smallest share to all images.
+    """Return the curve as rows of ``at_thresholds``, from the smallest share to all images.
 
-    Images of equal probability are accepted together, so there is a row for each probability that occurs; with
-    ``points``, at most so many of them, at shares as even as can be.
+    There is one row per distinct probability, or at most ``points`` rows at evenly spaced shares.
     """
     descending = np.sort(images.probability)[::-1]
     if points is not None:
@@ -90,9 +88,9 @@ def risk_coverage(images: Predicted, points: int | None = None) -> pd.DataFrame:
 
 
 def threshold_for(images: Predicted, accuracy: float) -> float | None:
-    """The p, of 6 decimals, that accepts the most images while these reach an accuracy; None if none does.
+    """Return the threshold p that accepts the most images with at least this accuracy; None if none does.
 
-    It is chosen on these very images, so their accuracy at it is flattered.
+    p has 6 decimals. It is chosen on these images, so their accuracy at p is optimistic.
     """
     candidates = np.unique(np.floor(images.probability * 10**DECIMALS) / 10**DECIMALS)
     rows = at_thresholds(images, candidates)
@@ -101,10 +99,10 @@ def threshold_for(images: Predicted, accuracy: float) -> float | None:
 
 
 def with_intervals(images: Predicted, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the ends ``low`` and ``high`` of the accuracy's 95% interval; NaN if it is not known.
+    """Add the ends ``low`` and ``high`` of the accuracy's 95% interval; NaN if no image is accepted.
 
-    Wilson's, or if accepted images share groups that of ``intervals``, which draws whole groups. If all of them are
-    right, or all wrong, no draw differs: Wilson's then, each group counted once.
+    The interval is Wilson's. If accepted images share groups, it is that of ``intervals``, which resamples groups. If
+    then all predictions are correct, or all wrong, all resamples agree: Wilson's over the groups is used.
     """
     ends = [_interval_at(images, p) for p in rows["p"]]
     return rows.assign(**dict(zip(("low", "high"), np.array(ends, dtype=float).reshape(-1, 2).T, strict=True)))
@@ -129,36 +127,37 @@ def _interval_at(images: Predicted, p: float) -> tuple[float, float]:
 
 
 def aurc(images: Predicted) -> float:
-    """The mean over images of the selective risk at their own probability: Geifman et al. 2019, section 2.
+    """Return the AURC: the mean over images of the risk at their probability (Geifman et al. 2019, section 2).
 
-    Without any order it is the error rate in expectation; the less, the more the wrong predictions are the unsure ones.
+    It is small if wrong predictions have small probabilities. For probabilities in random order its expectation is the
+    error rate.
     """
     return float(_own_risks(images)[1].mean())
 
 
 def least_aurc(images: Predicted) -> float:
-    """The AURC if every wrong prediction had a smaller probability than every right one."""
+    """Return the AURC if every wrong prediction had a smaller probability than every correct one."""
     wrong = np.sort(~images.right)
     return float((np.cumsum(wrong) / np.arange(1, len(wrong) + 1)).mean())
 
 
 def aurc_interval(images: Predicted) -> tuple[float, float]:
-    """The 95% interval of the AURC by the bootstrap of ``intervals``; NaN if it is not known."""
+    """Return the 95% interval of the AURC by the bootstrap of ``intervals``; NaN if all resamples agree."""
     pairs = np.stack([images.probability, images.right], axis=1)
     return interval(AURC, (pairs, np.zeros(len(pairs), dtype=np.int64)), aurc(images), images.group)
 
 
 def _own_risks(images: Predicted) -> tuple[np.ndarray, np.ndarray]:
-    """How many images are accepted if p is an image's own probability, and the risk on these: both (N,)."""
+    """Return, at each image's probability as the threshold, the number of accepted images and their risk: both (N,)."""
     accepted, right = _counts(images, images.probability)
     return accepted, 1 - right / accepted
 
 
 def _pseudo_values(images: Predicted) -> np.ndarray:
-    """A value (N,) per image whose mean is the AURC, and has its sampling error (the infinitesimal jackknife).
+    """Return a value per image (N,); their mean is the AURC, with its sampling error (infinitesimal jackknife).
 
-    With weights on images, AURC = sum_i w_i r_i / sum_i w_i and r_i = sum of w over wrong j / sum of w over all j, both
-    over the j with a probability of at least i's. N times the derivative by w_j, plus AURC, is this value.
+    With weights w, AURC = sum_i w_i r_i / sum_i w_i, where r_i = (sum of w_j over wrong j) / (sum of w_j over all j),
+    over the images j with a probability of at least that of i. The value is AURC + N times the derivative by w_j.
     """
     accepted, risk = _own_risks(images)
     order = np.argsort(images.probability, kind="stable")
@@ -167,7 +166,7 @@ def _pseudo_values(images: Predicted) -> np.ndarray:
     return risk + (1 - images.right) * weights - risks
 
 
-# As ``intervals`` needs it: its scores are pairs (N, 2) of a probability and whether the label is right.
+# For ``intervals``: the scores are pairs (N, 2) of the probability and whether the prediction is correct.
 AURC = Metric(
     "AURC",
     lambda pairs, _: aurc(Predicted(*pairs.T)),

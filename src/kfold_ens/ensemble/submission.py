@@ -1,4 +1,4 @@
-"""The submission: one row a test image, in the user's columns, file names and labels."""
+"""The submission: one row per test image, in the user's columns, file names and labels."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ SHOWN = 6  # columns in a message
 
 
 def build_submission(logits: Logits, form: Form) -> pd.DataFrame:
-    """The submission's table: what is predicted for every test image, in the form's order.
+    """Return the submission's table: the prediction for every test image, in the form's order.
 
     Raises:
-        KfoldError: if the logits are not those of exactly these images.
+        KfoldError: if the logits are not exactly those of the test images.
     """
     differing = sorted(set(logits.image_id) ^ set(form.image_ids))
     if differing:
@@ -43,15 +43,14 @@ def build_submission(logits: Logits, form: Form) -> pd.DataFrame:
 def refuse_what_cannot_be_submitted(
     manifest: pd.DataFrame, run: Config, of_recipes: Mapping[str, Scoring] = MappingProxyType({})
 ) -> None:
-    """Check, before anything is trained, what recipes, the submission and its scores will need of a manifest's images.
+    """Check before training that the submission can be written and scored for the images of a manifest.
 
-    ``of_recipes`` are the metrics that recipes select, stop or step by, by recipe and key. Logs what is inferred from a
-    sample.
+    ``of_recipes`` are the metrics that select, early stopping and schedules of recipes use, by recipe and key. Logs
+    what is inferred from a sample.
 
     Raises:
-        DataError: if a metric does not fit the classes, if the table of test labels, or the sample, is not one for
-            exactly these images and classes, or if the ensembling method gives no probabilities and these are to be
-            submitted.
+        DataError: if a metric does not fit the classes, if the sample or the table of test labels does not fit the
+            images and classes, or if the submission needs probabilities and the ensembling method gives none.
     """
     test, together = manifest[manifest["split"] == "test"], Together(DataError)
     classes = sorted(set(manifest.loc[manifest["split"] == "train", "label"]))
@@ -72,41 +71,41 @@ def _refuse_unfit_tables(
         form = resolved(run.submission, run.submission_names, test, classes)
         if KINDS[form.kind].needs_probabilities and not METHODS[run.ensemble].gives_probabilities:
             raise DataError(
-                f"submission.sample: {run.submission.sample} needs probabilities, and ensemble: {run.ensemble} gives "
-                f"none; write one of these at ensemble: {_probable()}"
+                f"submission.sample: {run.submission.sample} needs probabilities, but ensemble: {run.ensemble} gives "
+                f"none; set ensemble to one of: {_probable()}"
             )
         _tell_how_votes_rank(form, run)
 
 
 def _tell_how_votes_rank(form: Form, run: Config) -> None:
-    """Warn of an order of classes that is asked of a vote, which counts few folds."""
+    """Warn if a vote has to rank classes, which it does by few folds."""
     asked = {"the submission's k labels": form.k, f"metric: {run.metric}": find_metric(run.metric).k or 1}
     ranked = " and ".join(key for key, k in asked.items() if k > 1)
     if ranked and not METHODS[run.ensemble].gives_probabilities:
         log.warning(
-            "ensemble: %s ranks classes by their number of votes, and those of as many votes by their summed softmax; "
-            "so it does for %s. To rank by probability alone, write one of these at ensemble: %s",
+            "ensemble: %s ranks classes by their votes, and classes with equal votes by their summed softmax, for %s. "
+            "To rank by probability alone, set ensemble to one of: %s",
             *(run.ensemble, ranked, _probable()),
         )
 
 
 def _probable() -> str:
-    """The ensembling methods that give probabilities."""
+    """List the ensembling methods that give probabilities."""
     return ", ".join(name for name, method in METHODS.items() if method.gives_probabilities)
 
 
 def as_written(submission: Submission, path: str) -> Submission:
-    """The configuration with a finished submission as its sample, if there is one: it has the sample's form."""
+    """Use a written submission as the sample, if the configuration has a sample: both have the same form."""
     return submission.model_copy(update={"sample": path}) if submission.sample else submission
 
 
 def predicted_labels(table: pd.DataFrame, form: Form) -> pd.Series:
-    """The likeliest label of each row of a submission."""
+    """Return the most likely label of each row of a submission."""
     return KINDS[form.kind].predicted(table, form)
 
 
 def write_zip(path: str, submission: str, member: str) -> None:
-    """A zip that holds a submission under a name of the user's; the same bytes for the same submission."""
+    """Write a zip file that holds a submission as ``member``; equal submissions give equal bytes."""
     entry = ZipInfo(member, date_time=(1980, 1, 1, 0, 0, 0))
     entry.compress_type, entry.external_attr = ZIP_DEFLATED, 0o644 << 16
     with atomic(path) as temporary, ZipFile(temporary, "w") as archive:
@@ -114,10 +113,10 @@ def write_zip(path: str, submission: str, member: str) -> None:
 
 
 def check_submission(path: str, form: Form) -> list[str]:
-    """Read a written submission again, and say in words what was found right.
+    """Read a written submission again and check it; return the checks that passed, in words.
 
     Raises:
-        KfoldError: listing all that is wrong.
+        KfoldError: if a check fails; it lists all failed checks.
     """
     table = read_table(path)
     header = list(form.header)
@@ -130,13 +129,14 @@ def check_submission(path: str, form: Form) -> list[str]:
         )
         == form.header,
         f"there are {len(form.ids):,} rows, one for each test image": len(given) == len(form.ids),
-        "no image is missing, and none is foreign": set(given) == set(form.ids),
-        "no image is there twice": len(set(given)) == len(given),
+        "no test image is missing, and no other image is listed": set(given) == set(form.ids),
+        "no image is listed twice": len(set(given)) == len(given),
         **KINDS[form.kind].checks(as_wanted, form),
     }
     wrong = [check for check, right in checks.items() if not right]
     if wrong:
         raise KfoldError(
-            f"{path} is not a submission for these test images; this should be true, and is not:\n{listing(wrong)}"
+            f"{path} is not a submission for these test images. Delete it and run snakemake again. These checks "
+            f"failed:\n{listing(wrong)}"
         )
     return list(checks)

@@ -25,12 +25,12 @@ def summarize(
     group_of: Mapping[str, str] = NO_GROUPS,
     over_repeats: str = "average",
 ) -> dict[str, Any]:
-    """``metrics.json``: the metric out of fold, and on test images with labels, of each fold and ensembling method.
+    """Score each fold and ensembling method, out of fold and on test images with labels: ``metrics.json``.
 
-    ``out_of_fold`` is of every training image once: if folds of several repeats hold it out, their predictions are
-    combined by the ensembling method ``over_repeats``. So it is a score of an ensemble, of as many models as repeats.
-    With ``calibrates``, the entry ``calibrated`` holds the same of probabilities at a temperature, cross-fitted by fold
-    out of fold.
+    ``out_of_fold`` counts every training image once. With repeats, an image's predictions are combined by the
+    ensembling method ``over_repeats``, so it is the score of an ensemble with one model per repeat. With
+    ``calibrates``, the entry ``calibrated`` holds the same scores at a temperature, which is cross-fitted by fold out
+    of fold.
     """
     refuse_unfit(scoring.metric, next(iter(oof.values())).classes, scoring.class_order)
     held_out = combined_over_repeats(list(oof.values()), over_repeats)
@@ -62,5 +62,5 @@ def _calibrated(
 
 
 def with_members(metrics: dict[str, Any], members: str) -> dict[str, Any]:
-    """``metrics.json`` with the models whose test logits are combined, unless they are the folds' alone."""
+    """Add config.yaml's ``members`` to ``metrics.json``, unless it is ``folds``."""
     return metrics if members == "folds" else {"members": members} | metrics

@@ -1,4 +1,4 @@
-"""A temperature for probabilities: a number that logits are divided by, so that they are as sure as they are right.
+"""Temperature scaling: divide logits by a number, so that confidence matches accuracy.
 
 Guo et al. 2017, https://arxiv.org/abs/1706.04599.
 """
@@ -20,27 +20,26 @@ LOG_BOUNDS = (np.log(0.01), np.log(100.0))
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature, and the out-of-fold log loss before and after; the latter is cross-fitted by fold."""
+    """A temperature, and the out-of-fold log loss before and after (cross-fitted by fold)."""
 
     temperature: float  # 1 if no other lowers the loss
     before: float
     after: float
-    of_folds: tuple[float, ...]  # fitted for each fold on the others
+    of_folds: tuple[float, ...]  # for each fold, fitted on the others
 
     def __str__(self) -> str:
-        kept = f"temperature {self.temperature:.4g}" if self.temperature != 1 else "no temperature lowers it, so none"
+        kept = f"temperature {self.temperature:.4g}" if self.temperature != 1 else "no temperature lowers it: none used"
         return f"out-of-fold log loss {self.before:.4f} before, {self.after:.4f} after (cross-fitted by fold): {kept}"
 
 
 def calibrate(oof: Sequence[Logits], label_of: Mapping[str, str]) -> Calibration:
-    """Fit a temperature on the out-of-fold logits of all folds, and score it cross-fitted.
+    """Fit a temperature on the out-of-fold logits of all folds, and cross-fit its log loss.
 
-    For the score, each fold's images are scored by the temperature that is fitted on the other folds. The temperature
-    is 1 if the cross-fitted loss is not below the loss before.
+    The cross-fitted loss scores each fold at the temperature fitted on the other folds. The temperature is 1 if that
+    loss is not below the loss before.
 
-    The logits are those of single models, or of as many as there are repeats. The temperature is applied to the
-    ensemble of them all, whose members are averaged and so less sure than each: it can leave the ensemble less sure
-    than it should be.
+    Out-of-fold logits come from one model per repeat, but the temperature is applied to the whole ensemble. Averaging
+    already lowers its confidence, so the calibrated ensemble can be underconfident.
     """
     of_folds = tuple(
         fitted(concatenated([*oof[:fold], *oof[fold + 1 :]]), label_of) if len(oof) > 1 else 1.0
@@ -54,7 +53,7 @@ def calibrate(oof: Sequence[Logits], label_of: Mapping[str, str]) -> Calibration
 
 
 def fitted(logits: Logits, label_of: Mapping[str, str]) -> float:
-    """The temperature with the lowest log loss over these images; 1 if none lowers it. Its logarithm is optimised."""
+    """Return the temperature with the lowest log loss on these images; 1 if none lowers it. Optimises its logarithm."""
     values, target = logits.values.astype(np.float64), _target(logits, label_of)
 
     def loss(log_temperature: float) -> float:
@@ -66,17 +65,17 @@ def fitted(logits: Logits, label_of: Mapping[str, str]) -> float:
 
 
 def log_loss(logits: Logits, label_of: Mapping[str, str]) -> float:
-    """The metric of that name: probabilities are clipped as scikit-learn does it."""
+    """Return the metric ``log_loss``, with probabilities clipped as in scikit-learn."""
     return value("log_loss", logits.values, _target(logits, label_of))
 
 
 def _target(logits: Logits, label_of: Mapping[str, str]) -> np.ndarray:
     target = class_indices(logits, label_of)
     if (target < 0).any():
-        raise KeyError("an image without a label cannot say how sure a model should be")
+        raise KeyError("calibration needs the label of every image")
     return target
 
 
 def cross_fitted(oof: Sequence[Logits], calibration: Calibration) -> Logits:
-    """The out-of-fold logits of all folds, each at the temperature that was fitted on the other folds."""
+    """Return the out-of-fold logits of all folds, each at the temperature fitted on the other folds."""
     return concatenated(list(map(at_temperature, oof, calibration.of_folds)))
