@@ -160,7 +160,7 @@ def test_all_of_it_ends_in_a_submission_and_a_report_and_leaves_repeat_0_alone(w
     for member in (*folds_of(2, 2), Member()):
         assert (results / "report" / f"{member.folder}.html").is_file()
     report = (everything.folder / "results/report.html").read_text(encoding="utf-8")
-    assert "it has no score of its own" in report
+    assert "it has no out-of-fold score" in report
     assert not (results / "full/oof_logits.npz").exists()
 
 

@@ -260,7 +260,7 @@ def test_how_a_vote_ranks_classes_is_explained_before_training(text, metric, ran
     (line,) = warnings_of(tmp_path, caplog, text, metric=metric, ensemble="vote")
     assert "by their votes, and classes with equal votes by their summed softmax" in line
     assert f"for {ranked}. " in line
-    assert line.endswith("ensemble: average, softmax")
+    assert line.endswith("set ensemble to one of: average, softmax")
 
 
 @pytest.mark.parametrize("run", [{"metric": "map_at_2"}, {"ensemble": "vote"}])

@@ -1,4 +1,4 @@
-"""A finished run made up from numbers, and the report's pages of it, without any training."""
+"""A finished run made of synthetic numbers, and its report, without any training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from kfold_ens.training.preview import Shown
 
 @dataclass(frozen=True)
 class Run:
-    """What the stages before the report would have written."""
+    """The outputs of the stages before the report."""
 
     config: Config
     recipe: Recipe
@@ -66,7 +66,7 @@ def make_run(
     finished: Sequence[int] | None = None,
     labelled: bool = True,
 ) -> Run:
-    """A run over images of these labels; models are right more often than not."""
+    """Make a run over images with these labels; models are mostly correct."""
     random = np.random.default_rng(0)
     splits = ["train"] * len(train) + ["test"] * len(test)
     ids = [f"{split}/{index:05d}.png" for index, split in enumerate(splits)]
@@ -102,7 +102,7 @@ def make_run(
 
 
 def make_store(folder: Path, ids: Sequence[str], side: int, random: np.random.Generator) -> PixelStore:
-    """Images that share a few different pictures, so that many of them take little room."""
+    """Images that share a few pictures, so that many of them need little memory."""
     pictures = random.integers(0, 255, (20, side, side, 3), dtype=np.uint8)
     (folder / "pixels").write_bytes(pictures.tobytes())
     sides = np.full(len(ids), side)
@@ -119,7 +119,7 @@ def history() -> pd.DataFrame:
 
 
 class Outputs(dict):
-    """A page for whatever is asked for."""
+    """A page path for any name."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Outputs(dict):
 
 
 def write_pages(run: Run, folder: Path) -> dict[str, str]:
-    """Every page of the report but the provenance, by its name."""
+    """Write every page of the report except the provenance; return them by name."""
     outputs = Outputs(folder)
     histories = {fold: history() for fold in run.oof}
     write_overview(run.config, run.recipe, "tiny", run.metrics, run.manifest, run.classes, histories, outputs)

@@ -1,4 +1,4 @@
-"""The report as people open it: a file, in Chromium, on a wide and on a narrow screen."""
+"""The report opened from a file in Chromium, on a wide and a narrow screen."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHAPTERS[PAGES["fold"].chapter] += FOLDS - 1
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Project:
-    """A run over classes and files whose names are meant to do harm, one test image of the last class among them."""
+    """A run with hostile names of classes and files, and a test image of the last class."""
     folder = tmp_path_factory.mktemp("hostile")
     random = np.random.default_rng(0)
     labels = {}
@@ -74,7 +74,7 @@ def opened(browser, project: Project, screen: str):
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": screen == "narrow"}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     for kind in ("browser", "performance"):
-        browser.get_log(kind)  # of the pages before
+        browser.get_log(kind)  # drop messages of earlier pages
     browser.get((project.folder / "results/report.html").as_uri())
     first = f"//nav//span[text()='{PAGES['overview'].chapter}']"
     WebDriverWait(browser, 20).until(lambda _: browser.find_elements(By.XPATH, first))
@@ -94,7 +94,7 @@ def click(browser, element) -> None:
 
 
 def open_page(browser, row) -> None:
-    """Click on a page's eye, and step into it."""
+    """Click on the eye of a page, and switch to its frame."""
     browser.switch_to.default_content()
     click(browser, row.find_element(By.CSS_SELECTOR, "a"))
     WebDriverWait(browser, 20).until(lambda _: browser.find_elements(By.TAG_NAME, "iframe"))
@@ -125,7 +125,7 @@ return [...document.querySelectorAll('h1, h2, p, li')].filter(each => {
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-def test_every_page_of_every_chapter_opens_and_shows_what_it_holds(browser, project, screen):
+def test_every_page_of_every_chapter_opens_and_fits(browser, project, screen):
     opened(browser, project, screen)
     assert sorted(browser.execute_script("return Object.keys(categories)")) == sorted(CHAPTERS)
     for chapter, pages in CHAPTERS.items():
@@ -150,14 +150,14 @@ def test_every_page_of_every_chapter_opens_and_shows_what_it_holds(browser, proj
     assert {url.split(":")[0] for url in asked} <= {"file", "data", "blob"}
 
 
-def test_a_click_on_a_column_sorts_by_it(browser, project):
+def test_a_click_on_a_column_head_sorts(browser, project):
     opened(browser, project, "wide")
     page_of(browser, "classes")
     for head, number in {"images": float, "class": str}.items():
         cells = {}
         for _ in ("down", "up"):
             click(browser, browser.find_element(By.XPATH, f"//th[text()='{head}']"))
-            time.sleep(0.3)  # the library waits a moment for a second click
+            time.sleep(0.3)  # the library waits for a possible double click
             column = [each.text for each in browser.find_elements(By.CSS_SELECTOR, "thead th")].index(head)
             rows = browser.find_elements(By.CSS_SELECTOR, "tbody tr")
             shown = [number(row.find_elements(By.TAG_NAME, "td")[column].text) for row in rows]
@@ -177,7 +177,7 @@ def test_hovering_over_a_cell_of_the_confusion_matrix_shows_its_numbers(browser,
     assert all(name in tip.text for name in ("true", "predicted", "images", "share of true")), tip.text
 
 
-def test_names_are_shown_as_the_text_they_are(browser, project):
+def test_hostile_names_are_shown_as_text_in_the_browser(browser, project):
     opened(browser, project, "wide")
     for page in ("examples", "classes"):
         page_of(browser, page)
@@ -187,7 +187,7 @@ def test_names_are_shown_as_the_text_they_are(browser, project):
     assert f"<b>00<b>&{'y' * 180}" in browser.find_element(By.TAG_NAME, "body").text
 
 
-def test_snakemakes_own_report_holds_the_same(project):
+def test_snakemakes_report_has_the_same_pages(project):
     done = project.run("--report", "own.html")
     assert done.returncode == 0, done.stdout
 

@@ -18,7 +18,7 @@ TABLE = {"source": "csv", "train": "train.csv", "test": "test.csv", "images": "i
 
 
 def rendered(name: str, **snakemake: object) -> str:
-    """A caption's words in one line."""
+    """The text of a caption, on one line."""
     templates = Environment(trim_blocks=True, lstrip_blocks=True)
     caption = templates.from_string((FOLDER / name).read_text(encoding="utf-8"))
     words = caption.render(snakemake=SimpleNamespace(**snakemake), files=[], categories={})
@@ -30,7 +30,7 @@ def of_run(data: dict, **keys: object) -> str:
     return rendered("workflow.rst", config=load_config({"data": data} | keys).model_dump(mode="json"))
 
 
-def test_the_start_page_says_how_images_are_split_and_what_is_combined():
+def test_the_start_page_describes_split_and_ensemble():
     plain = of_run({"source": "digits"})
     assert plain.startswith("Images split into 5 stratified folds, one network per fold by the recipe digits.")
     assert "The logits of the folds' networks for the test images are combined by average." in plain
@@ -54,20 +54,20 @@ def test_the_start_page_says_how_images_are_split_and_what_is_combined():
         (IMAGES, {"full_fit": True, "members": "full"}, "The full fit alone predicts the test images. The chapters"),
     ],
 )
-def test_the_start_page_tells_of_groups_given_folds_repeats_and_a_full_fit(data, keys, words):
+def test_the_start_page_mentions_groups_given_folds_repeats_and_full_fit(data, keys, words):
     assert words in of_run(data, **keys)
 
 
 @pytest.mark.parametrize(
     ("member", "words"), [("fold3", "tiny, fold3, epoch by epoch"), ("repeat1/fold3", "tiny, repeat1, fold3, epoch")]
 )
-def test_a_folds_caption_tells_of_held_out_images(member, words):
+def test_the_caption_of_a_fold_mentions_held_out_images(member, words):
     caption = rendered("fold.rst", wildcards=SimpleNamespace(recipe="tiny", member=member))
     assert words in caption
     assert "solid: images held out" in caption
 
 
-def test_a_full_fits_caption_says_that_nothing_is_held_out():
+def test_the_caption_of_a_full_fit_says_that_no_image_is_held_out():
     caption = rendered("fold.rst", wildcards=SimpleNamespace(recipe="tiny", member="full"))
     assert "tiny, full fit, epoch by epoch" in caption
     assert "no image is held out" in caption

@@ -1,4 +1,4 @@
-"""The report's pages of made-up runs: they work for few and many, and their numbers are those of the logits."""
+"""The report's pages of synthetic runs, small and large: their numbers equal those of the logits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def out_of_fold(run):
 
 
 def wilson(accuracy: float, images: int) -> tuple[float, float]:
-    """Wilson 1927, as Brown, Cai and DasGupta 2001 write it."""
+    """Wilson 1927, in the form of Brown, Cai and DasGupta 2001."""
     z = norm.ppf(0.975)
     centre = (accuracy + z**2 / (2 * images)) / (1 + z**2 / images)
     half = z / (1 + z**2 / images) * np.sqrt(accuracy * (1 - accuracy) / images + z**2 / (4 * images**2))
@@ -73,7 +73,7 @@ def wilson(accuracy: float, images: int) -> tuple[float, float]:
 
 
 def score_of(correct: int, images: int) -> tuple[float, float]:
-    """The interval that the library gives."""
+    """The interval by the library."""
     ids = np.arange(images).astype(str).astype(object)
     values = np.stack([np.arange(images) < correct, np.arange(images) >= correct], axis=1).astype(float)
     entry = score(Logits(ids, values, ("right", "wrong")), dict.fromkeys(ids, "right"))
@@ -86,25 +86,25 @@ def cell(truth, predicted) -> str:
     return f"{accuracy:.4f} ({low:.4f} to {high:.4f})"
 
 
-def test_every_page_is_there(reported):
+def test_every_page_is_written(reported):
     run, pages = reported
     shown = {"recipe", "fold", "ensemble", "submission"} if run.whole else {"recipe", "fold"}
     names = {name for name, page in PAGES.items() if page.of in shown}
     assert set(pages) == names - {"provenance"} | {"score"}
 
 
-def test_no_name_becomes_anything_but_text(reported):
+def test_names_are_escaped_on_every_page(reported):
     _, pages = reported
     assert not [name for name, page in pages.items() if "<img src=x" in page or ">603729<" in page]
 
 
-def test_unfinished_folds_are_said(reported):
+def test_pages_say_how_many_folds_are_finished(reported):
     run, pages = reported
     for name in ("overview", "score", "curves", "confusion", "classes", "pairs", "mistakes", "labels"):
         assert (f"Only {len(run.oof)} of 5 folds" in pages[name]) == (not run.whole)
 
 
-def test_the_overview_is_accuracy_with_wilsons_interval(reported):
+def test_the_overview_shows_accuracy_with_wilsons_interval(reported):
     run, pages = reported
     shown = table(pages["overview"]).set_index("")
     truth, predicted = out_of_fold(run)
@@ -124,7 +124,7 @@ def test_the_overview_is_accuracy_with_wilsons_interval(reported):
     assert f">{headline.split()[0]}</strong>" in pages["score"]
 
 
-def test_classes_are_scored_as_scikit_learn_does(reported):
+def test_classes_are_scored_as_by_scikit_learn(reported):
     run, pages = reported
     truth, predicted = out_of_fold(run)
     shown = table(pages["classes"])
@@ -137,14 +137,14 @@ def test_classes_are_scored_as_scikit_learn_does(reported):
     assert numbers(shown["recall"]).tolist() == sorted(numbers(shown["recall"]))
 
 
-def test_confused_pairs_are_those_of_the_confusion_matrix(reported):
+def test_confused_pairs_equal_the_confusion_matrix(reported):
     run, pages = reported
     truth, predicted = out_of_fold(run)
     counts = confusion_matrix(truth, predicted, labels=list(run.classes))
     wrong = np.sort((counts - np.diag(np.diag(counts))).ravel())[::-1]
     shown = table(pages["pairs"])
     assert numbers(shown["images"]).tolist() == wrong[wrong > 0][:30].tolist()
-    assert f"{np.trace(counts):,} of {counts.sum():,} images are predicted right" in pages["confusion"]
+    assert f"{np.trace(counts):,} of {counts.sum():,} images are predicted correctly" in pages["confusion"]
 
 
 def test_gains_are_paired(reported):
@@ -164,7 +164,7 @@ def test_gains_are_paired(reported):
         assert row[1:] == pytest.approx([middle - half, middle + half], abs=1e-4)
 
 
-def test_calibration_is_recomputed(reported):
+def test_calibration_equals_a_recomputation(reported):
     run, pages = reported
     if not run.whole:
         return
@@ -189,19 +189,19 @@ def test_a_new_ensembling_method_is_on_every_page_of_methods(tmp_path, monkeypat
     assert table(pages["overview"]).iloc[-1][""] == "median"
     assert table(pages["combinations"])[""].tolist()[-1] == "median"
     assert "median − vote" in table(pages["combinations"], 1)[""].tolist()
-    names = [f"test images, {name}" for name in ("average", "softmax", "median")]  # a vote gives no confidence
+    names = [f"test images, {name}" for name in ("average", "softmax", "median")]  # a vote gives no probabilities
     assert table(pages["calibration"])[""].tolist() == ["out of fold", *names]
 
 
-def test_agreement_is_counted(reported):
+def test_agreement_equals_a_count(reported):
     run, pages = reported
     if run.whole:
         predicted = np.stack([logits.values.argmax(axis=1) for logits in run.test.values()])
         alike = (predicted == predicted[0]).all(axis=0)
-        assert f"folds predict {alike.sum():,} of {len(alike):,} test images alike" in pages["agreement"]
+        assert f"folds agree on {alike.sum():,} of {len(alike):,} test images" in pages["agreement"]
 
 
-def test_the_intervals_cover_as_often_as_they_say():
+def test_the_intervals_cover_as_often_as_claimed():
     random = np.random.default_rng(0)
     for accuracy, images in ((0.95, 360), (0.8, 50)):
         hits, how_often = np.unique(random.binomial(images, accuracy, 20_000), return_counts=True)
@@ -210,13 +210,13 @@ def test_the_intervals_cover_as_often_as_they_say():
         assert 0.93 < np.average(covered, weights=how_often) < 0.975
 
 
-def test_images_that_look_alike_are_shown(reported):
+def test_near_duplicates_are_shown(reported):
     run, pages = reported
     shown = table(pages["data"], 2)
     assert sorted(shown["images"]) == [", ".join(run.alike["image_id"][part]) for part in (slice(2), slice(2, 4))]
 
 
-def test_what_needs_a_decision_is_shown_first(tmp_path):
+def test_near_duplicates_with_different_labels_are_shown_first(tmp_path):
     run = make_run(tmp_path, ["a", "b"], ["a", "b"] * 20, ["a"] * 5, labelled=False)
     groups = {"1": "a b", "2": "a a ?", "3": "a b ?", "4": "a a"}
     rows = [(group, label) for group, labels in groups.items() for label in labels.split()]
@@ -225,19 +225,19 @@ def test_what_needs_a_decision_is_shown_first(tmp_path):
     alike["label"] = alike["label"].replace("?", "")
     page = write_pages(replace(run, alike=alike), tmp_path)["data"]
     text = Path(page).read_text()
-    assert "4 groups by perceptual hash, 2 of them under different labels and 2 both" in text
+    assert "4 groups by perceptual hash: 2 with different labels, 2 among both" in text
     assert table(text, 2)["test"].tolist() == [1, 0, 1, 0]
 
 
 @pytest.mark.slow
 def test_a_hundred_classes_of_21000_images_fit_into_15_megabytes(tmp_path):
     train = HUNDRED * 187
-    run = make_run(tmp_path, HUNDRED, train, HUNDRED * 23, side=224)  # of noise, which compresses worse than any photo
+    run = make_run(tmp_path, HUNDRED, train, HUNDRED * 23, side=224)  # noise, which compresses worse than photos
     size = sum(os.path.getsize(path) for path in write_pages(run, tmp_path).values())
-    assert size * 4 / 3 + 3e6 < 15e6  # in base64, and Snakemake's own part
+    assert size * 4 / 3 + 3e6 < 15e6  # in base64, plus Snakemake's part
 
 
-def test_the_provenance_shows_every_section_of_a_recipe_also_of_an_overlay(tmp_path):
+def test_the_provenance_shows_every_section_of_recipes_and_overlays(tmp_path):
     write_yaml(tmp_path / "tiny.yaml", TINY_RECIPE)
     overlay = write_yaml(tmp_path / "mine.yaml", {"base": "tiny.yaml", "epochs": 77})
     run, recipe = load_config({"data": {"source": "digits"}}), load_recipe(overlay, tmp_path)

@@ -1,4 +1,4 @@
-"""Recipes side by side: the numbers of results/ablation.csv, and the report's page of them."""
+"""The comparison of recipes: results/ablation.csv and its page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def compared(folder, labelled=True) -> pd.DataFrame:
     return compare(recipes, run.manifest)
 
 
-def test_a_row_per_recipe_holds_its_scores(tmp_path):
+def test_each_recipe_has_a_row_of_scores(tmp_path):
     rows = compared(tmp_path).set_index("recipe")
     assert list(rows.index) == ["plain", "007"]
     assert rows.loc["007", "difference"] == 0
@@ -44,7 +44,7 @@ def test_every_ensembling_method_has_a_figure_if_labels_are_known(tmp_path, monk
 
 
 def scored_by(metric: str, folder, **logits) -> pd.DataFrame:
-    """Recipes whose logits are those of one run, changed by a function each."""
+    """Recipes with the logits of one run, each changed by a function."""
     run = make_run(folder, ["no", "yes"], ["no", "yes"] * 20, ["no", "yes"] * 5)
     scoring, recipes = Scoring(metric=metric), []
     for name, change in logits.items():
@@ -59,7 +59,7 @@ def times(factor: float):
     return lambda logits: Logits(logits.image_id, logits.values * factor, logits.classes)
 
 
-def test_the_recipe_of_the_lowest_log_loss_is_below_the_first(tmp_path):
+def test_a_lower_log_loss_gives_a_negative_difference(tmp_path):
     rows = scored_by("log_loss", tmp_path, first=times(-1), lowest=times(1), unsure=times(0))
     own, difference = rows["out_of_fold"], rows["difference"]
     assert own.idxmin() == difference.idxmin() == "lowest"
@@ -69,7 +69,7 @@ def test_the_recipe_of_the_lowest_log_loss_is_below_the_first(tmp_path):
     assert rows.loc["lowest", "difference_high"] < 0
 
 
-def test_a_missing_value_is_given_its_reason(tmp_path):
+def test_a_missing_value_has_a_reason(tmp_path):
     rows = scored_by("log_loss", tmp_path, plain=times(1))
     assert rows.loc["plain", "why"] == "vote: a vote has no probabilities"
     words = "plain has no value of vote: a vote has no probabilities."
@@ -80,6 +80,6 @@ def test_a_missing_value_is_given_its_reason(tmp_path):
     assert "why" not in compared(tmp_path)
 
 
-def test_no_recipes_to_compare_is_an_error_that_says_what_to_do():
+def test_an_ablation_without_recipes_is_refused_with_advice():
     with pytest.raises(KfoldError, match="config.yaml names no recipes to compare"):
         read_recipes([], [], [], [], [])

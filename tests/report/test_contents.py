@@ -39,7 +39,7 @@ def test_a_page_keeps_the_wildcards_that_are_not_given():
     }
 
 
-def test_unfinished_folds_leave_out_what_needs_all():
+def test_pages_that_need_all_folds_are_skipped_before_they_are_finished():
     some = page_files({"recipe", "fold"}, "tiny", ["fold0", "fold2"])
     assert {"results/tiny/report/fold0.html", "results/tiny/report/fold2.html"} <= set(some)
     assert len(some) == len(set(some))
@@ -48,7 +48,7 @@ def test_unfinished_folds_leave_out_what_needs_all():
     assert set(rest) - set(some) == {f"results/tiny/report/{name}.html" for name in names}
 
 
-def test_the_snakefile_can_read_it_quickly():
+def test_the_table_of_contents_loads_fast():
     heavy = {"numpy", "pandas", "matplotlib", "altair", "torch"}
     code = f"import kfold_ens.report.contents, sys; sys.exit(not {heavy}.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

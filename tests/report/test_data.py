@@ -1,4 +1,4 @@
-"""What the report says about the images."""
+"""The report's chapter on the images."""
 
 import pandas as pd
 
@@ -8,18 +8,18 @@ MANIFEST = pd.DataFrame({"image_id": ["a", "b"], "split": "train", "width": [20,
 
 
 class Decoded:
-    """A store that knows, or does not know, how its images look."""
+    """A store with or without measures of its images."""
 
     def __init__(self, looks):
         self.looks = lambda: looks
 
 
-def test_images_that_nobody_measured_are_not_said_to_be_ordinary():
+def test_unmeasured_images_are_not_called_ordinary():
     (words,) = far_outside(MANIFEST, Decoded(pd.DataFrame(columns=["mean", "contrast"])))
-    assert "Not looked for: an earlier version decoded these images" in words
+    assert "Not searched, because an earlier version decoded these images" in words
 
 
-def test_ordinary_images_are_said_to_be_so():
+def test_ordinary_images_give_no_outliers():
     looks = pd.DataFrame({"mean": [100.0, 110.0], "contrast": 50.0}, index=["a", "b"])
     (words,) = far_outside(MANIFEST.assign(width=20), Decoded(looks))
     assert "There are none" in words
@@ -33,7 +33,7 @@ def split_of(labels, folds, **columns):
     return pd.concat([train, test.assign(**{name: "x" if name == "group" else "" for name in columns})]), split
 
 
-def test_the_split_is_shown_by_class_and_fold_with_groups_and_images_that_only_train():
+def test_the_table_of_the_split_shows_groups_and_train_only_images():
     extra = ["", "", "", "", "yes"]
     manifest, folds = split_of(list("abaab"), [0, 1, 1, 0, -1], group=list("xyzw") + [""], extra=extra)
     blocks = "".join(map(str, the_split(manifest, folds)))
@@ -44,7 +44,7 @@ def test_the_split_is_shown_by_class_and_fold_with_groups_and_images_that_only_t
     assert facts(manifest, ["a", "b"])["training images"] == "5, 1 of them extra: never held out"
 
 
-def test_a_split_without_groups_shows_none():
+def test_the_table_of_a_split_without_groups_has_no_such_columns():
     manifest, folds = split_of(list("abab"), [0, 0, 1, 1])
     (table,) = the_split(manifest, folds)
     assert "groups" not in table

@@ -62,7 +62,7 @@ DRAWN = {
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_figure_is_vector_graphics_with_words_and_the_same_twice(name):
+def test_a_figure_is_reproducible_svg_with_alternative_text(name):
     one, two = (pages.figure(DRAWN[name](), 'the "words"') for _ in range(2))
     assert one == two
     shown = ElementTree.fromstring(one)
@@ -79,7 +79,7 @@ def test_the_chosen_epoch_is_marked_in_loss_and_accuracy():
 
 
 @pytest.mark.parametrize("classes", [HOSTILE, HUNDRED])
-def test_a_confusion_matrix_holds_what_was_counted(classes):
+def test_a_confusion_matrix_shows_the_counts(classes):
     counts = np.diag(np.arange(1, len(classes) + 1))
     counts[0, 1] = 3
     spec = figures.confusion(counts, classes).to_dict()
@@ -105,6 +105,6 @@ def test_a_figure_fits_into_its_frame(name):
     assert all(axis.get_position().height > 0.3 for axis in drawn.axes)
 
 
-def test_folds_are_in_their_order():
+def test_folds_are_drawn_in_order():
     legend = DRAWN["counts in 20 folds"]().legends[0]
     assert [text.get_text() for text in legend.get_texts()] == [f"fold {fold}" for fold in range(20)]

@@ -1,4 +1,4 @@
-"""The report's pages of runs whose files are of another metric, of several, or of a version before metrics."""
+"""The report's pages of runs with other metrics, several metrics, or files of earlier versions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kfold_ens.ensemble.summary import summarize
 from kfold_ens.report.ensemble import write_ensemble
 from kfold_ens.report.training import write_curves, write_fold
 
-UNKNOWN = "it was trained under another metric, so no epoch can be shown as that of the best f1 macro"
+UNKNOWN = "it was trained with another metric, so the epoch with the best f1 macro is unknown"
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def recipe(run):
     return run.recipe.model_copy(update={"select": "best_f1_macro"})
 
 
-def test_a_fold_that_was_trained_under_another_metric_shows_what_is_there(recipe, tmp_path):
+def test_a_fold_that_was_trained_with_another_metric_shows_its_scores(recipe, tmp_path):
     write_fold(0, history().assign(val_log_loss=[0.75, 0.625]), recipe, tmp_path / "fold.html")
     page = (tmp_path / "fold.html").read_text(encoding="utf-8")
     assert UNKNOWN in page
@@ -33,7 +33,7 @@ def test_a_fold_that_was_trained_under_another_metric_shows_what_is_there(recipe
     assert "Log loss of fold 0, epoch by epoch" in page
 
 
-def test_folds_of_mixed_metrics_stand_on_one_page(recipe, tmp_path):
+def test_folds_with_different_metrics_share_a_page(recipe, tmp_path):
     histories = {
         0: history().assign(val_f1_macro=[0.25, 0.5]),
         1: history().assign(val_log_loss=[0.75, 0.625]),
@@ -57,7 +57,7 @@ def combinations_page(run: Run, metrics: dict[str, Any], folder) -> str:
 
 
 def without(value: Any, names: set[str]) -> Any:
-    """A JSON-like value without these keys, at any depth."""
+    """Remove these keys from a JSON-like value, at any depth."""
     if isinstance(value, list):
         return [without(each, names) for each in value]
     if not isinstance(value, dict):
@@ -65,7 +65,7 @@ def without(value: Any, names: set[str]) -> Any:
     return {key: without(each, names) for key, each in value.items() if key not in names}
 
 
-def test_metrics_of_a_version_before_metrics_are_shown(run, tmp_path):
+def test_metrics_of_an_earlier_version_are_shown(run, tmp_path):
     page = combinations_page(run, without(run.metrics, {"metric", "log_loss"}), tmp_path)
     assert "Accuracy on the test images" in page
     assert "accuracy out of fold" in page.casefold()
@@ -73,7 +73,7 @@ def test_metrics_of_a_version_before_metrics_are_shown(run, tmp_path):
 
 
 @pytest.mark.parametrize("absent", ["train", "test"])
-def test_a_metric_without_a_value_is_explained_where_methods_stand_side_by_side(absent, tmp_path):
+def test_a_metric_without_a_value_is_explained_on_the_page_of_methods(absent, tmp_path):
     halves = {"train": ["a", "b", "c"] * 20, "test": ["a", "b", "c"] * 4}
     halves[absent] = ["a", "b"] * 10
     run = make_run(tmp_path, ["a", "b", "c"], **halves)

@@ -37,12 +37,12 @@ def test_every_name_is_shown_as_text(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_a_page_asks_for_nothing_beside_it(name, tmp_path):
+def test_a_page_loads_no_other_file(name, tmp_path):
     page = re.sub(r"<script>.*?</script>", "", written(tmp_path, BLOCKS[name]()), flags=re.DOTALL)
     assert re.findall(r"(?:src|href)\s*=\s*[\"'](?!data:)", page) == []
 
 
-def test_numbers_sort_as_numbers_and_pictures_stand_in_cells():
+def test_tables_sort_numbers_and_hold_pictures():
     shown = (pictures.picture(np.zeros((2, 3, 3), np.uint8), "one"),)
     frame = pd.DataFrame({"share": [0.25, float("nan")], "images": [12345, 1], "pictures": [shown, ()]})
     table = pages.table(frame)
@@ -64,6 +64,6 @@ def test_a_picture_is_small(shape):
     assert made.tiny == (max(shape) <= pictures.TINY)
 
 
-def test_what_is_unfinished_is_said():
+def test_a_note_counts_the_unfinished_folds():
     assert pages.unfinished(5, 5) == []
     assert "Only 1 of 5 folds" in pages.unfinished(1, 5)[0]

@@ -1,4 +1,4 @@
-"""The report's pages of repeats and of a full fit."""
+"""The report's pages of runs with repeats and a full fit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEYS = {"data": {"source": "digits"}, "num_folds": 2, "repeats": 2, "full_fit": 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Run:
-    """Two repeats of two folds; the predictions of the second repeat are those of the first."""
+    """Two repeats of two folds, with equal predictions."""
     made = make_run(tmp_path_factory.mktemp("run"), ["7", "cat"], ["7", "cat"] * 10, ["7", "cat"] * 4, num_folds=2)
     numbers = [member.number for member in folds_of(2, 2)]
     oof, test = (dict(zip(numbers, [*each.values()] * 2, strict=True)) for each in (made.oof, made.test))
@@ -43,10 +43,10 @@ def overview(run: Run, folder, members: str, is_trained: bool) -> str:
 
 
 @pytest.mark.parametrize("members", ["folds", "full", "both"])
-def test_the_overview_says_that_nothing_scores_the_full_fit(run, tmp_path, members):
+def test_the_overview_says_that_the_full_fit_has_no_score(run, tmp_path, members):
     page = overview(run, tmp_path, members, is_trained=True)
     assert "for 2 epochs" in page
-    assert "has no score of its own" in page
+    assert "has no out-of-fold score" in page
     assert f"members: {members}" in page
     assert "fold 1 of repeat 1" in page
     assert "4 of 4" in page
@@ -59,7 +59,7 @@ def test_the_overview_says_that_a_full_fit_is_not_trained_yet(run, tmp_path):
     assert "was trained on all" not in page
 
 
-def test_the_overview_counts_the_models_of_an_image_only_if_all_folds_are_finished(run, tmp_path):
+def test_the_overview_counts_models_per_image_once_all_folds_are_finished(run, tmp_path):
     oof, test = (dict(list(each.items())[:3]) for each in (run.oof, run.test))
     part = replace(run, oof=oof, test=test)
     page = overview(part, tmp_path, "folds", is_trained=False)
@@ -67,7 +67,7 @@ def test_the_overview_counts_the_models_of_an_image_only_if_all_folds_are_finish
     assert "models that held it out" not in page
 
 
-def test_the_terminal_says_so_too(run):
+def test_the_terminal_says_that_the_full_fit_has_no_score(run):
     scores = summarize(run.oof, run.test, {}, run.label_of)
     shown = {members: with_members(scores, members) for members in ("folds", "both")}
     assert "full fit" not in as_text(shown["folds"], "average")
@@ -79,7 +79,7 @@ def test_every_member_has_a_page_and_a_curve(run, tmp_path):
         trained = history().drop(columns=["val_loss", "val_accuracy"]) if number == FULL else history()
         write_fold(number, trained, run.recipe, str(tmp_path / "page.html"))
         page = (tmp_path / "page.html").read_text(encoding="utf-8")
-        assert ("Nothing was held out" in page) == (number == FULL)
+        assert ("It held out no images" in page) == (number == FULL)
         assert ("of repeat 1" in page) == (number == "1 of repeat 1")
     write_curves({number: history() for number in run.oof}, run.recipe, 4, str(tmp_path / "page.html"))
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -93,14 +93,14 @@ def test_agreement_names_the_folds_of_every_repeat(run, tmp_path, monkeypatch):
     combined = dict.fromkeys(METHODS, next(iter(run.test.values())))
     write_ensemble(run.metrics, list(run.oof.values()), run.test, combined, run.label_of, run.store, outputs)
     with open(outputs["agreement"], encoding="utf-8") as file:
-        assert "The 4 folds of 2 repeats predict" in file.read()
+        assert "The 4 folds of 2 repeats agree on" in file.read()
     ticks = [[label.get_text() for label in axis.get_xticklabels()] for figure in drawn for axis in figure.axes]
     assert ["fold 0", "fold 1", "fold 0 of repeat 1", "fold 1 of repeat 1"] in ticks
 
 
-def test_each_image_is_counted_once_among_the_errors(run, tmp_path):
+def test_repeats_count_each_image_once_among_the_errors(run, tmp_path):
     for method in ("average", "vote"):
         outputs = Outputs(tmp_path)
         write_errors(list(run.oof.values()), run.label_of, 4, run.store, outputs, method)
         with open(outputs["confusion"], encoding="utf-8") as file:
-            assert "of 20 images are predicted right" in file.read()
+            assert "of 20 images are predicted correctly" in file.read()

@@ -1,4 +1,4 @@
-"""The page of selective prediction: its rows are those of the logits, and it says whose they are."""
+"""The page on selective prediction: its rows equal those recomputed from the logits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(tmp_path_factory) -> Run:
 
 
 def sharper(logits: Logits) -> Logits:
-    """Too sure, so that a temperature is fitted."""
+    """An overconfident run, so that a temperature is fitted."""
     return Logits(logits.image_id, logits.values * 4, logits.classes)
 
 
@@ -39,12 +39,12 @@ def page_of(run: Run, folder, method: str = "average", **options: object) -> str
 
 
 def tables_of(page: str) -> list[pd.DataFrame]:
-    """The sortable tables: one of rows by p for each set, and that of areas."""
+    """Read the sortable tables: thresholds per set, then areas."""
     return pd.read_html(io.StringIO(page), flavor="lxml", attrs={"class": "sortable n-last"})
 
 
 def rows_by_hand(run: Run, predictions: list[np.ndarray], probabilities: list[np.ndarray], ids, p: float):
-    """Share, images and accuracy of those whose probability is at least p; arrays are (N,), one for each fold."""
+    """Share, number and accuracy of the images with a probability of at least p; arrays (N,), one per fold."""
     label, probability = np.concatenate(predictions), np.concatenate(probabilities)
     truth = np.array([CLASSES.index(run.label_of[each]) for each in np.concatenate(ids)])
     accepted = probability >= p
@@ -67,14 +67,14 @@ def assert_rows(table: pd.DataFrame, wanted) -> None:
         assert not row["images"] or row["95% from"] <= row["accuracy"] <= row["to"]
 
 
-def test_rows_are_recomputed_from_the_logits(run, tmp_path):
+def test_rows_equal_a_recomputation_from_the_logits(run, tmp_path):
     out_of_fold, ensemble, _ = tables_of(page_of(run, tmp_path))
     assert_rows(out_of_fold, lambda p: of_softmax(run, list(run.oof.values()), p))
     assert_rows(ensemble, lambda p: of_softmax(run, [run.combined["average"]], p))
     assert ensemble["p"].tolist() == out_of_fold["p"].tolist()
 
 
-def test_at_the_p_for_an_accuracy_the_most_images_reach_it(run, tmp_path):
+def test_the_p_for_an_accuracy_predicts_the_most_images(run, tmp_path):
     out_of_fold, *_ = tables_of(page_of(run, tmp_path))
     chosen = out_of_fold.dropna(subset="chosen for accuracy")
     assert len(chosen) > 2
@@ -97,7 +97,7 @@ def test_with_calibration_out_of_fold_probabilities_are_cross_fitted(run, tmp_pa
     assert_rows(ensemble, lambda p: of_softmax(run, [run.combined["average"]], p, (calibration.temperature,)))
 
 
-def test_a_vote_is_as_sure_as_the_average_of_softmax_is_of_its_label(run, tmp_path):
+def test_a_vote_takes_its_probabilities_from_the_average_of_softmax(run, tmp_path):
     page = page_of(run, tmp_path, "vote")
     assert "A vote has no probabilities" in page
     _, ensemble, _ = tables_of(page)
@@ -108,7 +108,7 @@ def test_a_vote_is_as_sure_as_the_average_of_softmax_is_of_its_label(run, tmp_pa
 
 
 @pytest.mark.parametrize(("method", "words"), [("vote", "combined by the ensembling method"), ("average", "2 models")])
-def test_repeats_are_combined_before_they_are_shown(run, method, words, tmp_path):
+def test_repeats_are_combined_on_the_page(run, method, words, tmp_path):
     oof = dict(run.oof)
     again = {f"{fold} of repeat 1": sharper(each) for fold, each in run.oof.items()}
     page = page_of(replace(run, oof=oof | again), tmp_path, method)
@@ -119,15 +119,15 @@ def test_repeats_are_combined_before_they_are_shown(run, method, words, tmp_path
     assert_rows(out_of_fold, lambda p: of_softmax(run, parts, p))  # two votes: ties go to the average of softmax
 
 
-def test_without_test_labels_only_the_folds_are_shown(tmp_path):
+def test_without_test_labels_only_out_of_fold_is_shown(tmp_path):
     made = make_run(tmp_path, CLASSES, CLASSES * 10, CLASSES * 4, labelled=False)
     page = page_of(made, tmp_path)
     assert "own curve cannot be shown" in page
-    assert "the single model that did not train on it" in page
+    assert "comes from the one model that did not train on it" in page
     assert len(tables_of(page)) == 2
 
 
-def test_the_figure_holds_a_curve_of_each_set_up_to_all_images(run, tmp_path):
+def test_the_figure_has_a_curve_per_set_up_to_all_images(run, tmp_path):
     spec = json.loads(re.search(r'vegaEmbed\("#risk-coverage", (\{.*\}), \{actions', page_of(run, tmp_path))[1])
     (rows,) = spec["datasets"].values()
     rows = pd.DataFrame(rows)
@@ -145,7 +145,7 @@ def test_accuracies_that_no_p_reaches_are_named(tmp_path):
     assert "chosen for accuracy" not in page
 
 
-def test_groups_make_intervals_wider_and_are_named(run, tmp_path):
+def test_groups_widen_the_intervals_on_the_page(run, tmp_path):
     group_of = {image_id: str(place // 20) for place, image_id in enumerate(run.label_of)}
     alone, grouped = page_of(run, tmp_path), page_of(run, tmp_path, group_of=group_of)
     assert "bootstrap of whole groups" in grouped

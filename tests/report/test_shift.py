@@ -1,4 +1,4 @@
-"""Whether training and test images can be told apart, and what the page says about it."""
+"""The comparison of training and test images, and its page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kfold_ens.report.shift import auc_interval, drawn, looks, told_apart
 
 NONE_ALIKE = pd.DataFrame(columns=["group", "image_id", "split", "label"])
 DIFFER = "Test images differ from training images"
-CANNOT = "It cannot be told whether training and test images differ"
+CANNOT = "Too few images to compare training and test images"
 
 
 class Store:
@@ -29,7 +29,7 @@ class Store:
 def halves(
     train: list[np.ndarray], test: list[np.ndarray], kind: str = "png", zoom: int = 1
 ) -> tuple[pd.DataFrame, Store]:
-    """A manifest and a store of these images; test files are of a kind, and ``zoom`` times as large as stored."""
+    """A manifest and a store of these images; test files have extension ``kind`` and ``zoom`` times the stored size."""
     pixels = {f"train/{place}.png": image for place, image in enumerate(train)}
     pixels |= {f"test/{place}.{kind}": image for place, image in enumerate(test)}
     manifest = pd.DataFrame({"image_id": list(pixels), "path": list(pixels)})
@@ -42,7 +42,7 @@ def halves(
 
 
 def photographs(count: int, seed: int = 0, brighter: int = 0) -> list[np.ndarray]:
-    """Pictures of 12 x 10 to 40 x 30 pixels: a colour, a gradient and noise."""
+    """Pictures from 12 x 10 to 40 x 30 pixels: a colour, a gradient and noise."""
     random = np.random.default_rng(seed)
     made = []
     for _ in range(count):
@@ -75,7 +75,7 @@ def test_halves_of_the_same_images_cannot_be_told_apart(train, test, tmp_path, c
     assert caplog.text == ""
 
 
-def test_a_random_split_of_many_images_is_said_to_predict_the_test(tmp_path):
+def test_for_equal_halves_the_page_says_that_a_random_split_predicts_the_test(tmp_path):
     images = photographs(1200)
     shown = page(tmp_path, *halves(images[:600], images[600:]))
     assert "The out-of-fold score of a random split then predicts the test score well." in shown
@@ -90,7 +90,7 @@ def test_a_random_split_of_many_images_is_said_to_predict_the_test(tmp_path):
     ],
     ids=["brighter", "another kind", "larger"],
 )
-def test_other_test_images_are_told_apart_and_said_to_be(change, seen, tmp_path, caplog):
+def test_different_test_images_are_told_apart_with_a_warning(change, seen, tmp_path, caplog):
     test = photographs(60, 1, change.get("brighter", 0))
     made = halves(photographs(80), test, change.get("kind", "png"), change.get("zoom", 1))
     found = told(*made)
@@ -106,23 +106,23 @@ def test_other_test_images_are_told_apart_and_said_to_be(change, seen, tmp_path,
 
 
 def test_test_images_both_darker_and_brighter_are_told_apart():
-    """Their mean is that of the training images, so a straight line cannot separate them."""
+    """Their mean equals that of the training images, so brightness alone cannot separate them linearly."""
     test = photographs(60, 1, -70) + photographs(60, 2, 90)
     assert told(*halves(photographs(120), test))["pixels"].is_clear
 
 
-def test_the_surest_images_are_those_that_differ(tmp_path):
-    """Half of the test images are like training images; the others come first."""
+def test_the_most_recognisable_images_are_those_that_differ(tmp_path):
+    """Half of the test images look like training images; the others come first."""
     test = [*photographs(40, 1), *photographs(40, 2, brighter=90)]
     shown = page(tmp_path, *halves(photographs(80), test))
-    gallery = shown.split("The test images that the pixels give away most")[1].split("<h2>")[0]
+    gallery = shown.split("The most recognisable test images, by pixels")[1].split("<h2>")[0]
     names = [place for place in range(80) if f'alt="test/{place}.png"' in gallery]
     assert len(names) == 24
     assert min(names) >= 40
 
 
 @pytest.mark.parametrize(("train", "test"), [(30, 4), (4, 30), (30, 1), (30, 0), (1, 1)])
-def test_few_images_give_a_page_that_says_it_cannot_be_told(train, test, tmp_path, caplog):
+def test_the_page_says_that_there_are_too_few_images(train, test, tmp_path, caplog):
     images = photographs(train + test)
     shown = page(tmp_path, *halves(images[:train], images[train:]))
     assert CANNOT in shown
@@ -139,7 +139,7 @@ def test_five_different_images_of_each_half_give_a_wide_interval(tmp_path):
     assert "0.64" in page(tmp_path, *made)
 
 
-def test_a_small_difference_or_few_images_are_said_to_be_unclear(tmp_path):
+def test_a_small_difference_is_called_unclear(tmp_path):
     made = halves(photographs(30), photographs(30, 1, brighter=15))
     found = told(*made)["pixels"]
     assert found.low < shift.CLEAR < found.high
@@ -159,7 +159,7 @@ def test_images_of_one_colour_do_not_fail(tmp_path):
     assert CANNOT in page(tmp_path, *halves(one, one))
 
 
-def test_any_order_of_rows_and_any_names_give_the_same(tmp_path):
+def test_names_and_order_of_rows_change_nothing(tmp_path):
     manifest, store = halves(photographs(60), photographs(50, 1, brighter=15))
     alike = manifest.iloc[[0, 1, 70]].assign(group="1")
     shuffled = manifest.sample(frac=1, random_state=0).reset_index(drop=True)
@@ -170,7 +170,7 @@ def test_any_order_of_rows_and_any_names_give_the_same(tmp_path):
         assert np.array_equal(each.probability, told(manifest, store)[name].probability)
 
 
-def test_copies_and_look_alikes_are_drawn_once_per_half():
+def test_copies_and_near_duplicates_are_sampled_once_per_half():
     first, second, third, *others = photographs(30)
     manifest, _ = halves([first, first, second, *others[:10]], [first, third, *others[10:]])
     alike = manifest[manifest["image_id"].isin(["train/0.png", "train/1.png", "train/2.png", "test/1.png"])]
@@ -180,15 +180,15 @@ def test_copies_and_look_alikes_are_drawn_once_per_half():
     assert len(images) == len(manifest) - 2
 
 
-def test_equal_images_of_both_halves_are_judged_by_one_classifier():
-    """Each image is in both halves: a classifier that had seen the other copy would take it for that half."""
+def test_equal_images_of_both_halves_are_classified_by_one_model():
+    """Each image is in both halves: a classifier trained on one copy would assign the other to its half."""
     images = photographs(60)
     found = told(*halves(images, images))["pixels"]
     assert abs(found.auc - 0.5) < 0.01
     assert found.low < 0.5 < found.high
 
 
-def test_no_more_than_some_images_of_a_half_are_read(monkeypatch):
+def test_the_number_of_images_read_is_limited(monkeypatch):
     monkeypatch.setattr(shift, "MOST", 20)
     manifest, store = halves(photographs(60), photographs(50, 1))
     read = []
@@ -198,14 +198,14 @@ def test_no_more_than_some_images_of_a_half_are_read(monkeypatch):
 
 
 @pytest.mark.parametrize(("images", "hits"), [(10, 10), (30, 27), (100, 50)])
-def test_the_interval_of_an_auc_is_like_one_of_a_share_if_the_other_half_is_large(images, hits):
-    """Against very many images of the other half, the AUC is at most as uncertain as a share of the few."""
+def test_the_interval_of_an_auc_resembles_that_of_a_share_against_a_large_half(images, hits):
+    """Against very many images of the other half, the AUC is at most as uncertain as a share of these few images."""
     low, high = auc_interval(hits / images, images, 1_000_000)
     share = binomtest(hits, images).proportion_ci(0.95, "wilson")
     assert share.low < low < hits / images <= high < share.high + 1e-6
 
 
-def test_the_interval_of_an_auc_of_one_says_how_little_few_images_say():
+def test_the_interval_of_an_auc_of_one_widens_with_fewer_images():
     widths = [1 - auc_interval(1.0, images, images)[0] for images in (5, 20, 200)]
     assert widths[0] > 0.25
     assert widths == sorted(widths)[::-1]

@@ -22,12 +22,12 @@ LOGITS = logits_of(PREDICTED)
 LABELS = np.array(TRUTH, dtype=object)
 
 
-def test_rows_are_true_and_columns_predicted_in_the_classes_order():
+def test_rows_are_true_classes_and_columns_predicted_ones():
     logits, truth = tables.labelled(LOGITS, dict(zip(LOGITS.image_id, TRUTH, strict=True)))
     assert tables.confusion_counts(logits, truth).tolist() == [[1, 0, 0], [1, 2, 0], [1, 0, 1]]
 
 
-def test_images_without_a_label_are_left_out():
+def test_images_without_a_label_are_skipped():
     logits, truth = tables.labelled(LOGITS, {"0": "2", "1": "", "3": "007"})
     assert (logits.image_id.tolist(), truth.tolist()) == (["0", "3"], ["2", "007"])
 
@@ -46,13 +46,13 @@ def test_a_class_without_images_has_no_recall():
     assert table["recall"].isna().to_dict() == {"2": False, "10": True, "007": True}
 
 
-def test_confused_pairs_leave_out_what_is_right():
+def test_confused_pairs_skip_correct_predictions():
     table = tables.most_confused(np.array([[9, 0, 2], [3, 9, 0], [0, 0, 9]]), CLASSES, most=9)
     expected = {"true": ["10", "2"], "predicted": ["2", "007"], "images": [3, 2], "share": [0.25, 2 / 11]}
     pd.testing.assert_frame_equal(table, pd.DataFrame(expected), check_dtype=False)
 
 
-def test_the_surest_mistake_comes_first():
+def test_the_most_confident_mistake_comes_first():
     logits = Logits(LOGITS.image_id, LOGITS.values * np.array([[1], [2], [9], [9], [3], [9]]), CLASSES)
     table = tables.mistakes(logits, LABELS)
     assert table["image_id"].tolist() == ["4", "1"]
@@ -60,7 +60,7 @@ def test_the_surest_mistake_comes_first():
     assert table["given"].tolist() == pytest.approx([1 / (np.exp(n) + 2) for n in (3, 2)])
 
 
-def test_exchanged_labels_are_found():
+def test_swapped_labels_are_found():
     labels = np.array(["2", "10", "007"] * 40, dtype=object)
     logits = logits_of(labels.tolist(), scale=6)
     labels[[5, 60]] = "2", "10"
@@ -69,15 +69,15 @@ def test_exchanged_labels_are_found():
 
 
 @pytest.mark.parametrize("truth", [["2"] * 6, ["2", "10", "2", "10", "2", "10"]])
-def test_classes_may_be_absent_from_the_folds_that_are_finished(truth):
+def test_classes_may_be_absent_from_finished_folds(truth):
     assert set(tables.label_errors(LOGITS, np.array(truth, dtype=object)).columns) >= {"image_id", "true", "predicted"}
 
 
 @given(st.lists(st.tuples(st.floats(0.05, 1), st.booleans()), min_size=1, max_size=60))
-def test_bins_are_those_of_scikit_learn(outcomes):
+def test_bins_equal_those_of_scikit_learn(outcomes):
     confidence, right = (np.array(each) for each in zip(*outcomes, strict=True))
     edge = np.isclose(confidence * 15, np.round(confidence * 15))
-    confidence[edge] = np.clip(confidence[edge] - 0.01, 0, 1)  # the two put an edge itself into different bins
+    confidence[edge] = np.clip(confidence[edge] - 0.01, 0, 1)  # the two assign edges to different bins
     bins = tables.calibration(confidence, right)
     accuracy, mean = calibration_curve(right, confidence, n_bins=15)
     assert bins["accuracy"].tolist() == pytest.approx(accuracy.tolist())
@@ -94,19 +94,19 @@ def test_the_calibration_error_is_the_mean_gap_of_its_bins():
 MEMBERS = [logits_of(each) for each in (["2", "2", "10"], ["2", "10", "10"], ["2", "007", "10"])]
 
 
-def test_votes_join_by_image():
+def test_votes_are_joined_by_image():
     shuffled = Logits(MEMBERS[1].image_id[::-1], MEMBERS[1].values[::-1], CLASSES)
     table = tables.votes([MEMBERS[0], shuffled, MEMBERS[2]])
     assert table.loc["1"].tolist() == ["2", "10", "007"]
     assert tables.majority_sizes(table).tolist() == [3, 1, 3]
 
 
-def test_agreement_is_the_share_that_two_folds_predict_alike():
+def test_agreement_is_the_share_of_equal_predictions():
     shares = tables.agreement(tables.votes(MEMBERS))
     assert shares == pytest.approx(np.array([[1, 2 / 3, 2 / 3], [2 / 3, 1, 2 / 3], [2 / 3, 2 / 3, 1]]))
 
 
-def test_only_what_the_folds_differ_on_is_disputed():
+def test_only_images_on_which_folds_disagree_are_disputed():
     table = tables.disputed(tables.votes(MEMBERS), pd.Series({"0": 0.9, "1": 0.4, "2": 0.8}))
     assert table.to_dict("records") == [
         {"image_id": "1", "majority": 1, "votes": "2 1, 10 1, 007 1", "confidence": 0.4}

@@ -1,3 +1,3 @@
 """Figures and tables for the report, and recipes side by side. Never imports torch."""
 
-VERSION = 6  # raise it when the stage gives another result for the same inputs: Snakemake then runs it again
+VERSION = 6  # raise it when equal inputs give another result: Snakemake then reruns the stage

@@ -1,4 +1,4 @@
-"""The report's chapter on recipes side by side."""
+"""The report's chapter that compares recipes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kfold_ens.report.pages import Markup
 
 
 def write_ablation(comparison: pd.DataFrame, path: str, metric: str = "accuracy") -> None:
-    """The page of ``results/ablation.csv``, whose scores are of this metric."""
+    """Write the page of ``results/ablation.csv``; ``metric`` names its scores."""
     label, title = find_metric(metric).label, find_metric(metric).title
     tested = {"one_fold": "one fold"} | {name: method.label for name, method in METHODS.items()}
     values = without_intervals(comparison)
@@ -20,9 +20,11 @@ def write_ablation(comparison: pd.DataFrame, path: str, metric: str = "accuracy"
         path,
         "Recipes side by side",
         *map(pages.note, reasons(comparison)),
-        pages.table(values.dropna(axis=1, how="all"), f"{label}; the difference is to the first recipe, out of fold"),
+        pages.table(
+            values.dropna(axis=1, how="all"), f"{label}; differences are from the first recipe, measured out of fold"
+        ),
         _intervals(comparison, "out_of_fold", f"{title} out of fold", label),
-        _intervals(comparison, "difference", "Difference to the first recipe, out of fold", f"difference in {label}"),
+        _intervals(comparison, "difference", "Difference from the first recipe, out of fold", f"difference in {label}"),
         *[
             _intervals(comparison, name, f"{title} on the test images, {words}", label)
             for name, words in tested.items()

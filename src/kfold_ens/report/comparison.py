@@ -1,4 +1,4 @@
-"""Recipes side by side, over the same folds: the numbers of ``results/ablation.csv``."""
+"""Compare recipes on the same folds: the numbers of ``results/ablation.csv``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_json
 from kfold_ens.logits import Logits, concatenated, read_logits
 
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of a state dictionary, but no parameters
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # in a state dictionary, but not parameters
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class RecipeResults:
     name: str
     metrics: dict[str, Any]
     oof: Logits
-    hours: float  # of training, all folds together
+    hours: float  # of training, summed over folds
     parameters: int
 
 
@@ -41,9 +41,9 @@ def read_recipes(
     models: Sequence[str],
     over_repeats: str = "average",
 ) -> list[RecipeResults]:
-    """Read recipes' results; the files of folds come recipe by recipe.
+    """Read the results of recipes. ``oof``, ``histories`` and ``models`` list the files of folds, recipe by recipe.
 
-    ``over_repeats`` is the ensembling method of an image's out-of-fold predictions.
+    ``over_repeats`` is the ensembling method that combines an image's out-of-fold predictions.
 
     Raises:
         KfoldError: if there is no recipe.
@@ -51,7 +51,7 @@ def read_recipes(
     if not names:
         raise KfoldError(
             "ablation: config.yaml names no recipes to compare; "
-            "write a list there, or take one: --configfile ablations/tricks.yaml"
+            "list some there, or use a list: --configfile ablations/tricks.yaml"
         )
     folds = len(oof) // len(names)
     parts = [slice(start, start + folds) for start in range(0, len(oof), folds)]
@@ -71,16 +71,19 @@ def read_recipe(
 
 
 def count_parameters(model: str) -> int:
-    """The parameters of a model file, frozen ones too."""
+    """Count the parameters in a model file, including frozen ones."""
     with safe_open(model, framework="np") as file:
         shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (not a dictionary)
     return sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(STATISTICS))
 
 
 def compare(recipes: Sequence[RecipeResults], manifest: pd.DataFrame, scoring: Scoring = DEFAULT) -> pd.DataFrame:
-    """A row per recipe: the metric with 95% intervals, the paired difference to the first recipe out of fold, accuracy
-    and log loss out of fold, training hours and millions of parameters. Test scores are empty if labels are unknown. If
-    another score has no value, the column ``why`` says why."""
+    """Compare recipes in a table with one row each.
+
+    Columns are the metric with 95% intervals, the paired out-of-fold difference from the first recipe, accuracy and log
+    loss out of fold, training hours and millions of parameters. Test scores are empty if labels are unknown. The column
+    ``why`` gives the reason for other missing scores.
+    """
     label_of, group_of = dict(zip(manifest["image_id"], manifest["label"], strict=True)), known_groups(manifest)
     rows = []
     for recipe in recipes:
@@ -98,13 +101,13 @@ def compare(recipes: Sequence[RecipeResults], manifest: pd.DataFrame, scoring: S
 
 
 def _scores(metrics: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
-    """The scores of ``metrics.json`` that are compared, by their columns."""
+    """Select the scores of ``metrics.json`` to compare, by column."""
     of_methods = {method: scores["test"] for method, scores in metrics["methods"].items()}
     return {"out_of_fold": metrics["out_of_fold"], "one_fold": metrics["folds"]["0"]["test"], **of_methods}
 
 
 def _why(scores: dict[str, dict[str, Any] | None]) -> dict[str, str]:
-    """Why scores have no value; nothing if all have one or their labels are unknown."""
+    """Return the reasons for missing scores; empty if none is missing or labels are unknown."""
     reasons = [f"{name}: {score['why']}" for name, score in scores.items() if score and "why" in score]
     return {"why": "; ".join(reasons)} if reasons else {}
 
@@ -115,18 +118,18 @@ def _columns(name: str, score: dict[str, Any] | None, metric: str) -> dict[str, 
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """The table for the terminal, without its intervals; below it, why a recipe lacks values."""
+    """Format the table for the terminal, without intervals, followed by the reasons for missing values."""
     shown = without_intervals(table).set_index("recipe")
     text = shown.astype(float).to_string(na_rep="", float_format=lambda value: f"{value:.4f}")
     return "\n".join([text, *reasons(table)])
 
 
 def without_intervals(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of numbers that are no ends of intervals, and the recipes' names."""
+    """Drop the ends of intervals and the column ``why``."""
     return table.drop(columns=[name for name in table if name == "why" or name.endswith(("_low", "_high"))])
 
 
 def reasons(table: pd.DataFrame) -> list[str]:
-    """Why recipes lack values, a sentence each."""
+    """Explain missing values, in one sentence per recipe."""
     known = table.dropna(subset="why") if "why" in table else table[:0]
     return [f"{row.recipe} has no value of {row.why}." for row in known.itertuples()]

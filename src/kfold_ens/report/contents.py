@@ -1,4 +1,4 @@
-"""The report's table of contents. The Snakefile reads it, so it imports nothing that starts slowly."""
+"""The report's table of contents. The Snakefile imports this module, so it must load fast."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Page:
 
     chapter: str
     label: str
-    of: Subject = "recipe"  # what it shows; the page is in the report if that is there
-    columns: tuple[str, ...] = ("recipe",)  # the menu's columns beside the label; each is a wildcard, or a fixed value
+    of: Subject = "recipe"  # what it shows; the report has the page if this exists
+    columns: tuple[str, ...] = ("recipe",)  # the menu's columns besides the label, each a wildcard or a fixed value
     file: str = "results/{recipe}/report/{page}.html"
 
 
-# By name, in reading order. A page's caption is workflow/report/{name}.rst.
+# In reading order. The caption of a page is workflow/report/{name}.rst.
 PAGES = {
     "overview": Page("1. Overview", "overview"),
     "data": Page("2. Images", "the images"),
@@ -45,17 +45,17 @@ PAGES = {
 
 
 def page_file(name: str, **values: object) -> str:
-    """The file of a page; what is not given stays a wildcard."""
+    """Return the file of a page; values that are not given stay wildcards."""
     wildcards = {"recipe": "{recipe}", "member": "{member}"}
     return PAGES[name].file.format_map(wildcards | {"page": name} | values)
 
 
 def menu_entry(name: str, **values: str) -> dict[str, str]:
-    """The cells of a page's line in the menu, by column; what is not given stays a wildcard."""
+    """Return a page's cells in the menu, by column; values that are not given stay wildcards."""
     return {"page": PAGES[name].label} | {column: values.get(column, f"{{{column}}}") for column in PAGES[name].columns}
 
 
 def page_files(of: Collection[Subject], recipe: str, members: Sequence[str]) -> list[str]:
-    """The files of all pages that show one of these, for a recipe and the folders of some of its members."""
+    """List the files of all pages about these subjects, for a recipe and folders of its members."""
     names = [name for name, page in PAGES.items() if page.of in of]
     return list(dict.fromkeys(page_file(name, recipe=recipe, member=member) for name in names for member in members))

@@ -1,4 +1,4 @@
-"""The report's chapter on the images: how many, of what size, what they look like, and which are there twice."""
+"""The report's chapter on the images: counts, sizes, examples, outliers and duplicates."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from kfold_ens.splits.doubts import doubts_of_split
 from kfold_ens.splits.table import fold_table
 from kfold_ens.splits.units import is_grouped, kept_together
 
-EXAMPLES = 400  # pictures on the sheet of examples, over all classes
+EXAMPLES = 400  # pictures on the page of examples, over all classes
 OUTLIERS = 60  # pictures
-GROUPS = 50  # of equal images, or of such that look alike, that are shown
+GROUPS = 50  # groups of identical images or near-duplicates in a table
 
 
 def write_data(
@@ -33,7 +33,7 @@ def write_data(
     outputs: Mapping[str, str],
     keep_together: str = "none",
 ) -> None:
-    """The pages ``data`` and ``examples``; ``alike`` is the table of look-alikes."""
+    """Write the pages ``data`` and ``examples``. ``alike`` is the table of near-duplicates."""
     train = manifest[manifest["split"] == "train"]
     pages.write_page(
         outputs["data"],
@@ -44,18 +44,18 @@ def write_data(
         ),
         *the_split(manifest, folds, keep_together),
         pages.figure(figures.image_sizes(manifest), "Widths and heights of the images"),
-        pages.heading("Images far outside the rest"),
+        pages.heading("Outliers"),
         *far_outside(manifest, store),
         pages.heading("Byte-identical images"),
         *_duplicates(manifest, store),
-        pages.heading("Images that look alike"),
+        pages.heading("Near-duplicates"),
         *_look_alikes(alike, store),
     )
     pages.write_page(outputs["examples"], "Examples of every class", *_examples(train, classes, store))
 
 
 def facts(manifest: pd.DataFrame, classes: Sequence[str]) -> dict[str, str]:
-    """What there is, in words."""
+    """Return the counts and sizes of the images, as text."""
     counts, extra = manifest["split"].value_counts(), is_extra(manifest).sum()
     width, height = (_range(manifest[side]) for side in ("width", "height"))
     return {
@@ -69,7 +69,7 @@ def facts(manifest: pd.DataFrame, classes: Sequence[str]) -> dict[str, str]:
 
 
 def the_split(manifest: pd.DataFrame, folds: pd.DataFrame, keep_together: str = "none") -> Iterator[Markup]:
-    """Classes per fold, what is doubtful about them, and groups that training and test images share."""
+    """Yield the classes per fold, warnings about the split, and groups that training and test images share."""
     train = manifest[manifest["split"] == "train"]
     units = pd.Series(kept_together(train, keep_together), train["image_id"].to_numpy())
     num_folds = folds["fold"].astype(int).max() + 1
@@ -80,7 +80,7 @@ def the_split(manifest: pd.DataFrame, folds: pd.DataFrame, keep_together: str = 
         yield pages.preformatted(doubt)
     if shared := shared_groups(train, manifest[manifest["split"] == "test"]):
         yield pages.paragraph(
-            f"{shared}. Folds are made of whole groups: out-of-fold scores are of groups that a model has not seen."
+            f"{shared}. Folds consist of whole groups, so out-of-fold scores are measured on unseen groups."
         )
 
 
@@ -90,23 +90,23 @@ def _range(values: pd.Series) -> str:
 
 
 def far_outside(manifest: pd.DataFrame, store: PixelStores) -> Iterator[Markup]:
-    """Images far outside the rest of their half, with the reasons."""
+    """Yield the outliers among training and among test images, with the reasons."""
     looks = store.looks()
     if looks.empty:
         yield pages.paragraph(
-            "Not looked for: an earlier version decoded these images. Delete results/data/pixels-* and run again to "
-            "have it done; no fold is trained again for that."
+            "Not searched, because an earlier version decoded these images. To search them, delete "
+            "results/data/pixels-* and run again; no fold is retrained."
         )
         return
     images = manifest.set_index("image_id").join(looks, how="inner")
     reasons = pd.concat([outliers(half) for _, half in images.groupby("split")] or [pd.Series(dtype=str)])
     if reasons.empty:
-        yield pages.paragraph("There are none by brightness, contrast, shape or size.")
+        yield pages.paragraph("There are none in brightness, contrast, shape or size.")
         return
     yield pages.paragraph(
-        f"{len(reasons):,} images are far from the median of their half in brightness, contrast, shape or size. Look "
-        "for files that were decoded otherwise than you mean, such as dark scans of 16 bits, and for images of "
-        "something else."
+        f"{len(reasons):,} images are far from the median of the training or test images in brightness, contrast, "
+        "shape or size. Look for files that were decoded wrongly, such as dark 16-bit scans, and for images that do "
+        "not belong here."
     )
     yield pages.gallery(of_store(store, name, why, name) for name, why in reasons[:OUTLIERS].items())
 
@@ -116,11 +116,11 @@ def _duplicates(manifest: pd.DataFrame, store: PixelStores) -> Iterator[Markup]:
     images = images[images.groupby("group")["image_id"].transform("size") > 1]
     groups = _overview(images)
     if groups.empty:
-        yield pages.paragraph("There are none, neither among the training images nor between them and the test images.")
+        yield pages.paragraph("There are none among the training and test images.")
         return
     yield pages.paragraph(
-        f"{len(groups):,} images are there more than once, {groups['across'].sum():,} of them both for training and "
-        "for testing. Unless folds are given, copies of one image are always in one fold."
+        f"{len(groups):,} images occur more than once, {groups['across'].sum():,} of them among both training and test "
+        "images. Copies of an image are always in one fold, unless you give the folds."
     )
     yield _shown(groups, images, store, pictures=1)
 
@@ -128,20 +128,22 @@ def _duplicates(manifest: pd.DataFrame, store: PixelStores) -> Iterator[Markup]:
 def _look_alikes(alike: pd.DataFrame, store: PixelStores) -> Iterator[Markup]:
     groups = _overview(alike)
     if groups.empty:
-        yield pages.paragraph(f"None were found; images smaller than {SMALLEST} pixels were not compared.")
+        yield pages.paragraph(f"There are none. Images smaller than {SMALLEST} pixels were not compared.")
         return
     yield pages.paragraph(
-        f"{len(groups):,} groups by perceptual hash, {(groups['labels'] > 1).sum():,} of them under different labels "
-        f"and {groups['across'].sum():,} both for training and for testing; results/data/look_alikes.csv lists them "
-        "all. A copy in another fold makes the out-of-fold accuracy look too good: remove what is one image, and leave "
-        "what only looks like one."
+        f"{len(groups):,} groups by perceptual hash: {(groups['labels'] > 1).sum():,} with different labels, "
+        f"{groups['across'].sum():,} among both training and test images. results/data/look_alikes.csv lists them all. "
+        "A copy in another fold makes the out-of-fold accuracy look too good: remove copies of an image, and keep "
+        "images that only look alike."
     )
     yield _shown(groups, alike, store, pictures=4)
 
 
 def _overview(images: pd.DataFrame) -> pd.DataFrame:
-    """Counts of each ``group``, and whether it has both training and test images (``across``); those that matter most
-    first: different labels, then across."""
+    """Count the images of each ``group`` and say whether it has both training and test images (``across``).
+
+    Groups with different labels come first, then those with training and test images.
+    """
     columns = {"training": images["split"] == "train", "test": images["split"] == "test"}
     known = images["label"].where(images["label"] != "")
     groups = images.assign(**columns, labels=known).groupby("group", sort=False)
@@ -177,8 +179,11 @@ def _examples(train: pd.DataFrame, classes: Sequence[str], store: PixelStores) -
 
 
 def write_views(steps: Sequence, fold: int, classes: Sequence[str], path: str) -> None:
-    """The page of the views of a fold's first steps, each with ``pixels`` (N, H, W, 3) and ``shares`` (N, K)."""
-    words = f"The very images that the first steps of fold {fold} saw, after augmentation and mixing."
+    """Write the page of the images of a fold's first steps.
+
+    Each step has ``pixels`` (N, H, W, 3) uint8 and ``shares`` (N, K), the shares of the classes in each image.
+    """
+    words = f"The images on which the first steps of fold {fold} trained, after augmentation and mixing."
     blocks = [pages.paragraph(words)]
     for number, step in enumerate(steps, 1):
         blocks += [
@@ -191,4 +196,4 @@ def write_views(steps: Sequence, fold: int, classes: Sequence[str], path: str) -
 def _view(pixels_hwc: np.ndarray, shares_k: np.ndarray, classes: Sequence[str]) -> Picture:
     held = [index for index in np.argsort(-shares_k, kind="stable") if shares_k[index] > 0.005]
     words = [f"{classes[index]} {shares_k[index]:.0%}" if len(held) > 1 else classes[index] for index in held]
-    return picture(pixels_hwc, f"a training view of {', '.join(words)}", *words)
+    return picture(pixels_hwc, f"a training image after augmentation: {', '.join(words)}", *words)

@@ -1,4 +1,4 @@
-"""The report's chapters on the ensemble and on the submission."""
+"""The report's chapters on the ensemble and the submission."""
 
 from __future__ import annotations
 
@@ -32,36 +32,39 @@ def write_ensemble(
     outputs: Mapping[str, str],
     calibrated: bool = False,
 ) -> None:
-    """The pages ``combinations``, ``agreement`` and ``calibration``; if ``calibrated``, the last shows both sides."""
+    """Write the pages ``combinations``, ``agreement`` and ``calibration``.
+
+    If ``calibrated``, the last shows probabilities before and after calibration.
+    """
     probabilities = {name: combined[name] for name, method in METHODS.items() if method.gives_probabilities}
     pages.write_page(outputs["combinations"], "Folds and ensembling methods", *_combinations(metrics))
     pages.write_page(outputs["agreement"], "Do the folds agree?", *_agreement(test, probabilities, store))
     pages.write_page(
         outputs["calibration"],
-        "How sure, and how often right?",
+        "Does confidence match accuracy?",
         *_calibration({"out of fold": concatenated(oof)} | _of_tests(probabilities), label_of),
         *(_after_calibration(oof, probabilities, label_of) if calibrated else []),
     )
 
 
 def scores(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """The metric on the test images of each fold and ensembling method: ``name, value, low, high, images``."""
+    """Return the metric on the test images per fold and ensembling method: ``name, value, low, high, images``."""
     return _rows(_on_test_images(metrics), metric_of(metrics))
 
 
 def _on_test_images(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
-    """The scores of each fold and ensembling method by their names."""
+    """Return the test scores of each fold and ensembling method, by name."""
     entries = {f"fold {fold}": entry["test"] for fold, entry in metrics["folds"].items()}
     return entries | {method: entry["test"] for method, entry in metrics["methods"].items()}
 
 
 def out_of_fold(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """The metric out of fold, of each fold and of all of them, with the columns of ``scores``."""
+    """Return the out-of-fold metric of each fold and of all folds, in the columns of ``scores``."""
     return _rows(_held_out(metrics), metric_of(metrics))
 
 
 def _held_out(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
-    """The scores out of fold by the models' names."""
+    """Return the out-of-fold scores, by name."""
     entries = {f"fold {fold}": entry["out_of_fold"] for fold, entry in metrics["folds"].items()}
     return entries | {"all folds": metrics["out_of_fold"]}
 
@@ -77,7 +80,7 @@ def _rows(entries: Mapping[str, Mapping[str, Any] | None], metric: str) -> pd.Da
 
 
 def gains(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """Differences between ensembling methods, and to one fold, on the same test images: ``name, value, low, high``."""
+    """Return the differences between ensembling methods and one fold on the test images: ``name, value, low, high``."""
     rows = [
         {"name": f"{each['of']} − {each['to']}", "value": each["difference"], "low": each["low"], "high": each["high"]}
         for each in metrics["differences"]
@@ -89,13 +92,13 @@ def gains(metrics: Mapping[str, Any]) -> pd.DataFrame:
 def _combinations(metrics: Mapping[str, Any]) -> list[Markup]:
     metric, held_out, interval = find_metric(metric_of(metrics)), out_of_fold(metrics), interval_in_words(metrics)
     label, title = metric.label, metric.title
-    words = "The full fit, which held out nothing and has no score of its own, is among the combined models."
+    words = "The ensemble includes the full fit, which held out no images and has no out-of-fold score."
     return [
         *([pages.paragraph(words)] if has_full_fit(metrics) else []),
         *_tested(metrics, metric, interval),
         *_without_value(metrics, {f"{name}, out of fold": entry for name, entry in _held_out(metrics).items()}),
         pages.figure(figures.intervals(held_out, f"{title} out of fold", label), f"{title} out of fold of each fold"),
-        pages.table(_named(held_out, metric), f"{label} of each model on the images held out from it, with {interval}"),
+        pages.table(_named(held_out, metric), f"{label} of each model on its held-out images, with {interval}"),
     ]
 
 
@@ -103,7 +106,7 @@ def _tested(metrics: Mapping[str, Any], metric: Metric, interval: str) -> list[M
     tested, difference, label = scores(metrics), gains(metrics), metric.label
     missing = _without_value(metrics, _on_test_images(metrics))
     if tested.empty and not missing:
-        return [pages.note(f"The labels of the test images are unknown, so only out-of-fold {label} can be shown.")]
+        return [pages.note(f"The labels of the test images are unknown, so only out-of-fold {label} is shown.")]
     if tested.empty:
         return missing
     paired = "Agresti and Min 2005" if metric_of(metrics) == "accuracy" else "the same bootstrap"
@@ -129,13 +132,13 @@ def _tested(metrics: Mapping[str, Any], metric: Metric, interval: str) -> list[M
 
 
 def _without_value(metrics: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any] | None]) -> list[Markup]:
-    """A note for each of these scores that has no value."""
+    """Return a note for each score that has no value."""
     whys = {name: entry["why"] for name, entry in entries.items() if entry and "why" in entry}
     return [pages.note(f"{name}: no {label_of_metric(metrics)}, as {why}.") for name, why in whys.items()]
 
 
 def _named(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:
-    """The rows with headings for people."""
+    """Rename the columns for people."""
     headings = {"name": "", "value": metric.label, "low": "95% from", "high": "to"}
     return rows.rename(columns=headings | {name: find_metric(name).label for name in BESIDE}).dropna(axis=1, how="all")
 
@@ -151,12 +154,12 @@ def _agreement(test: Mapping[Number, Logits], combined: Mapping[str, Logits], st
     ]
     return [
         pages.paragraph(
-            f"The {_folds_in_words(test)} predict {(sizes == len(test)).sum():,} of {len(votes):,} test images alike, "
-            f"and differ on {len(disputed):,}."
+            f"The {_folds_in_words(test)} agree on {(sizes == len(test)).sum():,} of {len(votes):,} test images and "
+            f"disagree on {len(disputed):,}."
         ),
         pages.figure(figures.majorities(sizes, len(test)), "Test images by how many folds agree"),
         pages.figure(
-            figures.agreement(tables.agreement(votes), list(test)), "Share of test images that two folds predict alike"
+            figures.agreement(tables.agreement(votes), list(test)), "Share of test images on which two folds agree"
         ),
         pages.heading("The most disputed test images"),
         pages.gallery(pictures) if pictures else pages.paragraph("There is none."),
@@ -164,7 +167,7 @@ def _agreement(test: Mapping[Number, Logits], combined: Mapping[str, Logits], st
 
 
 def _folds_in_words(numbers: Iterable[Number]) -> str:
-    """How many folds these are, and of how many repeats if there are several."""
+    """Count the folds, and the repeats if there are several."""
     repeats = [member_of(number).repeat for number in numbers]
     of_repeats = f" of {len(set(repeats))} repeats" if len(set(repeats)) > 1 else ""
     return f"{len(repeats)} folds{of_repeats}"
@@ -177,7 +180,7 @@ def _of_tests(combined: Mapping[str, Logits], after: str = "") -> dict[str, Logi
 def _after_calibration(
     oof: Sequence[Logits], combined: Mapping[str, Logits], label_of: Mapping[str, str]
 ) -> list[Markup]:
-    """What a temperature changes, and the diagrams after it; those before it stand above on the page."""
+    """Return the log loss before and after calibration, and the reliability diagrams after it."""
     calibration = calibrate(oof, label_of)
     after = {"out of fold, calibrated": cross_fitted(oof, calibration)}
     scaled = {name: at_temperature(logits, calibration.temperature) for name, logits in combined.items()}
@@ -188,9 +191,9 @@ def _after_calibration(
     return [
         pages.heading("After calibration"),
         pages.paragraph(
-            "The logits are divided by a temperature, fitted by log loss on the out-of-fold logits. The log loss after "
-            "is cross-fitted: each fold is scored by the temperature fitted on the others. The submission's "
-            "probabilities are those after calibration."
+            "The logits are divided by a temperature that minimises the log loss out of fold. The log loss after "
+            "calibration is cross-fitted: each fold is scored at the temperature fitted on the others. The submission "
+            "holds the probabilities after calibration."
         ),
         pages.table(losses, "log loss out of fold"),
         *_reliability(after | _of_tests(scaled, ", calibrated"), label_of),
@@ -200,8 +203,8 @@ def _after_calibration(
 def _calibration(sets: Mapping[str, Logits], label_of: Mapping[str, str]) -> list[Markup]:
     return [
         pages.paragraph(
-            "Dots on the diagonal: of the images predicted with 80% confidence, 80% are right. The expected "
-            "calibration error is that of Guo et al. 2017, in 15 bins. "
+            "If dots lie on the diagonal, confidence matches accuracy: of the images predicted with 80% confidence, "
+            "80% are correct. The expected calibration error (Guo et al. 2017) uses 15 bins. "
             f"{_without_confidence()}"
         ),
         *_reliability(sets, label_of),
@@ -229,7 +232,7 @@ def _reliability(sets: Mapping[str, Logits], label_of: Mapping[str, str]) -> lis
 
 def _without_confidence() -> str:
     names = [name for name, method in METHODS.items() if not method.gives_probabilities]
-    return f"Not shown, as they give no confidence: {', '.join(names)}." if names else ""
+    return f"Ensembling methods without probabilities are not shown: {', '.join(names)}." if names else ""
 
 
 def _class_counts(predicted: pd.Series, train_labels: pd.Series, classes: Sequence[str]) -> pd.DataFrame:
@@ -246,9 +249,9 @@ def write_submission_page(
     checks: Sequence[str],
     path: str,
 ) -> None:
-    """Write the page of the submission: checks passed, its first rows, and its classes beside those of training.
+    """Write the page of the submission: passed checks, predicted and training images per class, and the first rows.
 
-    ``predicted`` is the likeliest label of each of its rows.
+    ``predicted`` is the most likely label of each row.
     """
     missing = [label for label in classes if label not in set(predicted)]
     absent = (

@@ -1,4 +1,4 @@
-"""The report's figures: each function takes tables and gives a figure."""
+"""The report's figures. Each function turns tables into a figure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from kfold_ens.history import column_of, figures_of
 from kfold_ens.members import Number, member_of, title
 from kfold_ens.report import style
 
-READABLE = 30  # so many classes can be named along an axis; so many counts a side can be written into cells
+READABLE = 30  # most classes that are named along an axis, or whose counts are written into cells
 
 
 def training_curves(histories: Mapping[Number, pd.DataFrame], chosen: Mapping[Number, int]) -> dict[str, Figure]:
-    """Each fold's columns by epoch, a figure per quantity; a dot marks the epoch whose weights were kept, if known."""
+    """Plot each fold's columns by epoch, one figure per quantity. A dot marks the epoch whose weights were kept."""
     names = list(dict.fromkeys(name for history in histories.values() for name in history))
     return {
         title: _curves(title, columns, histories, chosen)
@@ -48,7 +48,7 @@ def _curves(
 
 
 def _legend(figure: Figure, axis: Axes, folds: int) -> None:
-    """Inside the axes if there are few folds, otherwise below."""
+    """Add the legend, inside the axes for few folds and below for many."""
     if folds <= len(style.COLOURS):
         axis.legend(loc="lower right", fontsize=8)
     else:
@@ -56,7 +56,7 @@ def _legend(figure: Figure, axis: Axes, folds: int) -> None:
 
 
 def _look(number: Number) -> dict:
-    """Colour and line style of a fold; after the last colour, and in repeats, colours repeat in another line style."""
+    """Choose the colour and line style of a fold. Colours repeat with other line styles."""
     member = member_of(number)
     turn, place = divmod(member.fold or 0, len(style.COLOURS))
     return {"color": style.COLOURS[place], "linestyle": ("-", "-.", ":")[(turn + member.repeat) % 3]}
@@ -68,14 +68,14 @@ def _curve(axis: Axes, history: pd.DataFrame, column: str, fold: Number, chosen:
     if column.startswith("train_"):
         look |= {"linestyle": "--", "alpha": 0.5, "label": None}
     if len(history) == 1:
-        look["marker"] = "."  # a line of one point cannot be seen
+        look["marker"] = "."  # a line with one point is invisible
     axis.plot(history["epoch"], values, **look)
     if chosen is not None and column_of(column).better:
         axis.plot(chosen, values[history["epoch"] == chosen].iloc[0], "o", color=look["color"])
 
 
 def class_counts(train: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """Training images of every class, stacked by the fold that holds them out; those of fold -1 only train."""
+    """Plot the training images per class, stacked by the fold that holds them out; -1 is never held out."""
     labels = train[["image_id", "label"]].merge(folds[["image_id", "fold"]].astype({"fold": int}), on="image_id")
     counts = labels.groupby(["label", "fold"]).size().unstack(fill_value=0).reindex(classes)
     counts = counts.reindex(columns=range(min(counts), max(counts) + 1), fill_value=0)
@@ -89,7 +89,7 @@ def class_counts(train: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str
 
 
 def image_sizes(manifest: pd.DataFrame) -> Figure:
-    """Widths and heights of the training and test images, a disc for each size, as large as it is frequent."""
+    """Plot widths and heights of training and test images. The area of a disc shows how frequent a size is."""
     figure, axis = plt.subplots(figsize=(5.5, 5))
     for place, (split, images) in enumerate(manifest.groupby("split", sort=False)):
         sizes = images.groupby(["width", "height"]).size().reset_index(name="images")
@@ -105,12 +105,12 @@ def image_sizes(manifest: pd.DataFrame) -> Figure:
 
 
 def _width(classes: Sequence[str]) -> float:
-    """Inches for so many classes along an axis."""
+    """Return the width of a figure with these classes along an axis, in inches."""
     return min(10, max(5.8, 2 + 0.3 * len(classes)))
 
 
 def _class_bars(figure: Figure, axis: Axes, classes: Sequence[str], title: str, unit: str) -> Figure:
-    """Title, axes and legend of bars per class."""
+    """Add title, axes and legend to bars per class."""
     axis.set_title(title)
     axis.set_ylabel(unit)
     axis.grid(axis="x", visible=False)
@@ -120,25 +120,25 @@ def _class_bars(figure: Figure, axis: Axes, classes: Sequence[str], title: str, 
 
 
 def _name_classes(axis: Axes, classes: Sequence[str]) -> None:
-    """Class names below an axis, or only some of them if there are too many to read."""
+    """Write class names below an axis, or some of them if there are many."""
     step = -(-len(classes) // READABLE)
     names = [short(name) for name in classes[::step]]
     axis.set_xticks(range(0, len(classes), step), names, rotation=90 if max(map(len, names)) > 2 else 0)
 
 
 def short(name: str, most: int = 24) -> str:
-    """A class name cut to fit beside an axis, and escaped so that matplotlib reads no mathematics."""
+    """Shorten a class name to fit an axis, and escape it so that matplotlib reads no mathematics."""
     return cut(name, most).replace("$", r"\$")
 
 
 def cut(name: str, most: int = 24) -> str:
-    """A name in one line, cut to a number of characters."""
+    """Put a name on one line and cut it to ``most`` characters."""
     line = " ".join(name.split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def confusion(counts_kk: np.ndarray, classes: Sequence[str]) -> altair.TopLevelMixin:
-    """Out-of-fold images by true class (rows) and predicted class (columns); colours are shares of a row."""
+    """Plot out-of-fold images by true class (rows) and predicted class (columns). Colours are shares of a row."""
     side = int(np.clip(900 // len(classes), 9, 44))
     base = altair.Chart(_cells(counts_kk, classes)).encode(
         x=altair.X("column:O", scale=_scale(classes), axis=_axis("predicted", classes, labelAngle=-90)),
@@ -157,7 +157,7 @@ def confusion(counts_kk: np.ndarray, classes: Sequence[str]) -> altair.TopLevelM
 
 
 def _cells(counts_kk: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """The cells that hold images."""
+    """List the cells that hold images."""
     rows, columns = np.nonzero(counts_kk)
     names = np.array(classes, dtype=object)
     shares = counts_kk / counts_kk.sum(axis=1, keepdims=True).clip(min=1)
@@ -170,13 +170,13 @@ def _scale(classes: Sequence[str]) -> altair.Scale:
 
 
 def _axis(title: str, classes: Sequence[str], **options: int) -> altair.Axis:
-    """An axis of class indices that shows their names, cut to what fits beside it."""
+    """Make an axis of class indices that shows class names, shortened to fit."""
     names = json.dumps([cut(name) for name in classes])
     return altair.Axis(title=title, labelExpr=f"{names}[datum.value]", labelOverlap=False, labelLimit=160, **options)
 
 
 def reliability(bins: pd.DataFrame, title: str) -> Figure:
-    """How often predictions of a confidence are right, with 95% intervals; a calibrated model lies on the diagonal."""
+    """Plot accuracy against confidence, with 95% intervals. A calibrated model lies on the diagonal."""
     figure, (above, below) = plt.subplots(2, 1, figsize=(5, 6), sharex=True, height_ratios=[3, 1])
     right = (bins["accuracy"] * bins["images"]).round().astype(int)
     intervals = [
@@ -200,8 +200,10 @@ def reliability(bins: pd.DataFrame, title: str) -> Figure:
 
 
 def intervals(rows: pd.DataFrame, title: str, unit: str, zero: bool = False) -> Figure:
-    """A dot and its 95% interval for each row of ``name, value, low, high``, the first on top; rows without a value
-    are skipped."""
+    """Plot a dot and its 95% interval for each row of ``name, value, low, high``, the first on top.
+
+    Rows without a value are skipped.
+    """
     rows = rows.dropna(subset=["value"])
     figure, axis = plt.subplots(figsize=(5.8, 1 + 0.34 * len(rows)))
     places = np.arange(len(rows))[::-1]
@@ -218,7 +220,7 @@ def intervals(rows: pd.DataFrame, title: str, unit: str, zero: bool = False) -> 
 
 
 def agreement(shares_ff: np.ndarray, folds: Sequence[Number]) -> Figure:
-    """The share of test images that two folds predict alike: (folds, folds)."""
+    """Plot the share of test images on which two folds agree: (folds, folds)."""
     side = 2.2 + 0.45 * len(shares_ff)
     figure, axis = plt.subplots(figsize=(side + 0.8, side))
     off_diagonal = shares_ff[~np.eye(len(shares_ff), dtype=bool)]
@@ -238,13 +240,13 @@ def agreement(shares_ff: np.ndarray, folds: Sequence[Number]) -> Figure:
     names = list(map(title, folds))
     axis.set_xticks(range(len(names)), names, rotation=90)
     axis.set_yticks(range(len(names)), names)
-    axis.set_title("Test images predicted alike")
+    axis.set_title("Share of test images on which two folds agree")
     axis.grid(visible=False)
     return figure
 
 
 def majorities(sizes: pd.Series, folds: int) -> Figure:
-    """Test images by how many folds agree on their prediction."""
+    """Plot the number of test images by how many folds agree on the prediction."""
     figure, axis = plt.subplots(figsize=(5.5, 3.4))
     counts = sizes.value_counts().reindex(range(1, folds + 1), fill_value=0)
     bars = axis.bar(counts.index, counts)
@@ -252,7 +254,7 @@ def majorities(sizes: pd.Series, folds: int) -> Figure:
     axis.set_yscale("symlog", linthresh=1)
     axis.set_ylim(0, counts.max() * 3)
     axis.set_xticks(counts.index)
-    axis.set_title("Test images by the folds that agree on them")
+    axis.set_title("Test images by number of folds that agree")
     axis.set_xlabel("folds with the most frequent prediction")
     axis.set_ylabel("images")
     axis.grid(axis="x", visible=False)
@@ -260,7 +262,7 @@ def majorities(sizes: pd.Series, folds: int) -> Figure:
 
 
 def predicted_counts(predicted: pd.Series, train: pd.Series, classes: Sequence[str]) -> Figure:
-    """The share of each class among the predictions, beside its share of the training images."""
+    """Plot the share of each class among predictions and among training images."""
     figure, axis = plt.subplots(figsize=(_width(classes), 4))
     for place, (name, labels) in enumerate({"training images": train, "predictions": predicted}.items()):
         shares = labels.value_counts(normalize=True).reindex(classes, fill_value=0)

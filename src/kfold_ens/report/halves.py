@@ -1,4 +1,7 @@
-"""The report's page that compares training and test images: only alike ones make a random split predict the test."""
+"""The report's page that compares training and test images.
+
+Out-of-fold scores of a random split predict the test score only if both look alike.
+"""
 
 from __future__ import annotations
 
@@ -27,22 +30,22 @@ SEES = {
     "files": "files (width, height, extension)",
 }
 LIMITS = (
-    f"The first classifier sees what a thumbnail of {SIDE} x {SIDE} pixels shows: light, colours, backgrounds and "
-    "coarse shapes, not small structures, sharpness or noise. So halves that it cannot tell apart may still differ. "
-    "What it sees may also be only that the test images hold another mix of classes."
+    f"The first classifier sees thumbnails of {SIDE} x {SIDE} pixels: light, colours, backgrounds and coarse shapes, "
+    "but not small structures, sharpness or noise. So training and test images may differ even if it cannot tell them "
+    "apart. It may also tell them apart only because the mix of classes differs."
 )
 REMEDY = (
-    "First check whether the files of one half were only saved in another way: other software, size, format or range "
-    "of grey levels. If test images are of other patients, sites, videos or dates than training images, split the "
-    "training images by these, so that held-out images are as new to their model as test images are: with groups or "
-    "given folds, see docs/splits.md."
+    "First check whether training or test images were only saved in another way: other software, size, format or range "
+    "of grey levels. If test images come from other patients, sites, videos or dates than training images, split the "
+    "training images by these too, so that held-out images are as new to a model as test images: with groups or given "
+    "folds, see docs/splits.md."
 )
 
 
 def write_halves(manifest: pd.DataFrame, alike: pd.DataFrame, store: PixelStore | PixelStores, path: str) -> None:
-    """The page ``halves``, and a warning if the halves differ clearly; ``alike`` is the table of look-alikes.
+    """Write the page ``halves``, and log a warning if training and test images clearly differ.
 
-    Extra images are not compared, since no score is of them.
+    ``alike`` is the table of near-duplicates. Extra images are not compared, since they are never scored.
     """
     manifest = manifest[~is_extra(manifest)]
     images = drawn(manifest, alike)
@@ -62,7 +65,7 @@ def write_halves(manifest: pd.DataFrame, alike: pd.DataFrame, store: PixelStore 
 
 
 def clear(told: Mapping[str, Told]) -> str:
-    """A sentence on what is clearly different; empty if nothing is."""
+    """Describe clear differences in a sentence; empty if there are none."""
     found = [f"by {SEES[name]} with an AUC of {_words(each)}" for name, each in told.items() if each.is_clear]
     if not found:
         return ""
@@ -78,8 +81,8 @@ def _words(told: Told) -> str:
 
 def _unknown(images: pd.DataFrame) -> Iterator[Markup]:
     yield pages.note(
-        f"It cannot be told whether training and test images differ: at least {FOLDS} different images of each are "
-        f"needed. There are {_counts(images)}; images that are byte-identical or look alike count once."
+        f"Too few images to compare training and test images: at least {FOLDS} different images of each are needed. "
+        f"There are {_counts(images)}; identical images and near-duplicates count once."
     )
 
 
@@ -89,27 +92,27 @@ def _verdict(told: Mapping[str, Told], images: pd.DataFrame, store: PixelStore |
         yield pages.paragraph(REMEDY)
     elif all(each.is_alike for each in told.values()):
         yield pages.paragraph(
-            "Test images look like training images, as far as these classifiers see. The out-of-fold score of a random "
-            "split then predicts the test score well."
+            "Test images look like training images to these classifiers. The out-of-fold score of a random split then "
+            "predicts the test score well."
         )
     else:
         yield pages.paragraph(
-            f"It is not clear whether test images differ from training images: an interval reaches from below {CLEAR} "
-            "to above it. They differ little, or there are too few of them."
+            f"It is not clear whether test images differ from training images: the interval of an AUC spans {CLEAR}. "
+            "Either they differ little, or there are too few of them."
         )
     yield pages.table(_told_table(told), _sample(images))
     yield pages.paragraph(
-        "Classifiers are trained to tell test images from training images. An AUC near 0.5 means that they can only "
-        f"guess. An interval above {CLEAR} means that the images differ clearly; at 1 no image is mistaken. Each image "
-        f"is judged by a classifier that was not trained on it ({FOLDS} folds). If the pixels' AUC is near 0.5, the "
-        "pictures below are what chance picked."
+        "Two classifiers are trained to tell test images from training images. With an AUC near 0.5 they can only "
+        f"guess; an interval above {CLEAR} is a clear difference; at 1 the two are perfectly separated. Each image is "
+        f"classified by a model that was not trained on it ({FOLDS} folds). If the AUC of the pixels is near 0.5, the "
+        "pictures below are picked by chance."
     )
     yield pages.paragraph(LIMITS)
     yield from _surest(told["pixels"], images, store)
 
 
 def _sample(images: pd.DataFrame) -> str:
-    return f"images drawn: {_counts(images)}; byte-identical images and look-alikes count once per half"
+    return f"sample: {_counts(images)} images; identical images and near-duplicates count once"
 
 
 def _counts(images: pd.DataFrame) -> str:
@@ -125,26 +128,29 @@ def _told_table(told: Mapping[str, Told]) -> pd.DataFrame:
 
 
 def _surest(told: Told, images: pd.DataFrame, store: PixelStore | PixelStores) -> Iterator[Markup]:
-    """The images of each half that the classifier of pixels is surest of."""
+    """Yield the training and the test images that the classifier of pixels is most confident about."""
     of_half = {"train": 1 - told.probability, "test": told.probability}
     for half in ("test", "train"):
         own = images.assign(sure=of_half[half])[images["split"] == half]
         surest = own.sort_values(["sure", "sha256"], ascending=[False, True]).head(SHOWN)
-        yield pages.heading(f"The {HALVES[half]} images that the pixels give away most")
+        yield pages.heading(f"The most recognisable {HALVES[half]} images, by pixels")
         yield pages.gallery(
             of_store(store, row.image_id, f"{row.sure:.0%} {HALVES[half]}", row.image_id) for row in surest.itertuples()
         )
 
 
 def _measured(manifest: pd.DataFrame, images: pd.DataFrame, measured: Mapping[str, pd.Series]) -> Iterator[Markup]:
-    """Figures and quantiles of the drawn images, by half."""
+    """Yield histograms and quantiles of the sampled images, for training and test."""
     by_half = {
         title: {name: values[images["split"] == half].to_numpy(dtype=float) for half, name in HALVES.items()}
         for title, values in measured.items()
     }
     varied = {title: halves for title, halves in by_half.items() if measured[title].nunique() > 1}
     yield pages.grid(
-        *(pages.figure(histogram(halves, title), f"Images by {title}, by half") for title, halves in varied.items())
+        *(
+            pages.figure(histogram(halves, title), f"Training and test images by {title}")
+            for title, halves in varied.items()
+        )
     )
     rows = [
         {"": title}
@@ -159,7 +165,7 @@ def _quantile(values: np.ndarray, at: float) -> str:
 
 
 def histogram(halves: Mapping[str, np.ndarray], title: str) -> Figure:
-    """The share of each half's images by a measure; its axis is logarithmic if values differ by more than tenfold."""
+    """Plot the share of training and test images by a measure, on a logarithmic axis if it spans more than 1 to 10."""
     every = np.concatenate(list(halves.values()))
     low, high = every.min(), every.max()
     is_wide = low > 0 and high > 10 * low
@@ -176,7 +182,7 @@ def histogram(halves: Mapping[str, np.ndarray], title: str) -> Figure:
 
 
 def _files(manifest: pd.DataFrame) -> pd.DataFrame:
-    """All images of each half by extension."""
+    """Count all training and test images by extension."""
     counts = pd.crosstab(kinds(manifest["path"]).replace("", "none"), manifest["split"])
     counts = counts.reindex(columns=list(HALVES), fill_value=0)
     table = {"extension": counts.index}

@@ -1,4 +1,4 @@
-"""The report's chapter on mistakes out of fold: each image is judged by the models that did not train on it."""
+"""The report's chapter on errors out of fold: each image is predicted by models that did not train on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kfold_ens.report.pages import Markup
 from kfold_ens.report.pictures import of_store
 
 SHOWN = 48  # pictures in a gallery
-PAIRS = 30  # pairs of classes in the table, each with some pictures
+PAIRS = 30  # pairs of classes in the table
 
 
 def write_errors(
@@ -26,34 +26,35 @@ def write_errors(
     outputs: Mapping[str, str],
     over_repeats: str = "average",
 ) -> None:
-    """The pages ``confusion``, ``classes``, ``pairs``, ``mistakes`` and ``labels``.
+    """Write the pages ``confusion``, ``classes``, ``pairs``, ``mistakes`` and ``labels``.
 
-    ``over_repeats`` combines an image's predictions; a vote gives no confidence, so the average of logits replaces it.
+    The ensembling method ``over_repeats`` combines an image's predictions. A vote gives no probabilities, so the
+    average of logits replaces it.
     """
     logits, truth = _each_once(oof, label_of, with_probabilities(over_repeats))
     counts = tables.confusion_counts(logits, truth)
     wrong = tables.mistakes(logits, truth)
     notes = pages.unfinished(len(oof), num_folds)
-    right = f"{len(truth) - len(wrong):,} of {len(truth):,} images are predicted right out of fold."
+    right = f"{len(truth) - len(wrong):,} of {len(truth):,} images are predicted correctly out of fold."
     pages.write_page(
         outputs["confusion"],
         "Confusion matrix, out of fold",
         *notes,
-        pages.paragraph(f"{right} Hover over a cell for its numbers; empty cells are left blank."),
+        pages.paragraph(f"{right} Hover over a cell for its numbers. Blank cells have no images."),
         _matrix(counts, logits.classes),
     )
     pages.write_page(
         outputs["classes"],
         "Recall and precision of every class, out of fold",
         *notes,
-        pages.paragraph("The worst recall comes first; click on a column's head to sort by it."),
+        pages.paragraph("The worst recall comes first. Click on the head of a column to sort by it."),
         pages.table(tables.per_class(logits, truth)),
     )
     pairs = _pairs(counts, wrong, logits.classes, store)
-    pages.write_page(outputs["pairs"], "Classes taken for each other", *notes, *pairs)
-    surest = pages.paragraph(f"{right} Of the {len(wrong):,} others these are the ones the models are surest of.")
+    pages.write_page(outputs["pairs"], "Confused pairs of classes", *notes, *pairs)
+    surest = pages.paragraph(f"{right} These are the most confident of the {len(wrong):,} mistakes.")
     pages.write_page(outputs["mistakes"], "The most confident mistakes", *notes, surest, _gallery(wrong, store))
-    pages.write_page(outputs["labels"], "Labels that are likely wrong", *notes, *_labels(logits, truth, store))
+    pages.write_page(outputs["labels"], "Likely label errors", *notes, *_labels(logits, truth, store))
 
 
 def _each_once(oof: Sequence[Logits], label_of: Mapping[str, str], method: str) -> tuple[Logits, np.ndarray]:
@@ -61,20 +62,20 @@ def _each_once(oof: Sequence[Logits], label_of: Mapping[str, str], method: str) 
 
 
 def _matrix(counts_kk: np.ndarray, classes: Sequence[str]) -> Markup:
-    words = "Confusion matrix; the pages of classes and of confused pairs hold its numbers as tables"
+    words = "Confusion matrix; the pages on classes and on confused pairs have its numbers as tables"
     return pages.chart(figures.confusion(counts_kk, classes), "confusion", words)
 
 
 def _pairs(counts_kk: np.ndarray, wrong: pd.DataFrame, classes: Sequence[str], store: PixelStore) -> list[Markup]:
     pairs = tables.most_confused(counts_kk, classes, PAIRS)
     if pairs.empty:
-        return [pages.paragraph("Not one image is predicted wrong.")]
+        return [pages.paragraph("All images are predicted correctly.")]
     of_pair = wrong.groupby(["true", "predicted"])["image_id"]
     shown = [
         tuple(of_store(store, each) for each in of_pair.get_group(pair)[:4])
         for pair in zip(pairs["true"], pairs["predicted"], strict=True)
     ]
-    return [pages.table(pairs.assign(pictures=shown), "share: of the images of the true class")]
+    return [pages.table(pairs.assign(pictures=shown), "share: images of the pair / images of the true class")]
 
 
 def _gallery(rows: pd.DataFrame, store: PixelStore) -> Markup:
@@ -87,10 +88,10 @@ def _gallery(rows: pd.DataFrame, store: PixelStore) -> Markup:
 def _labels(logits: Logits, truth: np.ndarray, store: PixelStore) -> list[Markup]:
     likely = tables.label_errors(logits, truth)
     words = (
-        "Confident learning (Northcutt et al. 2021) finds these images: the models, none of which trained on them, "
-        "believe in another label more than they usually do in images that have it. Label → what the models say. "
-        "Look before you change anything: a hard image looks the same to them."
+        "Confident learning (Northcutt et al. 2021) found these images: models that did not train on them give another "
+        "label at least as much probability as they usually give to images with that label. The arrow points from the "
+        "label to the prediction. Look at an image before you change its label: hard images are found too."
     )
     if likely.empty:
-        return [pages.paragraph("Confident learning (Northcutt et al. 2021) finds no label that is likely wrong.")]
+        return [pages.paragraph("Confident learning (Northcutt et al. 2021) found no likely label errors.")]
     return [pages.paragraph(f"{len(likely):,} images. {words}"), _gallery(likely, store)]

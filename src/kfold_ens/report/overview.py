@@ -1,4 +1,4 @@
-"""The report's first and last chapter: what came out, and what it came from."""
+"""The report's overview and provenance: the results, and all that they depend on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write_overview(
     histories: Mapping[Number, pd.DataFrame],
     outputs: Mapping[str, str],
 ) -> None:
-    """Write the page ``overview``, and ``score``, which the report's start page includes."""
+    """Write the page ``overview``, and the fragment ``score`` of the report's start page."""
     finished = [number for number in histories if number != FULL]
     first = [*pages.unfinished(len(finished), run.folds_in_all), headline(name, metrics, run)]
     first += [score_table(metrics, run, len(finished)), *_full_fit(run, histories.get(FULL))]
@@ -62,25 +62,25 @@ def write_overview(
 def _about_recipe(recipe: Recipe) -> dict[str, str]:
     return {
         "network": f"{recipe.backbone.name}, weights: {recipe.backbone.weights}",
-        "images shown at": f"{recipe.image.size} x {recipe.image.size} pixels",
-        "epochs, batch": f"{recipe.epochs}, {recipe.batch_size} images",
+        "input size": f"{recipe.image.size} x {recipe.image.size} pixels",
+        "epochs, batch size": f"{recipe.epochs}, {recipe.batch_size}",
     }
 
 
 def _about_training(epochs: pd.DataFrame, finished: int, run: Config) -> dict[str, str]:
-    """What the folds' epochs took, all of them in one table."""
+    """Summarise time, speed and memory of the epochs of all folds."""
     peak = epochs["peak_memory_mb"].max() * COLUMNS["peak_memory_mb"].figure_factor
     return {
         "folds finished": f"{finished} of {run.folds_in_all}",
         "devices": ", ".join(epochs["device"].unique()),
-        "time in epochs": f"{epochs['seconds'].sum() / 3600:.2f} hours, all folds together",
+        "time in epochs": f"{epochs['seconds'].sum() / 3600:.2f} hours, summed over folds",
         "speed": f"{epochs['images_per_second'].median():,.0f} training images per second (median of epochs)",
         "peak memory": f"{peak:.2f} GB",
     }
 
 
 def headline(name: str, metrics: Mapping[str, Any], run: Config) -> Markup:
-    """The one number: the submission's on the test images, or out of fold if their labels are unknown."""
+    """Show the submission's score on the test images, or out of fold if their labels are unknown."""
     entry, what = headline_entry(metrics, run.ensemble)
     metric = metric_of(metrics)
     own = "no value" if entry[metric] is None else f"{entry[metric]:.4f}"
@@ -92,7 +92,7 @@ def headline(name: str, metrics: Mapping[str, Any], run: Config) -> Markup:
 
 
 def _about(entry: Mapping[str, Any], metric: str) -> list[str]:
-    """What stands beside the one number."""
+    """Describe the headline score: reason if it is missing, interval, accuracy and log loss."""
     low, high = entry["low"], entry["high"]
     ends = [entry["why"]] if entry[metric] is None else []
     ends += [] if low is None else [f"95% interval {low:.4f} to {high:.4f}"]
@@ -100,7 +100,10 @@ def _about(entry: Mapping[str, Any], metric: str) -> list[str]:
 
 
 def score_table(metrics: Mapping[str, Any], run: Config, finished: int) -> Markup:
-    """Each fold and each ensembling method, out of fold and on the test images, if this many folds are finished."""
+    """List the scores of each fold and ensembling method, out of fold and on the test images.
+
+    ``finished`` is the number of finished folds.
+    """
     metric, marked = metric_of(metrics), submitted(metrics, run.ensemble)
     rows = [
         {"": f"{name} (submitted)" if name == marked else name}
@@ -112,20 +115,20 @@ def score_table(metrics: Mapping[str, Any], run: Config, finished: int) -> Marku
 
 
 FULL_FIT = {
-    "folds": "It is not combined with the folds' models (members: folds).",
-    "full": "It alone predicts the test images (members: full); scores out of fold are of the folds.",
-    "both": "It is combined with the folds' models (members: both); scores out of fold are of the folds alone.",
+    "folds": "It is not part of the ensemble (members: folds).",
+    "full": "It alone predicts the test images (members: full); out-of-fold scores are those of the folds.",
+    "both": "It is part of the ensemble (members: both); out-of-fold scores are those of the folds alone.",
 }
 
 
 def _full_fit(run: Config, history: pd.DataFrame | None) -> list[Markup]:
-    """What a model of all training images is for, and that nothing scores it; no ``history``: it is not trained yet."""
+    """Explain the full fit; ``history`` is None if it is not trained yet."""
     if not run.full_fit:
         return []
     if history is None:
-        return [pages.note("The full fit is not finished, so nothing here is of it.")]
-    trained = f"The full fit was trained on all training images, for {len(history)} epochs (the median of the folds')."
-    held_out = "It held out none, so it has no score of its own."
+        return [pages.note("The full fit is not finished, so no result here includes it.")]
+    trained = f"The full fit was trained on all training images for {len(history)} epochs (the median of the folds)."
+    held_out = "It held out no images, so it has no out-of-fold score."
     return [pages.paragraph(f"{trained} {held_out} {FULL_FIT[run.members]}")]
 
 
@@ -134,7 +137,7 @@ def _folds_in_words(run: Config) -> str:
 
 
 def _over_repeats(run: Config, finished: int) -> str:
-    """What a score of all folds is of, with repeats; nothing before all are finished, as images then differ in it."""
+    """Explain the score of all folds with repeats; empty before all are finished, when models per image differ."""
     if run.repeats == 1 or finished < run.folds_in_all:
         return ""
     how = f"an ensemble of the {run.repeats} models that held it out ({run.over_repeats})"
@@ -150,12 +153,12 @@ def write_provenance(
     models: Sequence[str],
     path: str,
 ) -> None:
-    """Write the page of everything that the results depend on, with the commands that reproduce them."""
+    """Write the page of all that the results depend on, with the commands that reproduce them."""
     headers = {file: header_of(file) for file in models}
     pages.write_page(
         path,
-        "Where it comes from",
-        pages.heading("To make it again"),
+        "Provenance",
+        pages.heading("Commands that reproduce this report"),
         pages.preformatted(commands(run, recipe, recipe_file, commit)),
         pages.heading("config.yaml, defaults included"),
         pages.preformatted(as_yaml(run)),
@@ -168,12 +171,14 @@ def write_provenance(
             {file: sha256_of(file) for file in data_files}
             | {file: header["fingerprint"] for file, header in headers.items()}
         ),
-        pages.paragraph("SHA-256 of the files; of a model: of recipe, split, images, pretrained weights and code."),
+        pages.paragraph(
+            "SHA-256 of each file; for a model, SHA-256 of its recipe, split, images, pretrained weights and code."
+        ),
     )
 
 
 def versions_table(headers: Mapping[str, Mapping[str, str]], commit: str | None) -> pd.DataFrame:
-    """The versions with which each model was trained, and with which this page was made."""
+    """List the versions that trained each model and that made this page."""
     columns = {file: json.loads(header["versions"]) for file, header in headers.items()}
     columns["this report"] = versions() | {"commit": commit or "unknown"}
     table = pd.DataFrame(columns).rename_axis("").reset_index()
@@ -181,15 +186,15 @@ def versions_table(headers: Mapping[str, Mapping[str, str]], commit: str | None)
 
 
 def commands(run: Config, recipe: Recipe, recipe_file: str, commit: str | None) -> str:
-    """What to type, from a clone of the repository to this report."""
+    """Return the commands from a clone of the repository to this report."""
     extra = "'.[timm]'" if recipe.backbone.kind == "timm" else "."
     options = shlex.join(["--config", f"recipe={recipe_file}", f"ensemble={run.ensemble}"])
     name, _, changes = (commit or "").partition(" ")
     lines = [
-        f"git checkout {name}" if name else "# a clone of the repository: of which commit is unknown",
+        f"git checkout {name}" if name else "# in a clone of the repository; the commit is unknown",
         f"# there were {changes}" if changes else "",
         f"python3 -m venv .venv && .venv/bin/pip install -e {extra} && source .venv/bin/activate",
-        "# config.yaml as below, the same images, then",
+        "# then, with config.yaml as below and the same images:",
         f"snakemake --cores 4 submission {options}",
         f"snakemake --cores 4 ablation {options}" if run.ablation else "",
         f"snakemake report {options}",

@@ -1,4 +1,4 @@
-"""Pages of the report: each is one file that needs no other, and shows every name as the text it is."""
+"""Pages of the report: self-contained HTML files in which all names are escaped."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from kfold_ens.files import atomic
 
 TEMPLATES = Environment(loader=PackageLoader("kfold_ens.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
-SHORT = 32  # characters that are kept in one line
-BROAD = 6  # inches; a broader figure is scrolled on a narrow screen, as its words would be too small
+SHORT = 32  # characters that are kept on one line
+BROAD = 6  # inches; on narrow screens, broader figures scroll, since shrunk text would be too small
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that is part of the page; ``lines`` stand below it where it is in a gallery."""
+    """A picture embedded in the page. In a gallery, ``lines`` are shown below it."""
 
     uri: str
     alt: str
     lines: tuple[str, ...] = ()
-    tiny: bool = False  # to be enlarged pixel by pixel
+    tiny: bool = False  # enlarged without interpolation
 
 
 def write_page(path: str | Path, title: str, *blocks: Markup) -> None:
-    """Write a page, whole or not at all."""
+    """Write a page atomically."""
     text = TEMPLATES.get_template("page.html").render(title=title, blocks=blocks)
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_fragment(path: str | Path, *blocks: Markup) -> None:
-    """Write blocks that another page takes in."""
+    """Write blocks that another page includes."""
     with atomic(path) as temporary:
         temporary.write_text("\n".join(blocks), encoding="utf-8", errors="backslashreplace")
 
@@ -58,7 +58,7 @@ def paragraph(text: str) -> Markup:
 
 
 def note(text: str) -> Markup:
-    """A sentence that must not be overlooked."""
+    """Make a highlighted paragraph."""
     return Markup('<p class="note">{}</p>').format(text)
 
 
@@ -67,7 +67,7 @@ def preformatted(text: str) -> Markup:
 
 
 def figure(drawn: Figure, alt: str) -> Markup:
-    """A figure as vector graphics, with words for those who cannot see it."""
+    """Embed a figure as SVG; ``alt`` describes it to screen readers."""
     buffer = io.StringIO()
     broad = drawn.get_figwidth() > BROAD
     drawn.savefig(buffer, format="svg", metadata={"Date": None})
@@ -78,7 +78,7 @@ def figure(drawn: Figure, alt: str) -> Markup:
 
 
 def grid(*blocks: Markup) -> Markup:
-    """Blocks side by side, as many as there is room for."""
+    """Put blocks side by side, as many as fit."""
     return Markup('<div class="grid">{}</div>').format(Markup("").join(blocks))
 
 
@@ -87,7 +87,7 @@ def gallery(pictures: Iterable[Picture]) -> Markup:
 
 
 def table(frame: pd.DataFrame, caption: str = "") -> Markup:
-    """A table that a click on a column's head sorts; cells are text, numbers or sequences of pictures."""
+    """Make a table that is sorted by clicking on a column head. Cells are text, numbers or tuples of pictures."""
     numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in frame]
     columns = [{"name": name, "number": number} for name, number in zip(frame, numeric, strict=True)]
     rows = [
@@ -109,14 +109,14 @@ def _cell(value: Any, number: bool) -> dict[str, Any]:
 
 
 def chart(drawn: altair.TopLevelMixin, name: str, alt: str) -> Markup:
-    """A chart one can hover over, with words for those who cannot see it."""
+    """Embed an interactive chart; ``alt`` describes it to screen readers."""
     bundle = vl_convert.javascript_bundle(vl_version=altair.SCHEMA_VERSION.removeprefix("v").rpartition(".")[0])
-    spec = json.dumps(drawn.to_dict()).replace("<", "\\u003c")  # no name in it can end the script it stands in
+    spec = json.dumps(drawn.to_dict()).replace("<", "\\u003c")  # so that no name in it can end the script
     return _block("chart", name, alt, Markup(bundle), Markup(spec))
 
 
 def definitions(values: Mapping[str, Any]) -> Markup:
-    """Names and values, one pair a line."""
+    """Make a table of names and values."""
     pair = Markup("<tr><th scope=row>{}</th><td>{}</td></tr>")
     rows = Markup("").join(pair.format(name, value) for name, value in values.items())
     return Markup('<div class="wide"><table><tbody>{}</tbody></table></div>').format(rows)
@@ -127,6 +127,6 @@ def _block(macro: str, *arguments: Any) -> Markup:
 
 
 def unfinished(finished: int, folds: int) -> list[Markup]:
-    """A warning where not every fold is finished."""
-    words = f"Only {finished} of {folds} folds are finished: what stands here is of these folds alone."
+    """Warn if some folds are not finished."""
+    words = f"Only {finished} of {folds} folds are finished. This page shows these folds alone."
     return [note(words)] if finished < folds else []

@@ -1,4 +1,4 @@
-"""Small copies of images that a page can hold."""
+"""Small copies of images, embedded in pages."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from PIL import Image
 from kfold_ens.data.pixels import PixelStore, PixelStores
 from kfold_ens.report.pages import Picture
 
-SIDE = 96  # pixels: what a gallery shows, and some 2 kB
-TINY = 64  # an image this small is kept as it is, without loss, and enlarged pixel by pixel
+SIDE = 96  # pixels, about 2 kB per picture
+TINY = 64  # pixels; images up to this size are stored losslessly and enlarged without interpolation
 
 
 def picture(pixels_hwc: np.ndarray, alt: str, *lines: str) -> Picture:
-    """A picture of an image (H, W, 3) uint8."""
+    """Make a picture of an image (H, W, 3) uint8."""
     image = Image.fromarray(pixels_hwc)
     image.thumbnail((SIDE, SIDE))
     tiny = max(image.size) <= TINY
@@ -27,5 +27,5 @@ def picture(pixels_hwc: np.ndarray, alt: str, *lines: str) -> Picture:
 
 
 def of_store(store: PixelStore | PixelStores, image_id: str, *lines: str) -> Picture:
-    """A picture of an image of the manifest."""
+    """Make a picture of an image of the manifest."""
     return picture(store.image(image_id), image_id, *lines)

@@ -1,4 +1,4 @@
-"""The report's page on selective prediction: how accurate predictions are if only the sure ones count."""
+"""The report's page on selective prediction: the accuracy of predictions above a threshold of probability."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from kfold_ens.report import pages, style
 from kfold_ens.report.pages import Markup
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-ACCURACIES = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)  # those above that of all images are looked for
-POINTS = 50  # of a curve, each with an interval
+ACCURACIES = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)  # searched if above the accuracy on all images
+POINTS = 50  # per curve, each with an interval
 OUT_OF_FOLD, ENSEMBLE = "out of fold", "ensemble, test images"
 
 
@@ -43,10 +43,10 @@ def write_risk_coverage(
     calibrated: bool = False,
     group_of: Mapping[str, str] = NO_GROUPS,
 ) -> None:
-    """The page ``risk_coverage``, from the logits of all folds and the test logits ``combined`` by each method.
+    """Write the page ``risk_coverage``, from out-of-fold logits and the test logits ``combined`` by each method.
 
-    Labels and probabilities are those that ``kfold-predict`` would give by this ensembling method, at a temperature if
-    ``calibrated``: cross-fitted by fold out of fold.
+    Labels and probabilities are those that ``kfold-predict`` gives by the ensembling method ``method``. If
+    ``calibrated``, they are at the temperature, which is cross-fitted by fold out of fold.
     """
     sets = {
         name: predicted(*logits, label_of, group_of)
@@ -57,7 +57,7 @@ def write_risk_coverage(
     reached = {accuracy: p for accuracy, p in chosen.items() if p is not None}
     pages.write_page(
         path,
-        "How many predictions are sure, and how accurate are they?",
+        "Accuracy of the predictions above a threshold",
         *_words(method, calibrated, _models_per_image(oof), ENSEMBLE in known),
         pages.chart(figure(known), "risk-coverage", "Accuracy against the share of images predicted"),
         *[pages.table(_rows(images, reached), _caption(name, images, reached)) for name, images in known.items()],
@@ -69,7 +69,7 @@ def write_risk_coverage(
 def _sides(
     oof: Sequence[Logits], combined: Mapping[str, Logits], method: str, label_of: Mapping[str, str], calibrated: bool
 ) -> dict[str, tuple[Logits, Logits]]:
-    """Scores, and logits that say how sure they are, out of fold and of the ensemble on the test images."""
+    """Return the logits of the labels and of their probabilities, out of fold and of the ensemble on test images."""
     if calibrated:
         held_out = combined_over_repeats(oof, method)
         calibration = calibrate(held_out, label_of)
@@ -93,28 +93,30 @@ def _above(images: Predicted) -> list[float]:
 
 
 def _words(method: str, calibrated: bool, models: int, has_test_labels: bool) -> list[Markup]:
-    of_whom = "the single model" if models == 1 else f"the {models} models, combined by the ensembling method,"
+    source = (
+        "comes from the one model that did not train on it"
+        if models == 1
+        else f"comes from the {models} models that did not train on it, combined by the ensembling method"
+    )
     ensemble = (
-        "An average of several models is less sure than each: at the same p an ensemble predicts fewer images, as a "
-        "rule at a higher accuracy."
+        "An ensemble of all models is less confident than each model: at the same p it predicts fewer images, usually "
+        "with a higher accuracy."
     )
     tested = (
-        "The second curve and table are of the ensemble itself, on the test images whose labels are known, at the p "
-        "that were chosen out of fold."
+        "The second curve and table show the ensemble itself, on the test images with known labels, at the thresholds "
+        "chosen out of fold."
         if has_test_labels
         else "The labels of the test images are unknown, so the ensemble's own curve cannot be shown."
     )
     return [
         pages.paragraph(
-            "kfold-predict --min-probability p marks predictions whose probability is below p as unsure. This is "
-            "selective prediction; the curve is a risk-coverage curve (El-Yaniv and Wiener 2010, Geifman and El-Yaniv "
-            "2017): accuracy, which is 1 - the selective risk, against the share of images predicted, the coverage. "
-            f"Large dots are p = {', '.join(f'{p:g}' for p in THRESHOLDS)}; hover over a dot for its p. Bands are 95% "
-            "intervals, each of its own point."
+            "kfold-predict --min-probability p marks predictions with a probability below p as unsure. This is "
+            "selective prediction. The risk-coverage curve (El-Yaniv and Wiener 2010, Geifman and El-Yaniv 2017) plots "
+            "the accuracy on the other images (1 - the selective risk) against their share (the coverage). Large dots "
+            f"mark p = {', '.join(f'{p:g}' for p in THRESHOLDS)}; hover over a dot to see its p. Bands are pointwise "
+            "95% intervals."
         ),
-        pages.paragraph(
-            f"Out of fold, an image's probability is that of {of_whom} that did not train on it. {ensemble} {tested}"
-        ),
+        pages.paragraph(f"Out of fold, the probability of an image {source}. {ensemble} {tested}"),
         pages.paragraph(_of_probabilities(method, calibrated)),
     ]
 
@@ -122,23 +124,23 @@ def _words(method: str, calibrated: bool, models: int, has_test_labels: bool) ->
 def _of_probabilities(method: str, calibrated: bool) -> str:
     if calibrated:
         return (
-            "Probabilities are those after calibration: out of fold at the temperature fitted on the other folds, and "
-            "of the ensemble at the temperature fitted on all folds."
+            "Probabilities are those after calibration: out of fold, at the temperature fitted on the other folds; of "
+            "the ensemble, at the temperature fitted on all folds."
         )
     if not METHODS[method].gives_probabilities:
         return (
-            "A vote has no probabilities. As in kfold-predict, the label is that of the vote, and its probability that "
-            "of the average of softmax."
+            "A vote has no probabilities. As in kfold-predict, the label comes from the vote and its probability from "
+            "the average of softmax."
         )
-    return "Probabilities are not calibrated: p is a threshold, and no promise that so many predictions are right."
+    return "Probabilities are not calibrated: p is a threshold, not the share of correct predictions."
 
 
 def _caption(name: str, images: Predicted, reached: Mapping[float, float]) -> str:
-    drawn = "by a bootstrap of whole groups where images share one, Wilson's over groups if no prediction is wrong"
+    drawn = "(by a bootstrap of whole groups if images share one; Wilson's over groups if all predictions are correct)"
     kind = "(Wilson's)" if images.group is None else drawn
-    flattered = "p for an accuracy predicts the most images that reach it, which flatters it"
-    chosen = flattered if name == OUT_OF_FOLD else "p for an accuracy is that chosen out of fold"
-    return f"{name}: accuracy on the images predicted, with a 95% interval {kind}{f'; {chosen}' if reached else ''}"
+    optimistic = "each p for an accuracy is chosen on these images, so their accuracy at it is optimistic"
+    chosen = optimistic if name == OUT_OF_FOLD else "each p for an accuracy was chosen out of fold"
+    return f"{name}: accuracy on the predicted images, with a 95% interval {kind}{f'; {chosen}' if reached else ''}"
 
 
 def _unreached(accuracies: Sequence[float]) -> list[Markup]:
@@ -150,7 +152,7 @@ def _unreached(accuracies: Sequence[float]) -> list[Markup]:
 
 
 def _rows(images: Predicted, reached: Mapping[float, float]) -> pd.DataFrame:
-    """The rows of the thresholds, and of those chosen for an accuracy, by p; 0 predicts all images."""
+    """Return the rows of fixed thresholds and of those chosen for an accuracy, by p; p = 0 predicts all images."""
     rows = at_thresholds(images, [0.0, *THRESHOLDS, *reached.values()])
     rows["why"] = ["", *[""] * len(THRESHOLDS), *(f"{accuracy:g}" for accuracy in reached)]
     rows = with_intervals(images, rows.sort_values("p", kind="stable"))
@@ -164,18 +166,18 @@ def _areas(known: Mapping[str, Predicted]) -> list[Markup]:
     rows = [(name, aurc(images), *aurc_interval(images), *_around(images)) for name, images in known.items()]
     columns = ["", "AURC", "95% from", "to", "least possible", "error rate"]
     return [
-        pages.heading("How well probabilities tell right from wrong"),
+        pages.heading("How well probabilities separate correct from wrong predictions"),
         pages.paragraph(
             "The area under the risk-coverage curve (AURC, Geifman et al. 2019) is the mean error rate over all "
-            "shares. It is the least possible if every wrong prediction is less sure than every right one, and about "
-            "the error rate of all images if probabilities do not tell right from wrong."
+            "shares. It is the least possible if every wrong prediction has a lower probability than every correct "
+            "one. It is about the error rate of all images if probabilities say nothing about correctness."
         ),
         pages.table(pd.DataFrame(rows, columns=columns), "AURC, with a 95% interval by a bootstrap"),
     ]
 
 
 def _around(images: Predicted) -> tuple[float, float]:
-    """The AURC of the best order, and of none."""
+    """Return the least possible AURC, and that of probabilities in random order."""
     return least_aurc(images), float(1 - images.right.mean())
 
 
@@ -183,7 +185,7 @@ def _around(images: Predicted) -> tuple[float, float]:
 
 
 def figure(sets: Mapping[str, Predicted]) -> altair.TopLevelMixin:
-    """Accuracy against the share predicted, a curve with a band of 95% intervals for each set."""
+    """Plot accuracy against the share of predicted images, a curve with 95% intervals for each set."""
     curves = pd.concat([_points(name, images) for name, images in sets.items()])
     colour = altair.Color(
         "set:N",
@@ -193,10 +195,10 @@ def figure(sets: Mapping[str, Predicted]) -> altair.TopLevelMixin:
     )
     base = altair.Chart(curves).encode(
         x=altair.X("share:Q", title="share of images predicted", axis=altair.Axis(format="%")),
-        y=altair.Y("accuracy:Q", title="accuracy on them", scale=altair.Scale(zero=False)),
+        y=altair.Y("accuracy:Q", title="accuracy on these images", scale=altair.Scale(zero=False)),
         color=colour,
     )
-    band = base.mark_area(opacity=0.15).encode(y=altair.Y("low:Q", title="accuracy on them"), y2="high:Q")
+    band = base.mark_area(opacity=0.15).encode(y=altair.Y("low:Q", title="accuracy on these images"), y2="high:Q")
     dots = base.mark_circle(opacity=1).encode(
         size=altair.condition("datum.round", altair.value(70), altair.value(14)),
         tooltip=[
@@ -211,7 +213,7 @@ def figure(sets: Mapping[str, Predicted]) -> altair.TopLevelMixin:
 
 
 def _points(name: str, images: Predicted) -> pd.DataFrame:
-    """The rows of a curve, with those of round thresholds."""
+    """Return the rows of a curve and those of round thresholds."""
     curve = risk_coverage(images, POINTS)
     marked = at_thresholds(images, np.array(THRESHOLDS)).query("images > 0")
     rows = pd.concat([curve.assign(round=False), marked.assign(round=True)]).sort_values("share", kind="stable")

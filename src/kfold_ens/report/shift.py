@@ -1,4 +1,4 @@
-"""Whether test images differ from training images: what a small classifier needs no network to tell."""
+"""Test by small classifiers whether test images differ from training images."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from kfold_ens.data.pixels import PixelStore, PixelStores
 if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin
 
-FOLDS = 5  # of the classifier, so a half with fewer different images cannot be compared
-MOST = 2000  # images of each half: the interval is then at most 0.04 wide, and all takes seconds
+FOLDS = 5  # of the classifiers; each half needs at least as many different images
+MOST = 2000  # images of each half: intervals are then at most 0.04 wide, and computing takes seconds
 SIDE = 8  # pixels of a thumbnail
-CLEAR = 0.6  # an interval above it is a clear difference
+CLEAR = 0.6  # an AUC whose interval is above this is a clear difference
 SAME_KIND = {"jpeg": "jpg", "jpe": "jpg", "jfif": "jpg", "tif": "tiff"}
 
 
 @dataclass(frozen=True)
 class Told:
-    """How well a classifier tells test images from training images: ROC AUC with its 95% interval."""
+    """The ROC AUC of a classifier that separates test from training images, with its 95% interval."""
 
     auc: float
     low: float
     high: float
-    probability: np.ndarray  # (N,) of being a test image, from the classifier that was not trained on the image
+    probability: np.ndarray  # (N,) of being a test image, by a classifier that was not trained on the image
 
     @property
     def is_clear(self) -> bool:
-        """Whether the images differ beyond doubt."""
+        """Whether the images clearly differ."""
         return self.low > CLEAR
 
     @property
     def is_alike(self) -> bool:
-        """Whether the images do not differ by much."""
+        """Whether the images differ little or not at all."""
         return self.high <= CLEAR
 
 
 def kinds(paths: pd.Series) -> pd.Series:
-    """The kinds of files by extension, in lower case: ``jpg``, ``png``; empty without one."""
+    """Return the kind of each file by its extension, in lower case: ``jpg``, ``png``; empty without one."""
     extension = paths.map(lambda path: PurePath(path).suffix.lower().removeprefix("."))
     return extension.replace(SAME_KIND)
 
 
 def drawn(manifest: pd.DataFrame, alike: pd.DataFrame) -> pd.DataFrame:
-    """At most ``MOST`` images of each half, with ``group``; the same ones for any names and any order of rows.
+    """Sample at most ``MOST`` images of each half, with a column ``group``.
 
-    The first ones in the order of their SHA-256, which is as good as random. Images that are byte-identical or look
-    alike share a group, and each half has one image of a group.
+    Takes the first images by SHA-256, which is as good as random and independent of names and order. Identical images
+    and near-duplicates share a group, and each half has at most one image per group.
     """
     look_alike = manifest["image_id"].map(alike.set_index("image_id")["group"].astype(str)).astype(object)
     group = look_alike.where(look_alike.notna(), manifest["sha256"])
@@ -65,14 +65,14 @@ def drawn(manifest: pd.DataFrame, alike: pd.DataFrame) -> pd.DataFrame:
 
 
 def can_be_compared(images: pd.DataFrame) -> bool:
-    """Whether both halves have enough of the drawn images."""
+    """Whether both halves have enough images in the sample."""
     return all((images["split"] == half).sum() >= FOLDS for half in ("train", "test"))
 
 
 def looks(images: pd.DataFrame, store: PixelStore | PixelStores) -> np.ndarray:
-    """What a classifier sees of images' pixels: (N, 3 SIDE² + 2) float64, thumbnails, then brightness and contrast.
+    """Return the features of images' pixels: (N, 3 SIDE² + 2) float64, thumbnails, then brightness and contrast.
 
-    One image at a time is read, and nothing is kept but the result.
+    Reads one image at a time.
     """
     values = np.empty((len(images), 3 * SIDE**2 + 2))
     for row, image_id in enumerate(images["image_id"]):
@@ -82,15 +82,16 @@ def looks(images: pd.DataFrame, store: PixelStore | PixelStores) -> np.ndarray:
 
 def _look(pixels_hwc: np.ndarray) -> np.ndarray:
     thumbnail = Image.fromarray(pixels_hwc).resize((SIDE, SIDE), Image.Resampling.BOX)
-    step = max(1, min(pixels_hwc.shape[:2]) // 64)  # fewer pixels say as much
+    step = max(1, min(pixels_hwc.shape[:2]) // 64)  # a subset of the pixels is enough
     some = pixels_hwc[::step, ::step]
     return np.concatenate([np.asarray(thumbnail).ravel(), [some.mean(), some.std()]])
 
 
 def told_apart(images: pd.DataFrame, looks_nf: np.ndarray) -> dict[str, Told]:
-    """What tells the drawn images of one half from those of the other: ``pixels``, and ``files``.
+    """Train classifiers that separate the sampled test and training images, by ``pixels`` and by ``files``.
 
-    ``looks_nf`` is from ``looks``. Sizes and kinds of files are apart, since pixels that were shrunk lose them.
+    ``looks_nf`` comes from ``looks``. Sizes and kinds of files have their own classifier, since stored pixels have lost
+    them.
     """
     from sklearn.model_selection import StratifiedGroupKFold  # loading scikit-learn takes a second
 
@@ -111,9 +112,9 @@ def _told(model: ClassifierMixin, values_nf: np.ndarray, is_test: np.ndarray, sp
 
 
 def _of_pixels() -> ClassifierMixin:
-    """Linear, since trees take minutes over so many columns and find less in few images.
+    """Build the classifier of pixels: linear, since trees take minutes on these columns and need more images.
 
-    Values are clipped, or a corner that is black in nearly all images would decide alone about the others.
+    Values are clipped, since a pixel that is constant in nearly all images would otherwise dominate in the others.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -124,7 +125,7 @@ def _of_pixels() -> ClassifierMixin:
 
 
 def _of_files(images: int) -> ClassifierMixin:
-    """Trees, since sizes often have several peaks."""
+    """Build the classifier of files: trees, since the distribution of sizes often has several peaks."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     return HistGradientBoostingClassifier(
@@ -138,23 +139,25 @@ def _of_files(images: int) -> ClassifierMixin:
 
 
 def _with_extremes(looks_nf: np.ndarray) -> np.ndarray:
-    """The same columns, and how far brightness and contrast are from their means, so that a linear classifier also
-    sees test images that are both darker and brighter."""
+    """Add the distances of brightness and contrast from their means.
+
+    With them a linear classifier also recognises test images that are either darker or brighter than training images.
+    """
     moments = looks_nf[:, -2:]
     return np.hstack([looks_nf, np.abs(moments - moments.mean(axis=0))])
 
 
 def _files(images: pd.DataFrame) -> np.ndarray:
-    """Logarithms of width, height and aspect, and the kind of file as a number: (N, 4)."""
+    """Return the logarithms of width, height and aspect ratio, and the kind of file as a number: (N, 4)."""
     width, height = np.log(images["width"].to_numpy(dtype=float)), np.log(images["height"].to_numpy(dtype=float))
     return np.stack([width, height, width - height, kinds(images["path"]).factorize(sort=True)[0]], axis=1)
 
 
 def auc_interval(auc: float, positives: int, negatives: int) -> tuple[float, float]:
-    """The 95% interval of a ROC AUC: Newcombe's method 5 (2006, https://doi.org/10.1002/sim.2324).
+    """Return the 95% interval of a ROC AUC: Newcombe's method 5 (2006, https://doi.org/10.1002/sim.2324).
 
-    Like Wilson's of a share, it says something of an AUC of 1 too. It takes the classifier as given: with few images,
-    other draws of training images would move the AUC a little more.
+    Like Wilson's interval, it is not empty at an AUC of 1. It treats the classifier as fixed: with few images, training
+    it on other images would change the AUC a little more.
     """
     more = (positives + negatives) / 2 - 1
     at = float(np.clip(auc, 1e-9, 1 - 1e-9))
@@ -167,7 +170,7 @@ def auc_interval(auc: float, positives: int, negatives: int) -> tuple[float, flo
 
 
 def measures(images: pd.DataFrame, looks_nf: np.ndarray) -> Mapping[str, pd.Series]:
-    """What is shown of each drawn image, by words for it."""
+    """Return the measures of each sampled image, by title."""
     mean, contrast = (pd.Series(column, images.index) for column in looks_nf[:, -2:].T)
     return {
         "width in pixels": images["width"],

@@ -1,4 +1,4 @@
-"""One look for all figures: vector graphics, and colours that colour-blind people can tell apart."""
+"""The style of all figures: vector graphics, and colours for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import altair
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 (the backend comes first)
+from matplotlib import pyplot as plt  # noqa: E402 (after the backend is set)
 
 # Okabe and Ito 2008, https://jfly.uni-koeln.de/color/, darkest first; fold f has colour f.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

@@ -1,4 +1,4 @@
-"""The report's numbers, as tables; every one follows from the logits files and the manifest alone."""
+"""The report's numbers as tables, computed from the logits files and the manifest alone."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from kfold_ens.logits import Logits
 
 
 def labelled(logits: Logits, label_of: Mapping[str, str]) -> tuple[Logits, np.ndarray]:
-    """The images whose label is known, and these labels: (N,) text."""
+    """Select the images with a known label; return their logits and labels (N,) text."""
     known = np.array([bool(label_of.get(image_id)) for image_id in logits.image_id], dtype=bool)
     some = Logits(logits.image_id[known], logits.values[known], logits.classes)
     return some, np.array([label_of[image_id] for image_id in some.image_id], dtype=object)
 
 
 def confusion_counts(logits: Logits, truth: np.ndarray) -> np.ndarray:
-    """Images by true and predicted class, both in the classes' order: (K, K)."""
+    """Count images by true and predicted class, both in the order of ``logits.classes``: (K, K)."""
     return confusion_matrix(truth, logits.predictions(), labels=list(logits.classes))
 
 
 def per_class(logits: Logits, truth: np.ndarray) -> pd.DataFrame:
-    """Recall, precision and images of every class, the worst recall first; both are empty where there is nothing to
-    divide by."""
+    """Return recall, precision and number of images per class, the worst recall first.
+
+    Recall is NaN for a class without images, precision for one that is never predicted.
+    """
     precision, recall, _, images = precision_recall_fscore_support(
         truth, logits.predictions(), labels=list(logits.classes), zero_division=np.nan
     )
@@ -39,7 +41,7 @@ def per_class(logits: Logits, truth: np.ndarray) -> pd.DataFrame:
 
 
 def most_confused(counts_kk: np.ndarray, classes: Sequence[str], most: int) -> pd.DataFrame:
-    """Pairs of classes taken for each other, the most frequent first; ``share`` is of the true class."""
+    """List confused pairs of classes, the most frequent first. ``share`` is the share of the true class's images."""
     wrong = counts_kk - np.diag(np.diag(counts_kk))
     rows, columns = np.unravel_index(np.argsort(-wrong, axis=None, kind="stable")[:most], wrong.shape)
     names = np.array(classes, dtype=object)
@@ -55,13 +57,13 @@ def most_confused(counts_kk: np.ndarray, classes: Sequence[str], most: int) -> p
 
 
 def _class_indices(logits: Logits, truth: np.ndarray) -> np.ndarray:
-    """The columns of these labels: (N,) int."""
+    """Return the columns of these labels: (N,) int."""
     column = {label: index for index, label in enumerate(logits.classes)}
     return np.array([column[label] for label in truth], dtype=int)
 
 
 def mistakes(logits: Logits, truth: np.ndarray) -> pd.DataFrame:
-    """Images predicted wrong, the most confident first; ``given`` is the softmax of the image's own label."""
+    """List wrong predictions, the most confident first. ``given`` is the softmax of the true label."""
     probabilities = softmax(logits.values, axis=1)
     own = _class_indices(logits, truth)
     table = pd.DataFrame(
@@ -78,14 +80,14 @@ def mistakes(logits: Logits, truth: np.ndarray) -> pd.DataFrame:
 
 
 def label_errors(logits: Logits, truth: np.ndarray) -> pd.DataFrame:
-    """Images whose label is likely wrong, the likeliest first, as ``mistakes`` has them.
+    """List images with likely label errors, the most likely first, in the columns of ``mistakes``.
 
-    Confident learning, Northcutt et al. 2021, https://arxiv.org/abs/1911.00068, as cleanlab has it.
+    Confident learning (Northcutt et al. 2021, https://arxiv.org/abs/1911.00068), by cleanlab.
     """
     from cleanlab.filter import find_label_issues
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes with few images
+        warnings.simplefilter("ignore")  # about classes with few images
         ranked = find_label_issues(
             _class_indices(logits, truth),
             softmax(logits.values, axis=1),
@@ -99,12 +101,12 @@ def label_errors(logits: Logits, truth: np.ndarray) -> pd.DataFrame:
 
 
 def confidence_of(logits: Logits) -> np.ndarray:
-    """Each image's largest softmax: (N,)."""
+    """Return each image's largest softmax: (N,)."""
     return softmax(logits.values, axis=1).max(axis=1)
 
 
 def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> pd.DataFrame:
-    """Images, mean confidence and accuracy of every bin of confidence that has images; the bins are equally wide."""
+    """Return images, mean confidence and accuracy per non-empty bin of confidence. Bins have equal widths."""
     bin_of = np.clip((confidence * bins).astype(int), 0, bins - 1)
     table = pd.DataFrame({"bin": bin_of, "confidence": confidence, "accuracy": right})
     means = table.groupby("bin")[["confidence", "accuracy"]].mean()
@@ -112,7 +114,7 @@ def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> pd
 
 
 def calibration_error(bins: pd.DataFrame) -> float:
-    """The expected calibration error: the mean over images of a bin's |accuracy - confidence|.
+    """Return the expected calibration error: |accuracy - confidence| of the bins, averaged over images.
 
     Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 3.
     """
@@ -124,24 +126,24 @@ def calibration_error(bins: pd.DataFrame) -> float:
 
 
 def votes(members: Sequence[Logits]) -> pd.DataFrame:
-    """Each fold's prediction for each test image: a column a fold, images as the index."""
+    """Return each fold's prediction for each test image: one column per fold, images as the index."""
     predictions = [pd.Series(each.predictions(), index=each.image_id) for each in members]
     return pd.concat(predictions, axis=1)
 
 
 def agreement(votes: pd.DataFrame) -> np.ndarray:
-    """The share of images that two folds predict alike: (folds, folds)."""
+    """Return the share of images on which two folds agree: (folds, folds)."""
     values = votes.to_numpy()
     return (values[:, :, None] == values[:, None, :]).mean(axis=0)
 
 
 def majority_sizes(votes: pd.DataFrame) -> pd.Series:
-    """By how many folds each image's most frequent prediction was given."""
+    """Count the folds that give each image's most frequent prediction."""
     return votes.apply(lambda row: max(Counter(row).values()), axis=1)
 
 
 def disputed(votes: pd.DataFrame, confidence: pd.Series) -> pd.DataFrame:
-    """Test images that the folds do not agree on, the smallest majority first, then the least confident average."""
+    """List test images on which folds disagree, the smallest majority first, then the lowest confidence."""
     sizes = majority_sizes(votes)
     table = pd.DataFrame({"image_id": votes.index, "majority": sizes.to_numpy()})
     table["votes"] = [

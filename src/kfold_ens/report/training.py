@@ -1,4 +1,4 @@
-"""The report's chapter on training: what every fold did, epoch by epoch."""
+"""The report's chapter on training: every fold, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kfold_ens.report.pages import Markup
 
 
 def write_curves(histories: Mapping[Number, pd.DataFrame], recipe: TrainingRecipe, num_folds: int, path: str) -> None:
-    """The page of all folds together."""
+    """Write the page of all folds."""
     pages.write_page(
         path,
         "Training, all folds",
@@ -25,7 +25,7 @@ def write_curves(histories: Mapping[Number, pd.DataFrame], recipe: TrainingRecip
 
 
 def write_fold(fold: Number, history: pd.DataFrame, recipe: TrainingRecipe, path: str) -> None:
-    """The page of one fold, or of the full fit."""
+    """Write the page of one fold, or of the full fit."""
     if fold == FULL:
         recipe = recipe.of_all_images(len(history))
     pages.write_page(
@@ -38,7 +38,7 @@ def write_fold(fold: Number, history: pd.DataFrame, recipe: TrainingRecipe, path
 
 
 def _epochs(history: pd.DataFrame) -> pd.DataFrame:
-    """A row per epoch, without empty columns."""
+    """Return a row per epoch, without empty columns."""
     cells = {
         column_of(name).label: history[name].map(cell.format, na_action="ignore")
         if (cell := column_of(name).cell)
@@ -49,7 +49,7 @@ def _epochs(history: pd.DataFrame) -> pd.DataFrame:
 
 
 def curves(histories: Mapping[Number, pd.DataFrame], recipe: TrainingRecipe) -> Markup:
-    """The curves as figures side by side."""
+    """Plot the training curves as figures side by side."""
     kept = {fold: _chosen(history, recipe) for fold, history in histories.items()}
     chosen = {fold: int(row["epoch"]) for fold, row in kept.items() if row}
     drawn = figures.training_curves(histories, chosen)
@@ -59,31 +59,31 @@ def curves(histories: Mapping[Number, pd.DataFrame], recipe: TrainingRecipe) -> 
 
 
 def _chosen(history: pd.DataFrame, recipe: TrainingRecipe) -> Row | None:
-    """The epoch whose weights were kept; None if the fold was not scored by what selects it now."""
+    """Return the epoch whose weights were kept; None if the history lacks the column that selects it."""
     known = selecting_column(recipe.select) in history
     return selected_row(history.to_dict("records"), recipe.select) if known else None
 
 
 def _ending(fold: Number, history: pd.DataFrame, recipe: TrainingRecipe) -> Markup:
-    """How a fold, or the full fit, ended, in a sentence."""
+    """Describe in a sentence how a fold or the full fit ended."""
     took = f"{history['seconds'].sum() / 60:.1f} minutes on {', '.join(history['device'].unique())}."
     if fold == FULL:
         return pages.paragraph(
-            f"Trained on all training images for {len(history)} of {recipe.epochs} epochs, the median of those that "
-            f"the folds chose. Nothing was held out, so this model has no score of its own; {took}"
+            f"Trained on all training images for {len(history)} of {recipe.epochs} epochs, the median of the epochs "
+            f"that the folds chose. It held out no images, so it has no out-of-fold score; {took}"
         )
     stopped = f", stopped early after epoch {len(history)}" if len(history) < recipe.epochs else ""
     return pages.paragraph(f"Fold {fold}: {_kept(history, recipe)}{stopped}; {took}")
 
 
 def _kept(history: pd.DataFrame, recipe: TrainingRecipe) -> str:
-    """The epoch that was kept and its scores; the last one's if it is unknown which was."""
+    """Describe the epoch that was kept and its scores, or the last epoch if the kept one is unknown."""
     chosen, select = _chosen(history, recipe), recipe.select.replace("_", " ")
     row = chosen or history.to_dict("records")[-1]
     scores = ", ".join(f"{column_of(name).label} {row[name]:.4f}" for name in scores_in(row))
     if chosen:
         return f"the weights of epoch {row['epoch']} of {recipe.epochs} were kept ({select}: {scores})"
     return (
-        f"it was trained under another metric, so no epoch can be shown as that of the {select}; "
+        f"it was trained with another metric, so the epoch with the {select} is unknown; "
         f"epoch {row['epoch']} of {recipe.epochs} ended with {scores}"
     )
