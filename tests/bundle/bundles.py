@@ -1,4 +1,4 @@
-"""Tiny ensembles: three networks of random weights in one file."""
+"""Tiny ensembles: three networks with random weights in one file."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ TRAIN = pd.DataFrame({"image_id": IDS, "label": LABELS})
 
 
 def some_logits(part: slice) -> Logits:
-    """Every image is called dark, so the other two classes are never right."""
+    """Every image is predicted as dark, so the other two classes have a recall of 0."""
     values = torch.tensor([[3.0, 1.0, 0.0]] * len(IDS[part])).numpy()
     return Logits(pd.array(IDS[part], dtype=object).to_numpy(), values, CLASSES)
 
@@ -43,7 +43,7 @@ def collected(tmp_path_factory):
     return folder, about, metrics
 
 
-def test_a_file_holds_what_the_run_knows(collected):
+def test_an_ensemble_file_holds_classes_recipes_scores_and_fingerprints(collected):
     folder, about, metrics = collected
     ensemble = read_ensemble(folder / "out")
     assert ensemble.about == about
@@ -56,7 +56,7 @@ def test_a_file_holds_what_the_run_knows(collected):
         assert all(torch.equal(tensor, again.weights[name]) for name, tensor in model.weights.items())
 
 
-def test_its_card_says_what_people_ask(collected):
+def test_the_card_describes_the_ensemble(collected):
     folder, about, metrics = collected
     write_card(str(folder / "card.md"), about, TRAIN, OOF)
     text = (folder / "card.md").read_text()
@@ -66,18 +66,18 @@ def test_its_card_says_what_people_ask(collected):
     assert '| grey | 0.0000 | 0 of 4 |\n| l,ight "x" | 0.0000 | 0 of 4 |\n| dark | 1.0000 | 4 of 4 |' in text
     assert "resnet18" in text
     assert "`print1`" in text
-    assert "To be filled in" in text
+    assert "Fill in" in text
     assert "All 3 classes, lowest recall first." in text
     assert "ounded" not in text
 
 
-def test_its_card_says_how_unequal_classes_are(collected):
+def test_the_card_gives_the_range_of_images_per_class(collected):
     folder, about, _ = collected
     write_card(str(folder / "card.md"), about, TRAIN[1:], OOF)
     assert "11 training images of 3 classes, 3 to 4 per class, 4 in the median.\n" in (folder / "card.md").read_text()
 
 
-def test_the_card_of_many_classes_names_the_worst(tmp_path, collected):
+def test_the_card_of_many_classes_lists_the_worst(tmp_path, collected):
     labels = [str(number) for number in range(12)]
     logits = [Logits(pd.array(IDS, dtype=object).to_numpy(), np.eye(12)[::-1], tuple(labels))]
     write_card(str(tmp_path / "card"), collected[1], pd.DataFrame({"image_id": IDS, "label": labels}), logits)
@@ -86,7 +86,7 @@ def test_the_card_of_many_classes_names_the_worst(tmp_path, collected):
     assert text.count("| 0 of 1 |") == 10
 
 
-def test_the_card_of_rounded_weights_says_what_that_costs_and_what_was_not_measured(collected):
+def test_the_card_states_the_cost_of_rounding_and_what_was_not_measured(collected):
     folder, about, _ = collected
     rounding = Rounding(metric="log_loss", before=0.1, after=0.10004, tolerance=0.001, images=12_000, relabelled=31)
     full = about.members[0].model_copy(update={"name": "full"})
@@ -100,7 +100,7 @@ def test_the_card_of_rounded_weights_says_what_that_costs_and_what_was_not_measu
     assert "tiny/full is rounded too; it held out no images to measure that on." in text
 
 
-def test_licences_are_of_the_pretrained_weights_alone():
+def test_only_pretrained_weights_have_a_licence_note():
     backbones = [
         TorchvisionBackbone(kind="torchvision", name="resnet18", weights="IMAGENET1K_V1"),
         TimmBackbone(kind="timm", name="resnet10t", weights="pretrained"),

@@ -58,7 +58,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_readable_files_have_rows_and_the_others_are_named(folder, tmp_path, capsys):
+def test_readable_files_have_rows_and_unreadable_ones_are_listed(folder, tmp_path, capsys):
     assert run(folder, tmp_path / "out.csv") == 3
     table = rows(tmp_path / "out.csv")
     assert list(table[0]) == ["image", "label", "probability", "agreement", "entropy"]
@@ -72,7 +72,7 @@ def test_readable_files_have_rows_and_the_others_are_named(folder, tmp_path, cap
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
 
-def test_other_columns_are_given_if_asked_for(folder, tmp_path):
+def test_options_add_columns(folder, tmp_path):
     options = ("--probabilities", "--top-k", "3", "--min-probability", "1", "--errors", "column", "--no-tta")
     assert run(folder, tmp_path / "out.csv", *options, "--folds", "1") == 3
     table = rows(tmp_path / "out.csv")
@@ -89,7 +89,7 @@ def test_other_columns_are_given_if_asked_for(folder, tmp_path):
 
 
 def interrupted(folder, out, batches, monkeypatch, *options):
-    """A run that ends as Ctrl-C ends it, after so many batches."""
+    """Interrupt a run as Ctrl-C does, after this many batches."""
     from kfold_ens.bundle.partial import PartialCsv
 
     append, left = PartialCsv.append, [batches]
@@ -107,7 +107,7 @@ def interrupted(folder, out, batches, monkeypatch, *options):
 
 
 @pytest.mark.parametrize("errors", ["omit", "column"])
-def test_an_interrupted_prediction_continues_to_the_same_csv(errors, folder, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_prediction_resumes_to_the_same_csv(errors, folder, tmp_path, monkeypatch, capsys):
     options = ("--errors", errors, "--probabilities")
     assert run(folder, tmp_path / "whole.csv", *options) == 3
     interrupted(folder, tmp_path / "out.csv", 8, monkeypatch, *options)
@@ -124,7 +124,7 @@ def test_an_interrupted_prediction_continues_to_the_same_csv(errors, folder, tmp
     assert {path.name for path in tmp_path.iterdir()} == {"whole.csv", "out.csv"}
 
 
-def test_what_cannot_be_used_is_refused_before_anything_is_written(folder, tmp_path, capsys):
+def test_wrong_arguments_are_refused_before_anything_is_written(folder, tmp_path, capsys):
     out = tmp_path / "out.csv"
     (tmp_path / "empty").mkdir()
     (tmp_path / "cut").write_bytes((folder / "ensemble.safetensors").read_bytes()[:-1])
@@ -134,7 +134,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(folder, tmp_p
     assert "empty holds no images" in told
     for options, words in [
         (("--folds", "7"), "--folds: the ensemble has no fold7; it has fold0, fold1"),
-        (("--top-k", "4"), "--top-k 4: the ensemble has 3 classes"),
+        (("--top-k", "4"), "--top-k 4: the ensemble has only 3 classes"),
         (("--top-k", "0"), "must be a whole number above 0"),
         (("--folds", ""), "--folds: the ensemble has no ''; it has"),
         (("--min-probability", "2"), "must be a number from 0 to 1 (got '2')"),
@@ -147,7 +147,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(folder, tmp_p
 
 
 @pytest.mark.parametrize("what", ["ensemble.safetensors", "new/007.png", "list.csv"])
-def test_no_input_is_replaced_even_by_force(what, folder, tmp_path, capsys):
+def test_force_replaces_no_input(what, folder, tmp_path, capsys):
     link = tmp_path / "link"
     link.symlink_to(folder / what)
     (folder / "list.csv").write_text(f"image\n{folder}/new/007.png\n")
@@ -159,7 +159,7 @@ def test_no_input_is_replaced_even_by_force(what, folder, tmp_path, capsys):
     assert link.is_symlink()
 
 
-def test_a_link_to_nothing_is_named_as_such(folder, tmp_path, capsys):
+def test_a_broken_link_is_named_as_such(folder, tmp_path, capsys):
     (tmp_path / "away.png").symlink_to("/nowhere/image.png")
     assert run(folder, tmp_path / "out.csv", images=tmp_path) == 3
     told = capsys.readouterr().err
@@ -167,7 +167,7 @@ def test_a_link_to_nothing_is_named_as_such(folder, tmp_path, capsys):
     assert "away.png: a link to /nowhere/image.png, which is not there" in told
 
 
-def test_only_a_full_disk_is_said_to_be_full(folder, tmp_path, monkeypatch, capsys):
+def test_only_a_full_disk_gives_advice_about_space(folder, tmp_path, monkeypatch, capsys):
     def failing(*_):
         raise OSError(5, "Input/output error")
 
@@ -175,10 +175,10 @@ def test_only_a_full_disk_is_said_to_be_full(folder, tmp_path, monkeypatch, caps
     assert run(folder, tmp_path / "out.csv") == 2
     told = capsys.readouterr().err
     assert "--out: [Errno 5] Input/output error" in told
-    assert "make room" not in told
+    assert "free some disk space" not in told
 
 
-def test_a_full_disk_is_said_before_and_in_between(folder, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_is_reported_before_and_during_prediction(folder, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr("kfold_ens.files.shutil.disk_usage", lambda _: SimpleNamespace(free=9))
         assert run(folder, tmp_path / "out.csv") == 2
@@ -191,7 +191,7 @@ def test_a_full_disk_is_said_before_and_in_between(folder, tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr("kfold_ens.bundle.run.tqdm.update", full)
         assert run(folder, tmp_path / "out.csv") == 2
-    assert "No space left on device. What is written is kept" in capsys.readouterr().err
+    assert "No space left on device. The rows so far are kept" in capsys.readouterr().err
     assert not (tmp_path / "out.csv").exists()
 
 
@@ -223,7 +223,7 @@ shutil.copy("out.csv", "../after_making_room.csv")
 
 
 @pytest.mark.slow
-def test_on_a_disk_that_is_really_full_it_resumes_after_making_room(tmp_path, folder, monkeypatch):
+def test_on_a_full_disk_it_resumes_once_there_is_space(tmp_path, folder, monkeypatch):
     monkeypatch.chdir(shutil.copytree(folder, tmp_path / "project") / "new")
     for path in Path().iterdir():
         path.rename(path.with_stem(f"{'a_long_name_' * 15}{path.stem}"))  # 40 rows of 200 bytes are more than a page
@@ -233,7 +233,10 @@ def test_on_a_disk_that_is_really_full_it_resumes_after_making_room(tmp_path, fo
     _, full, still_full, finished = done.stdout.split("PREDICTED ")
     for said in (full, still_full):
         assert said.startswith("2 filler out.csv.partial out.csv.partial.json")
-        assert "No space left on device. What is written is kept: make room, and run the same with --resume" in said
+        assert (
+            "No space left on device. The rows so far are kept: free some disk space, then run the same command with --resume"
+            in said
+        )
         assert "Traceback" not in said
         assert "Exception ignored" not in said
     assert finished.startswith("3 out.csv ")
@@ -245,7 +248,7 @@ def test_on_a_disk_that_is_really_full_it_resumes_after_making_room(tmp_path, fo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("errors", ["omit", "column"])
-def test_killed_at_any_moment_it_resumes_to_the_same_csv(errors, folder, tmp_path, capsys):
+def test_a_kill_at_any_moment_resumes_to_the_same_csv(errors, folder, tmp_path, capsys):
     for number in range(400):
         path = write_image(tmp_path / f"many/{number:03d}.png", number % 250, number)
         if number % 100 == 50:
@@ -268,7 +271,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_csv(errors, folder, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_ends_it_at_once_however_long_decoding_takes(number, code, folder, tmp_path):
+def test_a_signal_ends_prediction_at_once_during_slow_decoding(number, code, folder, tmp_path):
     (tmp_path / "many").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (4000, 4000, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "large.png", compress_level=1)
@@ -293,7 +296,7 @@ def run_to_file(folder, tmp_path, options):
 
 
 def run_and_kill(folder, tmp_path, options, seconds=None, after=None):
-    """Kill a run after so many seconds, or once it has written so many more bytes; return whether it was killed."""
+    """Kill a run after a time, or once it has written a number of bytes; return whether it was killed."""
     partial = tmp_path / "out.csv.partial"
     enough = size(partial) + after if after else None
     process = start(folder, tmp_path, options)

@@ -21,7 +21,7 @@ def file(tmp_path_factory):
     return tiny_ensemble(tmp_path_factory.mktemp("ensemble") / "ensemble.safetensors", scores={"metric": "ümläut"})
 
 
-def test_an_ensemble_comes_back_from_its_file(file):
+def test_a_written_ensemble_is_read_unchanged(file):
     ensemble = read_ensemble(file)
     models = tiny_models()
     assert ensemble.about == about_of(models, scores={"metric": "ümläut"})
@@ -31,7 +31,7 @@ def test_an_ensemble_comes_back_from_its_file(file):
         assert all(torch.equal(tensor, model.weights[name]) for name, tensor in again.weights.items())
 
 
-def test_anyone_can_read_it_and_check_its_hash(file):
+def test_safetensors_reads_an_ensemble_and_sha256_checks_it(file):
     with safe_open(file, framework="np") as content:
         assert content.get_tensor("members.2.head.bias").shape == (3,)
         own = content.metadata()["sha256"]
@@ -43,7 +43,7 @@ def test_equal_ensembles_are_equal_files(file, tmp_path):
     assert contents == {file.read_bytes()}
 
 
-def test_other_weights_or_words_give_another_hash(file, tmp_path):
+def test_other_weights_or_metadata_give_another_hash(file, tmp_path):
     hashes = {read_about(file)[1]}
     for number, values in enumerate([{}, {"method": "vote"}, {"temperature": 1.5}]):
         hashes.add(read_about(tiny_ensemble(tmp_path / f"{number}", **values))[1])
@@ -51,7 +51,7 @@ def test_other_weights_or_words_give_another_hash(file, tmp_path):
     assert len(hashes) == 5
 
 
-def test_any_changed_byte_is_noticed(file, tmp_path):
+def test_any_changed_byte_is_detected(file, tmp_path):
     whole, path = file.read_bytes(), tmp_path / "ensemble.safetensors"
     start = 8 + int.from_bytes(whole[:8], "little")
     random = np.random.default_rng(0)
@@ -78,20 +78,20 @@ OTHER_FILES = {
 
 
 @pytest.mark.parametrize("content", OTHER_FILES.values(), ids=OTHER_FILES)
-def test_what_is_no_whole_ensemble_is_refused_and_named(content, file, tmp_path):
+def test_files_that_are_not_intact_ensembles_are_refused_by_name(content, file, tmp_path):
     path = tmp_path / "ensemble.safetensors"
     path.write_bytes(content(file.read_bytes()))
     with pytest.raises(EnsembleError, match=f"^{path} is (damaged|not an ensemble)"):
         read_about(path)
 
 
-def test_a_model_alone_is_no_ensemble(tmp_path):
+def test_a_single_model_is_not_an_ensemble(tmp_path):
     save_file({"weight": torch.zeros(3)}, tmp_path / "model.safetensors", metadata={"classes": "[]"})
     with pytest.raises(EnsembleError, match="is not an ensemble of kfold_ens"):
         read_about(tmp_path / "model.safetensors")
 
 
-def test_no_file_and_a_folder_are_refused(tmp_path):
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(EnsembleError, match="there is no file .*missing"):
         read_about(tmp_path / "missing")
     with pytest.raises(EnsembleError, match="cannot be read: Is a directory"):
@@ -101,7 +101,7 @@ def test_no_file_and_a_folder_are_refused(tmp_path):
 def test_a_newer_format_is_refused_as_such(tmp_path, monkeypatch):
     monkeypatch.setattr("kfold_ens.bundle.ensemble_file.FORMAT_VERSION", 2)
     path = tiny_ensemble(tmp_path / "newer")
-    with pytest.raises(EnsembleError, match="has format 2, and this kfold_ens reads up to 1: install a newer"):
+    with pytest.raises(EnsembleError, match="has format 2, but this kfold_ens reads up to 1; install a newer"):
         read_about(path)
 
 
@@ -109,11 +109,13 @@ def test_keys_of_another_version_are_refused_with_both_versions(tmp_path, monkey
     newer = json.dumps(about_of(tiny_models(1)).model_dump(mode="json") | {"newest_key": 1})
     monkeypatch.setattr("kfold_ens.bundle.ensemble_file.canonical", lambda _: newer)
     path = tiny_ensemble(tmp_path / "newer", count=1)
-    with pytest.raises(EnsembleError, match=r"(?s)written by kfold_ens 0.* and cannot be read by 0.*newest_key"):
+    with pytest.raises(
+        EnsembleError, match=r"(?s)written by kfold_ens 0.*, which 0.* cannot read; install 0.*newest_key"
+    ):
         read_about(path)
 
 
-def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr("kfold_ens.bundle.ensemble_file.put_hash", lambda path: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         tiny_ensemble(tmp_path / "ensemble.safetensors")
@@ -141,7 +143,7 @@ finally:
     ],
     ids=["full at the start", "filled in between"],
 )
-def test_a_full_disk_is_said_and_leaves_nothing(looks, words, tmp_path):
+def test_a_full_disk_is_reported_and_leaves_no_file(looks, words, tmp_path):
     tests = os.pathsep.join(sys.path)
     done = run_on_a_disk(tmp_path / "small", "4m", WITHOUT_ROOM.format(looks=looks), PYTHONPATH=tests)
     assert re.search(words, done.stderr), done.stderr

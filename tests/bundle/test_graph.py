@@ -1,4 +1,4 @@
-"""What an exported ensemble computes is what the workflow computes."""
+"""An exported ensemble computes what the workflow computes."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_every_evaluation_view_can_be_exported():
 
 @pytest.mark.parametrize("size", [(200, 150), (64, 90), (33, 32), (32, 32), (20, 50)], ids=str)
 def test_larger_images_are_shrunk_as_the_workflow_stores_them(size, tmp_path):
-    """Weights of 32 bits may round a grey level the other way."""
+    """With 32-bit weights a grey level may round the other way."""
     path = write_image(tmp_path / "image.png", 100, size=size)
     whole, stored = decode(str(path), [1000], "full").pixels[1000], decode(str(path), [32], "full").pixels[32]
     ours = shrunk(torch.from_numpy(whole.copy()).permute(2, 0, 1)[None], 32)[0].permute(1, 2, 0).numpy()
@@ -69,7 +69,7 @@ def test_larger_images_are_shrunk_as_the_workflow_stores_them(size, tmp_path):
 
 @pytest.mark.parametrize("method", ["average", "softmax", "vote"])
 @pytest.mark.parametrize("tta", [{"kind": "none"}, FLIPPED, FLIPPED | {"average": "logits"}], ids=["none", "p", "l"])
-def test_answers_are_those_of_the_models(tta, method, tmp_path):
+def test_the_graph_answers_as_the_models(tta, method, tmp_path):
     temperature = None if method == "vote" else 0.25
     ensemble = read_ensemble(tiny_ensemble(tmp_path / "e", tta=tta, method=method, temperature=temperature))
     names = [str(write_image(tmp_path / f"{shade}.png", shade, shade, (16, 16))) for shade in range(0, 240, 20)]
@@ -91,7 +91,7 @@ def test_answers_are_those_of_the_models(tta, method, tmp_path):
     [{"kind": "horizontal_flip", "probability": 0.5}, {"kind": "rotation", "degrees": 10}, {"kind": "grayscale"}],
     ids=lambda step: step["kind"],
 )
-def test_random_views_are_refused_by_their_names(step):
+def test_random_views_are_refused_by_name(step):
     tta = FLIPPED | {"views": [*FLIPPED["views"], {"name": "other", "steps": [step]}]}
     with pytest.raises(EnsembleError, match=r"random.*--no-tta.*\n.*other"):
         refuse_random_views(about_of(tiny_models(1), tta).members)

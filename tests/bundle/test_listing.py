@@ -16,12 +16,12 @@ def images(in_folder):
     return in_folder
 
 
-def test_a_folder_is_read_with_all_below_it_sorted_by_name(images):
+def test_a_folder_is_read_recursively_sorted_by_name(images):
     assert list_inputs(["new"]) == ["new/a/10.png", "new/a/2.png", "new/b.png"]
     assert list_inputs([str(images / "old")]) == [str(images / "old/c.png")]
 
 
-def test_files_are_taken_as_they_are_named(images):
+def test_single_files_are_kept_as_named(images):
     assert list_inputs(["old/c.png", "new/notes.txt", "old/c.png", "new/b.png"]) == [
         "old/c.png",
         "new/notes.txt",
@@ -47,13 +47,13 @@ def test_a_table_names_files_in_its_order(images, text):
     [
         (
             "old/c.png\nnew/b.png\n",
-            "lists/list.csv has no header: its first line is 'old/c.png'; write above it: image",
+            "lists/list.csv has no header: its first line is 'old/c.png'; add the line `image` above it",
         ),
         ("gone.png\nold/c.png\n", "has no header"),
         ("image,x\nold/c.png,1\n,2\n", "has 1 rows without a path in its column 'image'; delete them"),
         (
             "id,label\n1,cat\n2,dog\n",
-            "no file in its column 'id' is there; the first is '1' (looked in {folder}). Paths",
+            "none of the files in its column 'id' exists; the first is '1' (looked in {folder}). Name",
         ),
         ("path\nown.png\n", "They are relative to the table: run the command in {folder}/lists"),
     ],
@@ -65,7 +65,7 @@ def test_a_table_without_usable_paths_is_refused(images, text, words):
         list_inputs(["lists/list.csv"])
 
 
-def test_everything_that_is_wrong_is_said_at_once(images):
+def test_all_wrong_inputs_are_reported_at_once(images):
     (images / "empty").mkdir()
     (images / "texts").mkdir()
     (images / "texts/a.txt").write_text("text")
@@ -78,7 +78,7 @@ def test_everything_that_is_wrong_is_said_at_once(images):
     assert "no image matches '*.tiff'" in text
 
 
-def test_names_that_no_row_can_hold_are_refused(images):
+def test_names_that_fit_in_no_row_are_refused(images):
     write_image(images / "odd/line\nbreak.png")
     os.rename(images / "old/c.png", os.fsencode(images / "odd") + b"/\xff.png")
     with pytest.raises(DataError, match=r"(?s)rename them.*'odd/line\\nbreak.png'.*'odd/\\udcff.png'"):

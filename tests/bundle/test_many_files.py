@@ -1,4 +1,4 @@
-"""Ten thousand files, of which some are damaged, as people predict them: by the command, in a process of its own."""
+"""kfold-predict, in its own process, on ten thousand files of which some are damaged."""
 
 import csv
 import io
@@ -31,12 +31,12 @@ def content(number, form="PNG"):
 
 
 def flipped(image, at):
-    """The same bytes but for 20 of them."""
+    """The same bytes with 20 of them changed."""
     return image[:at] + bytes(byte ^ 0xA5 for byte in image[at : at + 20]) + image[at + 20 :]
 
 
 def too_large(image):
-    """A whole PNG whose header says that it has 3.6 billion pixels."""
+    """An intact PNG whose header declares 3.6 billion pixels."""
     header = b"IHDR" + struct.pack(">II", 60_000, 60_000) + image[24:29]
     return image[:12] + header + struct.pack(">I", zlib.crc32(header)) + image[33:]
 
@@ -57,7 +57,7 @@ DAMAGES = [  # content, and what is said of it
 
 
 def make(folder, count):
-    """So many files, of which the 50th of each hundred is damaged, each in another way; their reasons by name."""
+    """Write files of which one in a hundred is damaged, each in another way; return the reasons by name."""
     sources = {suffix: [folder / f"{number}{suffix}" for number in range(100)] for suffix in (".png", ".jpg")}
     for suffix, paths in sources.items():
         for number, path in enumerate(paths):
@@ -79,7 +79,7 @@ def damage(path, content, reason):
 
 
 def predicted(folder):
-    """The command's exit code, what it says, its rows and its peak memory in MiB."""
+    """Run the command; return its exit code, output, rows and peak memory in MiB."""
     command = [sys.executable, "-m", "kfold_ens.bundle.command", "ensemble", folder / "images", "--out", "out.csv"]
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
     streams = [(os.POSIX_SPAWN_DUP2, log, stream) for stream in (1, 2)]
@@ -95,7 +95,7 @@ def predicted(folder):
 
 
 @pytest.mark.slow
-def test_of_10_000_files_100_damaged_ones_are_named_and_the_others_predicted_in_flat_memory(in_folder):
+def test_100_damaged_files_of_10_000_are_listed_and_memory_stays_flat(in_folder):
     models = tiny_models(3, image=STORED)
     write_ensemble("ensemble", about_of(models), models)
     few, many = in_folder / "few", in_folder / "many"

@@ -1,4 +1,4 @@
-"""An ensemble as an ONNX file: exported, checked, and predicted with, without torch."""
+"""An ensemble as an ONNX file: export, check, and prediction without torch."""
 
 import csv
 import logging
@@ -92,7 +92,7 @@ main(sys.argv[1:])
 """
 
 
-def test_it_predicts_without_torch(folder, tmp_path):
+def test_the_graph_predicts_without_torch(folder, tmp_path):
     out = tmp_path / "out.csv"
     arguments = [folder / "ensemble.onnx", folder / "new/00.png", folder / "new/03.png", "--out", out]
     done = subprocess.run([sys.executable, "-c", WITHOUT, *map(str, arguments)], capture_output=True, text=True)
@@ -100,7 +100,7 @@ def test_it_predicts_without_torch(folder, tmp_path):
     assert len(out.read_text(encoding="utf-8").splitlines()) == 3
 
 
-def test_models_need_torch_and_say_so(folder, tmp_path):
+def test_models_ask_for_torch(folder, tmp_path):
     arguments = [folder / "ensemble.safetensors", folder / "new/00.png", "--out", tmp_path / "out.csv"]
     done = subprocess.run([sys.executable, "-c", WITHOUT, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 2
@@ -108,7 +108,7 @@ def test_models_need_torch_and_say_so(folder, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_onnxruntime_alone_runs_it_on_pixels_of_any_size(folder):
+def test_onnxruntime_alone_runs_the_graph_on_pixels_of_any_size(folder):
     session = onnxruntime.InferenceSession(folder / "ensemble.onnx", providers=["CPUExecutionProvider"])
     for shape in [(1, 16, 16, 3), (5, 40, 90, 3), (2, 9, 30, 3)]:
         pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -124,7 +124,7 @@ def test_the_export_is_a_valid_model(folder):
     onnx.checker.check_model(str(folder / "ensemble.onnx"), full_check=True)
 
 
-def test_any_changed_byte_is_noticed(folder, tmp_path):
+def test_any_changed_byte_is_detected(folder, tmp_path):
     whole = (folder / "ensemble.onnx").read_bytes()
     path, random = tmp_path / "ensemble.onnx", np.random.default_rng(0)
     content = bytearray(whole)
@@ -147,7 +147,7 @@ OTHER_FILES = {
 
 
 @pytest.mark.parametrize("content", OTHER_FILES.values(), ids=OTHER_FILES)
-def test_what_is_no_whole_graph_is_refused_and_named(content, folder, tmp_path):
+def test_files_that_are_not_intact_graphs_are_refused_by_name(content, folder, tmp_path):
     path = tmp_path / "ensemble.onnx"
     path.write_bytes(content((folder / "ensemble.onnx").read_bytes()))
     with pytest.raises(EnsembleError, match=f"^{path} is (damaged|not an ensemble)"):
@@ -155,7 +155,7 @@ def test_what_is_no_whole_graph_is_refused_and_named(content, folder, tmp_path):
 
 
 def changed_metadata(folder, path, **values):
-    """The exported graph with other metadata, and with a hash that fits."""
+    """The exported graph with other metadata and a valid hash."""
     model = onnx.load(folder / "ensemble.onnx")
     for entry in model.metadata_props:
         entry.value = values.get(entry.key, entry.value)
@@ -173,7 +173,7 @@ def test_another_tools_graph_and_a_newer_format_are_refused_as_such(folder, tmp_
         read_onnx(newer, "cpu", 1)
 
 
-def test_no_file_and_a_folder_are_refused(tmp_path):
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(EnsembleError, match="there is no file"):
         read_onnx(tmp_path / "none.onnx", "cpu", 1)
     (tmp_path / "folder.onnx").mkdir()
@@ -181,7 +181,7 @@ def test_no_file_and_a_folder_are_refused(tmp_path):
         read_onnx(tmp_path / "folder.onnx", "cpu", 1)
 
 
-def test_large_weights_lie_beside_the_graph_and_belong_to_it(folder, tmp_path, monkeypatch):
+def test_large_weights_are_a_second_file_that_is_checked_too(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "LARGEST_FILE", 0)
     assert exported(folder, tmp_path / "large.onnx") == 0
     weights = tmp_path / "large.onnx.data"
@@ -201,7 +201,7 @@ def test_large_weights_lie_beside_the_graph_and_belong_to_it(folder, tmp_path, m
         read_onnx(tmp_path / "large.onnx", "cpu", 1)
 
 
-def test_a_graph_that_says_something_else_is_not_written(folder, tmp_path, monkeypatch, capsys):
+def test_a_graph_with_other_predictions_is_not_written(folder, tmp_path, monkeypatch, capsys):
     right = EnsembleGraph.forward
 
     def wrong(graph, pixels):
@@ -214,7 +214,7 @@ def test_a_graph_that_says_something_else_is_not_written(folder, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_exported_is_said_at_once(folder, tmp_path, capsys):
+def test_all_that_prevents_an_export_is_reported_at_once(folder, tmp_path, capsys):
     (tmp_path / "there.onnx").touch()
     (tmp_path / "ensemble.safetensors").write_bytes((folder / "ensemble.safetensors").read_bytes())
     arguments = (tmp_path / "ensemble.safetensors", "--out", tmp_path / "there.onnx", "--folds", 7)
@@ -227,13 +227,13 @@ def test_what_cannot_be_exported_is_said_at_once(folder, tmp_path, capsys):
     assert "must end in .onnx" in capsys.readouterr().err
 
 
-def test_images_that_cannot_be_read_check_nothing(folder, tmp_path, capsys):
+def test_an_export_without_readable_images_is_refused(folder, tmp_path, capsys):
     assert exported(folder, tmp_path / "e.onnx", "--images", folder / "new/05.png") == 2
-    assert "none of the 1 images to check the graph with can be read" in capsys.readouterr().err
+    assert "none of the 1 images to check the graph can be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [["--folds", "0"], ["--no-tta"], ["--precision", "bf16"]], ids=lambda o: o[0])
-def test_options_that_a_graph_has_fixed_are_refused(options, folder, tmp_path, capsys):
+def test_options_that_are_fixed_in_a_graph_are_refused(options, folder, tmp_path, capsys):
     code, rows = predicted(folder, folder / "ensemble.onnx", tmp_path / "out.csv", *options)
     assert (code, rows) == (2, [])
     assert f"{' '.join(options) if options[0] == '--precision' else options[0]}: an exported graph is fixed" in (
@@ -241,7 +241,7 @@ def test_options_that_a_graph_has_fixed_are_refused(options, folder, tmp_path, c
     )
 
 
-def test_a_run_s_own_test_images_check_its_graph(folder, tmp_path):
+def test_the_test_images_of_the_run_check_the_graph(folder, tmp_path):
     results = tmp_path / "results"
     (results / "tiny").mkdir(parents=True)
     (results / "data").mkdir()
@@ -252,7 +252,7 @@ def test_a_run_s_own_test_images_check_its_graph(folder, tmp_path):
     assert exit_code(export_command.main, ensemble, "--out", tmp_path / "e.onnx", "--no-tta") == 0
 
 
-def test_images_are_taken_evenly_from_all():
+def test_images_to_check_are_spread_evenly():
     assert export_command.spread(list("abcdefghi"), 3) == ["a", "e", "i"]
     assert export_command.spread(list("ab"), 64) == ["a", "b"]
     assert export_command.spread(list("abc"), 1) == ["a"]

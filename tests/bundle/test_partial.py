@@ -22,7 +22,7 @@ def content(omit=()):
 
 
 @pytest.mark.parametrize("omit", [(), (3, 4), (4, 5, 6), (0, 1, 2, 3), (9,)])
-def test_cut_anywhere_whole_batches_are_done_and_the_rest_is_dropped(omit, tmp_path):
+def test_a_file_cut_anywhere_keeps_whole_batches(omit, tmp_path):
     whole, path = content(omit), tmp_path / "partial"
     most = 0
     for cut in range(len(whole) + 1):
@@ -39,12 +39,12 @@ def test_cut_anywhere_whole_batches_are_done_and_the_rest_is_dropped(omit, tmp_p
 
 
 @pytest.mark.parametrize("left", [b"", b"imag", b"other,columns\n", b"\xff\xfe\n", b"\0" * 4096])
-def test_a_file_without_our_header_begins_again(left, tmp_path):
+def test_a_file_without_the_header_starts_over(left, tmp_path):
     (tmp_path / "partial").write_bytes(left)
     assert done_so_far(tmp_path / "partial", HEADER, NAMES, 3) == Done()
 
 
-def test_zeros_that_a_power_cut_left_are_dropped(tmp_path):
+def test_zeros_left_by_a_power_cut_are_dropped(tmp_path):
     whole = content()
     (tmp_path / "partial").write_bytes(whole[:150] + b"\0" * 500 + b"\n")
     assert done_so_far(tmp_path / "partial", HEADER, NAMES, 3).images == 3
@@ -57,7 +57,7 @@ def begin(out, resume=False, force=False, **identity):
     return table, done
 
 
-def test_only_a_finished_file_has_the_name(tmp_path):
+def test_only_a_finished_file_has_the_final_name(tmp_path):
     out = tmp_path / "new/out.csv"
     table, _ = begin(out)
     table.append([["a", "b", ""]])
@@ -67,7 +67,7 @@ def test_only_a_finished_file_has_the_name(tmp_path):
     assert out.read_text() == "image,label,error\na,b,\n"
 
 
-def test_what_is_there_is_replaced_only_if_asked(tmp_path):
+def test_existing_files_are_replaced_only_by_force(tmp_path):
     out = tmp_path / "out.csv"
     out.write_text("precious")
     with pytest.raises(KfoldError, match="out.csv exists; --force replaces it"):
@@ -101,12 +101,12 @@ def test_a_folder_without_permission_to_write_is_named(in_folder):
         begin(Path("locked/new/out.csv"))
 
 
-def test_an_interrupted_file_is_continued_only_as_it_was_begun(tmp_path):
+def test_an_interrupted_file_is_resumed_only_by_the_same_command(tmp_path):
     out = tmp_path / "out.csv"
     table, _ = begin(out)
     table.append([name, "x", ""] for name in NAMES[:5])
     table._file.close()
-    with pytest.raises(KfoldError, match="--resume continues it, --force begins again"):
+    with pytest.raises(KfoldError, match="--resume continues it, --force starts over"):
         begin(out)
     with pytest.raises(KfoldError, match=r"begun with another ensemble, top_k; give the same"):
         begin(out, resume=True, ensemble="other", top_k=3)
@@ -117,7 +117,7 @@ def test_an_interrupted_file_is_continued_only_as_it_was_begun(tmp_path):
     assert [row[0] for row in csv.reader(out.open())] == ["image", *NAMES]
 
 
-def test_killed_while_it_begins_again_it_resumes_without_rows_of_before(tmp_path, monkeypatch):
+def test_a_kill_while_starting_over_leaves_no_old_rows(tmp_path, monkeypatch):
     out = tmp_path / "out.csv"
     table, _ = begin(out)
     table.append([name, "x", ""] for name in NAMES)
@@ -139,11 +139,11 @@ def test_killed_while_it_begins_again_it_resumes_without_rows_of_before(tmp_path
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", None])
-def test_without_what_it_belongs_to_nothing_is_continued(damage, tmp_path):
+def test_a_file_of_an_unknown_run_is_not_resumed(damage, tmp_path):
     out = tmp_path / "out.csv"
     begin(out)[0]._file.close()
     beside = tmp_path / "out.csv.partial.json"
     beside.unlink() if damage is None else beside.write_text(damage)
-    with pytest.raises(KfoldError, match="is gone or damaged"):
+    with pytest.raises(KfoldError, match="is missing or damaged"):
         begin(out, resume=True)
     assert begin(out, force=True)[1] == Done()

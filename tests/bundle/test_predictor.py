@@ -1,4 +1,4 @@
-"""Predictions of an ensemble file are those of the workflow, bit for bit."""
+"""An ensemble file predicts the same bits as the workflow."""
 
 import threading
 
@@ -34,7 +34,7 @@ CROPPED = {"kind": "center_crop", "size": 16, "resize": 20, "short_side": 24, "n
 
 
 def save_photographs(folder):
-    """Images that are decoded in every way that there is."""
+    """Images for every way of decoding."""
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (130, 260, 3), dtype=np.uint8)
     photograph, exif = Image.fromarray(pixels).resize((260, 130)), Image.Exif()
@@ -61,7 +61,7 @@ def folder(tmp_path_factory):
     ("image", "tta", "batch_size"),
     [(NORMALIZED, NO_TTA, 8), (NORMALIZED, NO_TTA, 5), (NORMALIZED, JITTERED, 8), (CROPPED, JITTERED, 17)],
 )
-def test_logits_are_those_of_the_workflow_bit_for_bit(image, tta, batch_size, folder, tmp_path):
+def test_logits_equal_those_of_the_workflow_bit_for_bit(image, tta, batch_size, folder, tmp_path):
     stage = stage_of(of_folders(folder), folder, image["short_side"])
     models = tiny_models(2, image=image)
     write_ensemble(tmp_path / "ensemble", about_of(models, tta), models)
@@ -93,7 +93,7 @@ def test_files_are_decoded_as_the_workflow_decodes_them(intensity_range, tmp_pat
         np.testing.assert_array_equal(decoded.pixels[16], store.image(path))
 
 
-def test_members_of_different_sizes_each_get_their_own_pixels(folder, tmp_path):
+def test_members_with_different_sizes_get_pixels_of_their_size(folder, tmp_path):
     models = [*tiny_models(1), *tiny_models(1, image=CROPPED)]
     write_ensemble(tmp_path / "ensemble", about_of(models), models)
     ensemble = read_ensemble(tmp_path / "ensemble")
@@ -122,7 +122,7 @@ def test_few_batches_are_decoded_ahead(monkeypatch):
     assert len(begun) <= 50
 
 
-def test_the_next_is_made_while_this_is_used():
+def test_the_next_item_is_made_while_the_last_is_used():
     made = threading.Event()
 
     def items():

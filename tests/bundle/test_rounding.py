@@ -1,4 +1,4 @@
-"""Weights in bfloat16: what is rounded, what comes back, and how its cost is measured."""
+"""Weights in bfloat16: rounding, reading, and the measurement of the cost."""
 
 from itertools import product
 
@@ -50,7 +50,7 @@ def collected(folder, path, **options):
     return collect_models(files, "tiny", TTA, "average", "full", {"metric": "accuracy"}, str(path), **options)
 
 
-def test_rounded_weights_take_half_the_room_and_come_back_as_float32(folder, tmp_path):
+def test_rounded_weights_take_half_the_bytes_and_are_read_as_float32(folder, tmp_path):
     collected(folder, tmp_path / "fp32")
     about = collected(folder, tmp_path / "bf16", rounding=MEASURED)
     assert (tmp_path / "bf16").stat().st_size < 0.51 * (tmp_path / "fp32").stat().st_size
@@ -75,7 +75,7 @@ def test_biases_norms_and_batch_statistics_are_not_rounded(folder, tmp_path):
     assert dtypes["backbone.bn1.num_batches_tracked"] == torch.int64
 
 
-def test_a_file_in_float32_is_what_it_was_before_there_was_rounding(tmp_path):
+def test_a_float32_file_is_unchanged_by_the_option(tmp_path):
     about, _ = read_about(tiny_ensemble(tmp_path / "ensemble", count=1))
     assert about.rounding is None
     with safe_open(tmp_path / "ensemble", framework="pt") as file:
@@ -102,7 +102,7 @@ def test_each_fold_predicts_its_own_held_out_images_with_rounded_weights(folder)
 
 
 def variants(model):
-    """A model as it was trained, and with rounded weights."""
+    """A model before and after rounding."""
     return model, as_float32(rounded(model))
 
 
@@ -111,7 +111,7 @@ LABEL_OF = {name: "ab"[place % 2] for place, name in enumerate(IDS)}
 
 
 def with_mistakes(count, sure=4.0, ids=IDS):
-    """Logits that are wrong for so many images, and ``sure`` of themselves."""
+    """Logits that are wrong for some images, with confidence ``sure``."""
     right = np.array([[LABEL_OF[name] == label for label in "ab"] for name in ids]) * 2.0 - 1
     right[:count] *= -1
     return Logits(ids, sure * right, ("a", "b"))
@@ -121,7 +121,7 @@ def measured(before, after, metric="accuracy", **options):
     return compare([before], [after], LABEL_OF, Scoring(metric=metric), **options)
 
 
-def test_a_metric_within_the_tolerance_is_accepted_and_told():
+def test_a_metric_within_the_tolerance_is_accepted_and_logged():
     rounding = measured(with_mistakes(100), with_mistakes(102))  # 0.001 worse
     expected = {"metric": "accuracy", "before": 0.95, "after": 0.949, "tolerance": 0.001}
     assert rounding.model_dump() == expected | {"images": 2000, "relabelled": 2}
@@ -139,7 +139,7 @@ def test_a_metric_that_gets_worse_is_refused():
 
 
 @pytest.mark.parametrize("metric", sorted(METRICS.keys() - {"top_k_accuracy", "map_at_k", "quadratic_kappa"}))
-def test_each_metric_knows_what_is_worse(metric):
+def test_worse_depends_on_the_direction_of_the_metric(metric):
     good, bad = with_mistakes(0), with_mistakes(200)
     if METRICS[metric].needs_probabilities and metric != "log_loss":
         bad = Logits(IDS, np.random.default_rng(0).normal(size=(2000, 2)), ("a", "b"))
@@ -148,12 +148,12 @@ def test_each_metric_knows_what_is_worse(metric):
         measured(good, bad, metric)
 
 
-def test_log_loss_is_refused_if_it_rises_though_no_label_changes():
+def test_a_rise_of_log_loss_is_refused_even_if_no_label_changes():
     with pytest.raises(KfoldError, match=r"log loss 0.0003 before .* and 0.0181 after .*; 0 of 2,000 images"):
         measured(with_mistakes(0, sure=4), with_mistakes(0, sure=2), "log_loss")
 
 
-def test_a_metric_without_a_value_measures_nothing():
+def test_a_metric_without_a_value_is_refused():
     logits = Logits(IDS[:1], np.ones((1, 2)), ("a", "b"))
     with pytest.raises(
         KfoldError, match="metric: roc_auc has no value: there are no images of class b; write bundle_dtype"

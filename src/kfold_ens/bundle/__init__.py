@@ -1,3 +1,3 @@
-"""One file of all models of an ensemble, and what predicts any folder with it, without Snakemake."""
+"""Store all models of an ensemble in one file, and predict any images with it, without Snakemake."""
 
-VERSION = 1  # raise it when the stage gives another result for the same inputs: Snakemake then runs it again
+VERSION = 1  # raise it when equal inputs give another result: Snakemake then reruns the stage

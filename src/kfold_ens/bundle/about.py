@@ -1,4 +1,4 @@
-"""What an ensemble file says of itself, and whether it is whole. Imports no torch."""
+"""The metadata of an ensemble file, and the check of its hash. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kfold_ens.versions import versions
 
 FORMAT, FORMAT_VERSION = "kfold_ens ensemble", 1
 FLIPS = ("horizontal_flip", "vertical_flip")  # the steps of a test-time view that an exported graph can hold
-NO_HASH = "0" * 64  # what the place of the hash holds while the file is hashed
+NO_HASH = "0" * 64  # in place of the hash while the file is hashed
 LONGEST_HEADER = 100_000_000  # bytes, as in safetensors
 
 
@@ -27,20 +27,20 @@ class EnsembleError(KfoldError):
 
 
 class Member(Section):
-    """A trained model: its name among those of its recipe, and what it needs to predict."""
+    """A trained model: its name, its recipe, and how it predicts."""
 
     name: str
     recipe_name: str
     recipe: TrainingRecipe
     tta: Tta
     fingerprint: str
-    versions: dict[str, str]  # of what trained it
+    versions: dict[str, str]  # of the packages that trained it
 
 
 class Rounding(Section):
-    """A metric out of fold with the weights as they were trained, and with them rounded.
+    """The out-of-fold metric before and after rounding the weights.
 
-    It was accepted if it is worse by no more than ``tolerance``. ``relabelled`` of ``images`` got another label.
+    Rounding is accepted if the metric worsens by at most ``tolerance``. ``relabelled`` of ``images`` changed labels.
     """
 
     metric: str
@@ -62,11 +62,10 @@ class Rounding(Section):
 
 
 class About(Section):
-    """All that an ensemble file holds besides weights.
+    """The content of an ensemble file besides the weights.
 
     ``temperature`` divides the combined logits; None if probabilities are not calibrated. ``scores`` is metrics.json.
-    ``licences`` is a note for each of the pretrained weights that training started from. ``rounding`` is there only
-    with bf16.
+    ``licences`` has a note for each set of pretrained weights. ``rounding`` is None unless ``dtype`` is bf16.
     """
 
     classes: tuple[str, ...]
@@ -78,23 +77,23 @@ class About(Section):
     rounding: Rounding | None = None
     scores: dict[str, Any]
     licences: dict[str, str]
-    versions: dict[str, str]  # of what wrote the file
+    versions: dict[str, str]  # of the packages that wrote the file
 
     @property
     def short_side(self) -> int:
-        """The largest short side, in pixels, that a member's images are stored with."""
+        """The largest short side at which a member's images are stored, in pixels."""
         return max(member.recipe.image.short_side for member in self.members)
 
     def written(self) -> dict[str, Any]:
-        """What the file holds, JSON-like; without ``rounding`` if there was none, as in files of earlier versions."""
+        """Return the JSON-like content; without ``rounding`` if it is None, as in files of earlier versions."""
         return self.model_dump(mode="json", exclude=None if self.rounding else {"rounding"})
 
 
 def read_about(path: str | Path) -> tuple[About, str]:
-    """What a whole ensemble file says of itself, and the hash of its content.
+    """Check an ensemble file; return its metadata and the hash of its content.
 
     Raises:
-        EnsembleError: if it is no ensemble file, of a newer format, or not as it was written.
+        EnsembleError: if it is not an ensemble file, has a newer format, or is damaged.
     """
     with naming(path):
         metadata = _metadata(path)
@@ -113,8 +112,8 @@ def refuse_random_views(members: Sequence[Member]) -> None:
     random = {view.name for member in members for view in _views(member.tta) if not all(map(_is_fixed, view.steps))}
     if random:
         raise EnsembleError(
-            f"these test-time views are random, and a graph holds only flips with probability 1; --no-tta exports the "
-            f"evaluation view alone:\n{listing(sorted(random))}"
+            f"these test-time views are random, but a graph can hold only flips with probability 1; add --no-tta to "
+            f"export the evaluation view alone:\n{listing(sorted(random))}"
         )
 
 
@@ -128,7 +127,7 @@ def _is_fixed(step: Augmentation) -> bool:
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Say which file is not there, or cannot be read."""
+    """Raise an EnsembleError with the path if the file is missing or unreadable."""
     try:
         yield
     except FileNotFoundError:
@@ -138,53 +137,54 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def refuse_foreign(metadata: Mapping[str, str], expected: str, path: str | Path) -> None:
-    """Refuse a file whose metadata is not that of an ensemble of this format, or of a newer one."""
+    """Refuse a file that is not an ensemble in the ``expected`` format, or that has a newer version of it."""
     if metadata.get("format") != expected:
         raise EnsembleError(
-            f"{path} is not an ensemble of kfold_ens, or it is damaged; copy it again, or make one with: "
-            "snakemake ensemble"
+            f"{path} is not an ensemble of kfold_ens, or it is damaged; copy it again, or make one with "
+            "`snakemake ensemble`"
         )
     number = metadata["format_version"]
-    if number.isdecimal() and int(number) > FORMAT_VERSION:  # of another text, the hash says that it is damaged
+    if number.isdecimal() and int(number) > FORMAT_VERSION:  # the check of the hash refuses other text as damaged
         raise EnsembleError(
-            f"{path} has format {number}, and this kfold_ens reads up to {FORMAT_VERSION}: install a newer kfold_ens"
+            f"{path} has format {number}, but this kfold_ens reads up to {FORMAT_VERSION}; install a newer kfold_ens"
         )
 
 
 def damaged(path: str | Path) -> EnsembleError:
-    """What to raise if the content does not fit the hash."""
-    return EnsembleError(f"{path} is damaged: its content is not what its SHA-256 says; copy it again")
+    """Return the error for a file whose content does not match its hash."""
+    return EnsembleError(f"{path} is damaged: its content does not match its SHA-256; copy it again")
 
 
 def validated(values: dict[str, Any], path: str | Path) -> About:
-    """What a file says of itself.
+    """Parse the metadata of a file.
 
     Raises:
-        EnsembleError: with both versions, if another version of kfold_ens wrote other keys.
+        EnsembleError: if another version of kfold_ens wrote other keys; it names both versions.
     """
     try:
         return About.model_validate(values)
     except ValidationError as error:
         written, here = (each.get("kfold_ens") for each in (values.get("versions", {}), versions()))
         raise EnsembleError(
-            f"{path} was written by kfold_ens {written} and cannot be read by {here}; install that version\n  {error}"
+            f"{path} was written by kfold_ens {written}, which {here} cannot read; install {written}\n  {error}"
         ) from None
 
 
 def _metadata(path: str | Path) -> dict[str, str]:
-    """The metadata in the header; empty if there is none."""
+    """Read the metadata from the header; empty if there is none."""
     try:
         with open(path, "rb") as file:
             metadata = json.loads(header_bytes(file)).get("__metadata__", {})
         return metadata if {"format_version", "sha256", "about"} <= metadata.keys() else {}
-    except (ValueError, AttributeError):  # bytes that are no header, or JSON that is something else
+    except (ValueError, AttributeError):  # bytes that are not a header, or other JSON
         return {}
 
 
 def header_bytes(file: Any) -> bytes:
-    """The header of an open safetensors file, as JSON; the file is then at the first tensor.
+    """Read the JSON header of an open safetensors file, up to the first tensor.
 
-    https://huggingface.co/docs/safetensors/index#format: 8 bytes of the header's length, then the header.
+    The file starts with 8 bytes for the length of the header, then the header:
+    https://huggingface.co/docs/safetensors/index#format.
     """
     length = int.from_bytes(file.read(8), "little")
     if length > min(LONGEST_HEADER, os.fstat(file.fileno()).st_size):
@@ -193,7 +193,7 @@ def header_bytes(file: Any) -> bytes:
 
 
 def content_hash(path: str | Path) -> str:
-    """The SHA-256 of the file's bytes with zeros in place of the hash itself."""
+    """Return the SHA-256 of the file's bytes, with zeros in place of the hash itself."""
     with open(path, "rb") as file:
         header = header_bytes(file)
         own = json.loads(header)["__metadata__"]["sha256"]
@@ -205,7 +205,7 @@ def content_hash(path: str | Path) -> str:
 
 
 def put_hash(path: Path) -> None:
-    """Write the hash of a file's content into it, in place of zeros."""
+    """Write the hash of a file's content into the file, in place of the zeros."""
     digest = content_hash(path)
     with open(path, "r+b") as file:
         at = 8 + header_bytes(file).index(_entry(NO_HASH))
@@ -214,5 +214,5 @@ def put_hash(path: Path) -> None:
 
 
 def _entry(digest: str) -> bytes:
-    """How the hash appears in the header; within the text of another entry, quotation marks would be escaped."""
+    """Return the bytes of the hash in the header; no other entry can contain them, as it would escape the quotes."""
     return f'"sha256":"{digest}"'.encode()

@@ -1,4 +1,4 @@
-"""What an ensemble says of some images, and the rows of the CSV that say it. Imports no torch."""
+"""The predictions of an ensemble, and their rows in the CSV. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kfold_ens.logits import Logits, at_temperature, log_mean_softmax
 
 @dataclass(frozen=True)
 class Answers:
-    """Of N images over K classes: the combined scores, probabilities, and how many members say each class."""
+    """Predictions for N images and K classes: combined scores, probabilities, and votes of the members."""
 
     image_id: np.ndarray  # (N,) text
     scores: np.ndarray  # (N, K) floating point; the largest is the prediction
@@ -25,9 +25,9 @@ class Answers:
 
 
 def answers_of(members: Mapping[str, Logits], about: About) -> Answers:
-    """Combine members as the submission does, at the temperature if there is one.
+    """Combine members as in the submission, at the temperature if there is one.
 
-    A vote has no probabilities: those of the average of softmax are given.
+    A vote has no probabilities, so it takes those of the average of softmax.
     """
     combined = combine(members, about.method)
     if about.temperature is not None:
@@ -40,7 +40,7 @@ def answers_of(members: Mapping[str, Logits], about: About) -> Answers:
 
 
 def graph_answers(image_id: np.ndarray, probabilities: np.ndarray, votes: np.ndarray, about: About) -> Answers:
-    """What an exported graph's outputs (N, K) say of N images. A vote is ordered by votes, then by probabilities."""
+    """Convert the outputs (N, K) of an exported graph. A vote orders classes by votes, then by probabilities."""
     probabilities = probabilities.astype(np.float64)
     scores = probabilities if METHODS[about.method].gives_probabilities else votes + probabilities
     return Answers(image_id, scores, probabilities, votes, about.classes)
@@ -48,15 +48,15 @@ def graph_answers(image_id: np.ndarray, probabilities: np.ndarray, votes: np.nda
 
 @dataclass(frozen=True)
 class Columns:
-    """What the CSV has besides image, label, probability, agreement and entropy."""
+    """The optional columns of the CSV, besides image, label, probability, agreement and entropy."""
 
     top_k: int = 1
     probabilities: bool = False
     min_probability: float | None = None
-    errors: bool = False  # a row, with the reason, for files that cannot be read
+    errors: bool = False  # unreadable files have a row with the reason
 
     def header(self, classes: Sequence[str]) -> list[str]:
-        """The names of the columns."""
+        """Return the names of the columns."""
         ranks = range(2, self.top_k + 1)
         return [
             *("image", "label", "probability", "agreement", "entropy"),
@@ -67,7 +67,7 @@ class Columns:
         ]
 
     def rows(self, answers: Answers) -> dict[str, list[str]]:
-        """A row of each image, by its name."""
+        """Return the row of each image, by name."""
         order = np.argsort(-answers.scores, axis=1, kind="stable")[:, : self.top_k]
         entropy = entr(answers.probabilities).sum(axis=1)
         return {
@@ -93,7 +93,7 @@ class Columns:
         return [*cells, ""] if self.errors else cells
 
     def failed_row(self, image: str, reason: str, classes: Sequence[str]) -> list[str]:
-        """The row of a file that cannot be read."""
+        """Return the row of an unreadable file."""
         return [image, *[""] * (len(self.header(classes)) - 2), reason]
 
 

@@ -1,4 +1,4 @@
-"""The model card: what an ensemble was trained on, how good it is, and what its user should say about it."""
+"""The model card: data, scores, recipe and licences of an ensemble, and how to cite it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from kfold_ens.files import atomic
 from kfold_ens.logits import Logits, concatenated
 from kfold_ens.members import FULL
 
-MOST_CLASSES = 10  # that are listed with what they score
+MOST_CLASSES = 10  # classes in the table of recalls
 HOW_TO_PREDICT = "`kfold-predict ensemble.safetensors new_images/ --out predictions.csv` predicts a folder of images."
 
 
 def write_card(path: str, about: About, train: pd.DataFrame, oof: Sequence[Logits]) -> None:
-    """Write the card as Markdown. ``train`` is the manifest of the training images, ``oof`` all out-of-fold logits."""
+    """Write the card as Markdown. ``train`` is the manifest of training images, ``oof`` all out-of-fold logits."""
     sections = {
-        "Intended use": "To be filled in: what it is for, what it is not for, and who may be harmed by a wrong label.",
+        "Intended use": "Fill in: what it is for, what it is not for, and whom a wrong label may harm.",
         "Data": _data(about, train),
         "Scores": _scores(about),
         "Worst classes": _worst_classes(train, oof),
@@ -43,14 +43,12 @@ def write_card(path: str, about: About, train: pd.DataFrame, oof: Sequence[Logit
 def _data(about: About, train: pd.DataFrame) -> str:
     counts = train["label"].value_counts()
     low, high = counts.min(), counts.max()
-    spread = (
-        f"{low:,} of each" if low == high else f"{low:,} to {high:,} per class, {counts.median():,.0f} in the median"
-    )
+    spread = f"{low:,} per class" if low == high else f"{low:,} to {high:,} per class (median {counts.median():,.0f})"
     return f"{len(train):,} training images of {len(about.classes)} classes, {spread}."
 
 
 def _recipe(about: About) -> str:
-    """The members, and each recipe as its file says it: defaults are left out."""
+    """Describe the members and their recipes, without keys at their defaults."""
     members = ", ".join(map(_title, about.members))
     values = {
         name: dict(member.recipe.model_dump(mode="json", exclude_defaults=True), tta=member.tta.model_dump(mode="json"))
@@ -59,7 +57,7 @@ def _recipe(about: About) -> str:
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
     return (
         f"{len(about.members)} models ({members}), combined by {METHODS[about.method].label}. "
-        f"Keys at their default are left out here; the file holds them all.\n\n```yaml\n{text}```"
+        f"Keys at their defaults are omitted here; the file holds all.\n\n```yaml\n{text}```"
     )
 
 
@@ -70,9 +68,9 @@ def _first_of_recipes(about: About) -> dict:
 def _scores(about: About) -> str:
     return (
         f"```\n{as_text(about.scores, about.method)}\n```\n\n"
-        "Out-of-fold scores are those of each fold's model on the images it was not trained on. They are a little "
-        "flattered if `select` in the recipe is not `last`: the best epoch is then chosen on those same images. "
-        "`*` marks what this file predicts; it has a score only on test images with known labels. Between parentheses: "
+        "Out-of-fold scores are those of each fold's model on its held-out images. They are slightly optimistic if "
+        "`select` in the recipe is not `last`, since the best epoch is then chosen on the same images. `*` marks the "
+        "predictions of this file, which have a score only on test images with known labels. In parentheses: "
         f"{interval_in_words(about.scores)}."
     )
 
@@ -87,11 +85,11 @@ def _calibration(about: About) -> str:
 
 def _rounding(about: About) -> str:
     full = [_title(member) for member in about.members if member.name == FULL]
-    unmeasured = "".join(f" {title} is rounded too; it held out no images to measure that on." for title in full)
+    unmeasured = "".join(f" {title} is rounded too, but held out no images to measure the cost." for title in full)
     return (
         "Weights are stored in bfloat16, rounded to the nearest value; biases, norms and batch statistics in float32. "
-        f"All are float32 when they are used. Measured out of fold: {about.rounding.in_words}. The other scores here, "
-        f"and the temperature if there is one, are of the weights before rounding.{unmeasured}"
+        f"They are converted to float32 before use. Measured out of fold: {about.rounding.in_words}. The other scores "
+        f"here, and the temperature if there is one, are those before rounding.{unmeasured}"
     )
 
 
@@ -106,7 +104,7 @@ def _worst_classes(train: pd.DataFrame, oof: Sequence[Logits]) -> str:
         if len(rows) == len(of_class)
         else f"The {len(rows)} of {len(of_class)} classes with the lowest recall."
     )
-    return "\n".join([title, "", "| class | recall, out of fold | right |", "|---|---|---|", *rows])
+    return "\n".join([title, "", "| class | recall, out of fold | correct |", "|---|---|---|", *rows])
 
 
 def _rows(of_class: pd.DataFrame) -> list:
@@ -114,7 +112,7 @@ def _rows(of_class: pd.DataFrame) -> list:
 
 
 def _cell(text: str) -> str:
-    """A label as a cell of a table."""
+    """Escape a label for a cell of a table."""
     return " ".join(text.replace("|", r"\|").split())
 
 
@@ -125,7 +123,7 @@ def _licences(about: About) -> str:
 
 def _citation(about: About) -> str:
     prints = "\n".join(f"- {_title(member)}: `{member.fingerprint}`" for member in about.members)
-    return f"Name kfold_ens {about.versions['kfold_ens']} and the fingerprints of what was trained:\n\n{prints}"
+    return f"Cite kfold_ens {about.versions['kfold_ens']} and the fingerprints of the models:\n\n{prints}"
 
 
 def _title(member: Member) -> str:

@@ -1,4 +1,4 @@
-"""The models of a finished run, and what is known of them, into one ensemble file."""
+"""Collect the models of a finished run and their metadata in one ensemble file."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def collect_models(
     path: str,
     rounding: Rounding | None = None,
 ) -> About:
-    """Write trained models of a recipe to an ensemble file; each is named by the folder that it lies in.
+    """Write the trained models of a recipe to an ensemble file. Each is named after its folder.
 
-    ``metrics`` is metrics.json; its temperature, if probabilities are calibrated, is that of the ensemble. With
-    ``rounding``, weights are stored in bfloat16.
+    ``metrics`` is metrics.json, which holds the temperature if probabilities are calibrated. With ``rounding``, weights
+    are stored in bfloat16.
     """
     loaded = [load_model(model) for model in models]
     about = About(
@@ -61,24 +61,24 @@ def _member(file: str, model: TrainedModel, recipe_name: str, tta: Tta) -> Membe
 
 
 def licences(backbones: Iterable[Backbone]) -> dict[str, str]:
-    """A note on the licence of each of the pretrained weights; none for random ones."""
+    """Return a note on the licence of each set of pretrained weights, by name; none for random weights."""
     return dict(map(_licence, (each for each in backbones if each.weights != "none")))
 
 
 def _licence(backbone: Backbone) -> tuple[str, str]:
     file = Path(backbone.weights)
     if file.suffix:
-        return file.name, "a file of the user's own; its licence is not known here"
+        return file.name, "a file given by the user; its licence is unknown"
     return f"{backbone.kind} {backbone.name} {backbone.weights}", LICENCES[backbone.kind](backbone)
 
 
 LICENCES: dict[str, Callable[[Backbone], str]] = {
     "torchvision": lambda backbone: (
-        "published with torchvision (BSD 3-Clause); torchvision says that weights may have terms of their own, from "
-        "the data they were trained on, which are ImageNet's (non-commercial research and education) unless their "
-        "documentation names others"
+        "published with torchvision (BSD 3-Clause); torchvision notes that weights may have their own terms, derived "
+        "from the training data. These are ImageNet's (non-commercial research and education) unless the documentation "
+        "of the weights names other data"
     ),
     "timm": lambda backbone: (
-        f"published for timm; the licence is in the model card of timm/{backbone.name} and differs between models"
+        f"published for timm; licences differ between models: see the model card of timm/{backbone.name}"
     ),
 }

@@ -1,4 +1,4 @@
-"""``kfold-predict``: an ensemble's labels for any images, without the workflow. Imports torch only to predict."""
+"""``kfold-predict``: predict any images with an ensemble, without the workflow. Imports torch only to predict."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Build the parser of the options."""
     parse = argparse.ArgumentParser(prog="kfold-predict", description="Predict images with an ensemble file.")
     add = parse.add_argument
     add("ensemble", metavar="ENSEMBLE", help="the ensemble.safetensors of a run")
@@ -31,18 +31,18 @@ def parser() -> argparse.ArgumentParser:
     add("--min-probability", type=_probability, metavar="P", help="add a column that marks rows below P as unsure")
     add("--folds", nargs="+", metavar="N", help="use only the models of these folds; write it after IMAGES")
     add("--no-tta", action="store_true", help="use the evaluation view alone")
-    add("--errors", choices=["omit", "column"], default="omit", help="of unreadable files: no row, or the reason")
-    add("--batch-size", type=count, metavar="N", help="images at a time; default: that of training")
+    add("--errors", choices=["omit", "column"], default="omit", help="unreadable files: no row, or one with the reason")
+    add("--batch-size", type=count, metavar="N", help="images per batch; default: that of training")
     add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto")
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto")
     add("--threads", type=count, default=os.cpu_count() or 1, metavar="N", help="default: all processors")
     add("--resume", action="store_true", help="continue an interrupted prediction")
-    add("--force", action="store_true", help="replace what is there")
+    add("--force", action="store_true", help="replace an existing file")
     return parse
 
 
 def count(text: str) -> int:
-    """An option that is a whole number above 0."""
+    """Parse an option that must be a positive integer."""
     if not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"must be a whole number above 0 (got {text!r})")
     return int(text)
@@ -59,8 +59,8 @@ def _probability(text: str) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Predict, and exit with 0; with 3 if files could not be read, with 2 if the input was refused."""
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 (a terminal that was closed with 2>&-)
+    """Predict. Exit with 0, with 3 if some files cannot be read, or with 2 if the input was refused."""
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 (it is None after 2>&-)
     options = parser().parse_args(arguments)
     log_to_terminal()
     wait_briefly()
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _predict(options: argparse.Namespace) -> dict[str, str]:
-    """Why files could not be read, by name."""
+    """Predict; return the reasons for unreadable files, by name."""
     try:
         from kfold_ens.bundle.run import predict_files
 
@@ -81,20 +81,20 @@ def _predict(options: argparse.Namespace) -> dict[str, str]:
     except KfoldError as error:
         end(f"ERROR: {error}", REFUSED)
     except OSError as error:
-        kept = ". What is written is kept: make room, and run the same with --resume"
+        kept = ". The rows so far are kept: free some disk space, then run the same command with --resume"
         end(f"ERROR: --out: {error}{kept if error.errno in NO_ROOM else ''}", REFUSED)
 
 
 @contextmanager
 def _ended_at_once() -> Iterator[None]:
-    """Let signals end the process without a wait for what is being decoded: all rows that are known are written.
+    """Let signals end the process at once, without waiting for decoding threads: all known rows are already written.
 
-    A signal that is ignored stays so: nohup ignores SIGHUP. A reader of our output that ends (``| head``) ends us too.
+    Ignored signals stay ignored (nohup ignores SIGHUP). SIGPIPE ends the process, as with ``| head``.
     """
     answers = dict.fromkeys(ASKING_TO_END, _interrupted) | {signal.SIGPIPE: signal.SIG_DFL}
     before = {name: signal.getsignal(name) for name in answers}
     for name, answer in answers.items():
-        if before[name] is not signal.SIG_IGN or name == signal.SIGPIPE:  # Python itself ignores the latter
+        if before[name] is not signal.SIG_IGN or name == signal.SIGPIPE:  # Python ignores SIGPIPE by default
             signal.signal(name, answer)
     try:
         yield
@@ -104,19 +104,19 @@ def _ended_at_once() -> Iterator[None]:
 
 
 def _interrupted(number: int, _: object) -> None:
-    with suppress(OSError):  # not by print: it may be what the signal interrupted
-        os.write(2, b"\nInterrupted. The same command with --resume continues.\n")
+    with suppress(OSError):  # not print, which the signal may have interrupted
+        os.write(2, b"\nInterrupted. To continue, run the same command with --resume.\n")
     os._exit(128 + number)
 
 
 def end(message: str, code: int) -> None:
-    """Say why, and exit."""
+    """Print a message to stderr and exit."""
     print(message, file=sys.stderr, flush=True)
     sys.exit(code)
 
 
 def log_to_terminal() -> None:
-    """Show what the package logs."""
+    """Show the package's log lines in the terminal."""
     log = logging.getLogger("kfold_ens")
     log.setLevel(logging.INFO)
     log.propagate = False

@@ -1,4 +1,4 @@
-"""Files to pixels, a batch at a time, while the batches before are predicted. Imports no torch."""
+"""Decode files in batches while earlier batches are predicted. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kfold_ens.config import IntensityRange
 from kfold_ens.data.images import ImageError, read_new
 from kfold_ens.data.pixels import stored_shape
 
-AHEAD = 2  # batches that are decoded while one is predicted
+AHEAD = 2  # batches decoded while one is predicted
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image's hash, and its pixels (height, width, 3) uint8 by the short side that they are stored at."""
+    """The hash of an image, and its pixels (height, width, 3) uint8 by stored short side."""
 
     sha256: str
     pixels: dict[int, np.ndarray]
@@ -28,24 +28,24 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Batch:
-    """The images of a batch that could be decoded, and why others could not, by name; both in the batch's order."""
+    """The decoded images of a batch, and the reasons for unreadable ones, by name and in the order of the batch."""
 
     images: dict[str, Decoded]
     failed: dict[str, str]
 
 
 class Stored:
-    """A batch's images as ``EvaluationViews`` takes them from a pixel store."""
+    """The images of a batch, with the interface of a pixel store that ``EvaluationViews`` needs."""
 
     def __init__(self, images: Sequence[Decoded], short_side: int) -> None:
         self._images, self._short_side = images, short_side
 
     def sha256(self, image_ids: np.ndarray) -> np.ndarray:
-        """The hashes of the files: (N,) hexadecimal text."""
+        """Return the hashes of the files: (N,) hexadecimal text."""
         return np.array([image.sha256 for image in self._images])
 
     def rows(self, image_ids: np.ndarray) -> np.ndarray:
-        """The places of the images: (N,) int64."""
+        """Return the positions of the images: (N,) int64."""
         return np.arange(len(self._images))
 
     def __getitem__(self, row: int) -> np.ndarray:
@@ -53,7 +53,7 @@ class Stored:
 
 
 def decode(name: str, short_sides: Collection[int], intensity_range: IntensityRange) -> Decoded | str:
-    """One file, shrunk as ``write_pixels`` shrinks it; if it cannot be used, the reason."""
+    """Decode one file and shrink it as ``write_pixels`` does; return the reason if it is unreadable."""
     pixels = {}
     try:
         for short_side in short_sides:
@@ -71,7 +71,7 @@ def decoded_batches(
     intensity_range: IntensityRange,
     threads: int,
 ) -> Iterator[Batch]:
-    """All images in their order, decoded in threads; at most ``AHEAD`` batches are held besides the one in use."""
+    """Decode all images in order, in threads. Holds at most ``AHEAD`` batches besides the one in use."""
     read = partial(decode, short_sides=short_sides, intensity_range=intensity_range)
     parts = (names[start : start + batch_size] for start in range(0, len(names), batch_size))
     with ThreadPoolExecutor(threads) as pool:

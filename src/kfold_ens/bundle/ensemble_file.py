@@ -1,4 +1,4 @@
-"""The weights of all members of an ensemble in one file, without pickle."""
+"""The ensemble file: the weights of all members, without pickle."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from kfold_ens.network.tensor_files import save_tensors
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A whole ensemble file: what it says of itself, the hash of its content, and its models."""
+    """A checked ensemble file: its metadata, the hash of its content, and its models."""
 
     path: Path
     about: About
     sha256: str
 
     def models(self, members: Collection[Member] | None = None) -> Iterator[TrainedModel]:
-        """The members, or some of them, in their order, with weights in float32.
+        """Yield all or some members in order, with weights in float32.
 
-        Those stored in float32 stay in the file until they are used.
+        Weights stored in float32 are read from the file only when used.
         """
         with safe_open(self.path, framework="pt") as file:
             names = list(file.keys())
@@ -39,21 +39,21 @@ class Ensemble:
 
 
 def read_ensemble(path: str | Path) -> Ensemble:
-    """An ensemble file, checked to its last byte.
+    """Read and check an ensemble file.
 
     Raises:
-        EnsembleError: if it is no ensemble file, of a newer format, or not as it was written.
+        EnsembleError: if it is not an ensemble file, has a newer format, or is damaged.
     """
     return Ensemble(Path(path), *read_about(path))
 
 
 def write_ensemble(path: str | Path, about: About, models: Sequence[TrainedModel]) -> None:
-    """Write an ensemble whole or not at all; equal models and texts give equal bytes.
+    """Write an ensemble atomically. Equal models and metadata give equal bytes.
 
     ``models`` are those of ``about.members``, in that order.
 
     Raises:
-        KfoldError: if the disk has no room for them.
+        KfoldError: if there is not enough disk space.
     """
     metadata = {
         "format": FORMAT,

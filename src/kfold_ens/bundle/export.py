@@ -1,4 +1,4 @@
-"""An ensemble file to one ONNX graph, which is checked on real images before it gets its name."""
+"""Export an ensemble file as one ONNX graph, and check the graph on images before it gets its final name."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OPSET = 20  # onnxruntime reads it from 1.17 on
-LARGEST_FILE = 1_800_000_000  # bytes of weights beside the graph in one file; protobuf ends at 2 GiB
+OPSET = 20  # supported by onnxruntime 1.17 and later
+LARGEST_FILE = 1_800_000_000  # bytes of weights in the file of the graph; protobuf is limited to 2 GiB
 TOLERANCE = 1e-3  # of a probability
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far a graph's probabilities are from those of the models that it was made of."""
+    """The difference between the predictions of a graph and those of its models."""
 
     images: int
     largest_difference: float
     relabelled: tuple[str, ...]  # images that get another label
 
     def refuse_difference(self) -> None:
-        """Refuse a graph that says something else.
+        """Refuse a graph with other predictions.
 
         Raises:
-            KfoldError: with the largest difference, and the images that get another label.
+            KfoldError: if a label differs or a probability differs too much; it lists images with another label.
         """
         if self.relabelled or not self.largest_difference < TOLERANCE:
             raise KfoldError(
-                f"the graph differs from the ensemble on {self.images} images: {self}; allowed are 0, {TOLERANCE:g}. "
-                f"Nothing was written. Images with another label:\n{listing(list(self.relabelled))}"
+                f"the graph differs from the ensemble on {self.images} images: {self} (allowed: no other label, "
+                f"{TOLERANCE:g}). Nothing was written. Images with another label:\n{listing(list(self.relabelled))}"
             )
 
     def __str__(self) -> str:
@@ -58,11 +58,11 @@ class Comparison:
 
 
 def export_ensemble(predictor: Predictor, images: Sequence[str], out: Path) -> Comparison:
-    """Write a predictor's members as one graph, if it says the same of these images; or else nothing.
+    """Write the members of a predictor as one graph, if it predicts these images as they do.
 
     Raises:
         EnsembleError: if test-time views are random.
-        KfoldError: if the graph differs, or no image can be read.
+        KfoldError: if the graph predicts differently, or no image can be read. Then nothing is written.
     """
     about = predictor.ensemble.about.model_copy(update={"members": predictor.members})
     said = said_by_models(predictor, images)
@@ -85,12 +85,12 @@ def _folder_beside(out: Path) -> Iterator[Path]:
 
 
 def traced(about: About, predictor: Predictor) -> ONNXProgram:
-    """The members as a graph: ``pixels`` to ``probabilities``, ``label`` and ``votes``, of any number and size."""
+    """Trace the members as a graph from ``pixels`` (any number and size) to ``probabilities``, ``label``, ``votes``."""
     side = about.short_side
-    pixels = torch.zeros((2, side + 3, side + 7, 3), dtype=torch.uint8)  # sizes that no other number here equals
+    pixels = torch.zeros((2, side + 3, side + 7, 3), dtype=torch.uint8)  # sizes that differ from all constants
     dynamic = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
     log.info("tracing %d models", len(predictor.networks))
-    with warnings.catch_warnings(action="ignore"):  # of torch about itself
+    with warnings.catch_warnings(action="ignore"):  # torch warns about its own code
         return torch.onnx.export(
             EnsembleGraph(about, predictor.networks).eval(),
             (pixels,),
@@ -104,14 +104,14 @@ def traced(about: About, predictor: Predictor) -> ONNXProgram:
 
 
 def said_by_models(predictor: Predictor, images: Sequence[str]) -> list[Answers | None]:
-    """What the models say of each batch of these images.
+    """Return the predictions of the models for each batch of these images.
 
     Raises:
         KfoldError: if no image can be read.
     """
     said = [answers for answers, _ in predictor.answers(images)]
     if not any(said):
-        raise KfoldError(f"none of the {len(images)} images to check the graph with can be read; give others: --images")
+        raise KfoldError(f"--images: none of the {len(images)} images to check the graph can be read; give others")
     return said
 
 
@@ -123,7 +123,7 @@ def _checked(
     said: Sequence[Answers | None],
     path: Path,
 ) -> Comparison:
-    """How a graph's answers differ from what the models said of these images; its file is removed."""
+    """Compare the predictions of a graph and of the models for these images; remove the graph's file."""
     _save(program, path)
     session = new_session(str(path), "cpu", predictor.threads)
     graph = OnnxPredictor(session, about, predictor.batch_size, predictor.threads)
@@ -135,7 +135,7 @@ def _checked(
 
 
 def compared(said: Sequence[Answers | None], by_graph: Sequence[Answers | None]) -> Comparison:
-    """What models and their graph say of the same batches of images."""
+    """Compare the predictions of models and graph for the same batches of images."""
     answered = [(models, graph) for models, graph in zip(said, by_graph, strict=True) if models and graph]
     differences = [np.abs(models.probabilities - graph.probabilities).max() for models, graph in answered]
     relabelled = tuple(name for models, graph in answered for name in _relabelled(models, graph))
@@ -157,7 +157,7 @@ def _metadata(about: About, ensemble: str, comparison: Comparison) -> dict[str, 
 
 
 def _write(program: ONNXProgram, metadata: dict[str, str], path: Path) -> None:
-    """The graph with its metadata, the hash of its weights' file, if it has one, and its own hash."""
+    """Write the graph with its metadata, the hash of its weights file, if there is one, and its own hash."""
     _save(program, path)
     weights = {file.name: sha256_of(file) for file in path.parent.iterdir() if file != path}
     program.model.metadata_props.update(metadata | {"weights": canonical(weights), "sha256": NO_HASH})

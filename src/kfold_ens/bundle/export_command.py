@@ -1,4 +1,4 @@
-"""``kfold-export``: an ensemble file to one ONNX graph, which needs neither torch nor this package to run."""
+"""``kfold-export``: export an ensemble file as one ONNX graph, which runs without torch and this package."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from kfold_ens.errors import KfoldError, Together
 from kfold_ens.files import require_space
 from kfold_ens.jobs import wait_briefly
 
-log = logging.getLogger("kfold_ens.bundle")  # its own name is __main__ if it is run as a program
+log = logging.getLogger("kfold_ens.bundle")  # __name__ may be __main__
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # of the extra `export`
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Build the parser of the options."""
     parse = argparse.ArgumentParser(prog="kfold-export", description="Export an ensemble file as one ONNX graph.")
     add = parse.add_argument
     add("ensemble", metavar="ENSEMBLE", help="the ensemble.safetensors of a run")
     add("--out", required=True, type=Path, help="the ONNX file to write")
-    add("--images", nargs="+", metavar="IMAGES", help="images to check the graph with; default: the run's test images")
-    add("--check", type=count, default=64, metavar="N", help="how many of them; default: 64, spread evenly")
+    add("--images", nargs="+", metavar="IMAGES", help="images to check the graph; default: the run's test images")
+    add("--check", type=count, default=64, metavar="N", help="number of images to check, spread evenly; default: 64")
     add("--folds", nargs="+", metavar="N", help="export only the models of these folds")
     add("--no-tta", action="store_true", help="export the evaluation view alone")
     add("--threads", type=count, default=os.cpu_count() or 1, metavar="N", help="default: all processors")
-    add("--force", action="store_true", help="replace what is there")
+    add("--force", action="store_true", help="replace an existing file")
     parse.set_defaults(device="cpu", precision="fp32", batch_size=None)
     return parse
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Export, and exit with 0; with 2 if something was refused, and then nothing is written."""
+    """Export and exit with 0, or with 2 if something was refused. Then nothing is written."""
     options = parser().parse_args(arguments)
     log_to_terminal()
     wait_briefly()
@@ -66,10 +66,10 @@ def _export(options: Namespace) -> None:
 
 
 def accepted(options: Namespace) -> Request:
-    """The request that options make, if there is nothing wrong with it.
+    """Check the options and return the request.
 
     Raises:
-        KfoldError: with all that is wrong with packages, ensemble, images and output.
+        KfoldError: listing all errors in packages, ensemble, images and output.
     """
     together = Together(KfoldError)
     with together.gather():
@@ -97,20 +97,20 @@ def _require_packages() -> None:
 
 
 def _images_of_the_run(ensemble: Path) -> list[str]:
-    """The test images of the run in whose results an ensemble file lies.
+    """List the test images of the run whose results contain the ensemble file.
 
     Raises:
-        KfoldError: if it lies elsewhere.
+        KfoldError: if the file is elsewhere.
     """
     results = ensemble.absolute().parents[1]
     manifest = results / "data" / "test.csv"
     if not manifest.exists():
-        raise KfoldError(f"--images: give test images to check the graph with, since there is no {manifest}")
+        raise KfoldError(f"--images: give test images to check the graph, since {manifest} does not exist")
     return [str(results.parent / path) for path in read_manifest(str(manifest))["path"]]
 
 
 def spread(names: Sequence[str], count: int) -> list[str]:
-    """At most ``count`` of the names, from the first to the last."""
+    """Select at most ``count`` names, spread evenly from the first to the last."""
     places = [round(place * (len(names) - 1) / max(1, count - 1)) for place in range(count)]
     return [names[place] for place in dict.fromkeys(places)]
 

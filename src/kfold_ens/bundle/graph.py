@@ -1,4 +1,4 @@
-"""An ensemble as one module that ``torch.onnx.export`` can trace: from pixels of any size to probabilities."""
+"""An ensemble as one module that ``torch.onnx.export`` can trace, from pixels of any size to probabilities."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from kfold_ens import config
 from kfold_ens.bundle.about import About, Member, refuse_random_views
 from kfold_ens.loading.augmentation import IMAGENET_MEAN, IMAGENET_STD, LONGEST
 
-WEIGHT_BITS = 15  # of the weights that torch resizes uint8 with
+WEIGHT_BITS = 15  # of the weights with which torch resizes uint8
 
 
 class EnsembleGraph(nn.Module):
-    """Pixels (N, H, W, 3) uint8 to ``probabilities`` (N, K) float32, ``label`` (N,) and ``votes`` (N, K) int64.
+    """Map pixels (N, H, W, 3) uint8 to ``probabilities`` (N, K) float32, ``label`` (N,) and ``votes`` (N, K) int64.
 
-    ``label`` is the column of the prediction; ``votes`` counts the members whose prediction a class is. Images are
-    first shrunk to the short side that the workflow stores, which leaves those of that size as they are.
+    ``label`` is the column of the prediction; ``votes`` counts the members that predict each class. Images are first
+    shrunk to the short side that the workflow stores.
 
     Raises:
-        EnsembleError: if test-time views are random, listing them.
+        EnsembleError: if test-time views are random; it lists them.
     """
 
     def __init__(self, about: About, networks: Sequence[nn.Module]) -> None:
@@ -41,7 +41,7 @@ class EnsembleGraph(nn.Module):
 
 
 def _logits(member: Member, network: nn.Module, images: Tensor) -> Tensor:
-    """A member's logits (N, K) averaged over its test-time views."""
+    """Return a member's logits (N, K), averaged over its test-time views."""
     image = member.recipe.image
     view = EVALUATION_VIEWS[image.kind](images, image) / 255
     if image.normalize:
@@ -73,7 +73,7 @@ def _of_scores(average: Callable[[Tensor], Tensor]) -> Callable[[Tensor, float],
 
 
 def _of_votes(logits_mnk: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """As ``ensemble.combine.vote`` decides: by votes, then by the mean softmax, which stands in for probabilities."""
+    """Decide as ``ensemble.combine.vote``: by votes, then by the mean softmax, which is returned as probabilities."""
     probabilities, votes = _log_mean_softmax(logits_mnk).softmax(dim=1), _votes(logits_mnk)
     has_most = votes == votes.amax(dim=1, keepdim=True)
     return probabilities, torch.where(has_most, probabilities, -1.0)
@@ -93,7 +93,7 @@ def _votes(logits_mnk: Tensor) -> Tensor:
 
 # Test-time views of an evaluation view (N, 3, size, size).
 
-FLIPS = {"horizontal_flip": 3, "vertical_flip": 2}  # the dimension that each of about.FLIPS turns round
+FLIPS = {"horizontal_flip": 3, "vertical_flip": 2}  # the dimension that each of about.FLIPS reverses
 
 
 def _named_views(view: Tensor, tta: config.Views) -> list[Tensor]:
@@ -103,12 +103,12 @@ def _named_views(view: Tensor, tta: config.Views) -> list[Tensor]:
 VIEWS: dict[str, Callable[..., list[Tensor]]] = {"none": lambda view, tta: [view], "views": _named_views}
 
 
-# Resizing, which torch and Pillow do alike: Pillow's antialiased bilinear filter, first along rows, then along columns,
-# each pass rounded to whole grey levels. ONNX's own Resize differs by up to 14 levels at the edges.
+# Resizing as in torch and Pillow: an antialiased bilinear filter, first along rows, then along columns, with each pass
+# rounded to whole grey levels. ONNX's Resize operator differs by up to 14 levels at the edges.
 
 
 def shrunk(images_nchw: Tensor, short_side: int) -> Tensor:
-    """Images with the short side brought down to ``short_side``, as ``stored_shape`` has it; float32 grey levels."""
+    """Shrink images to ``short_side`` as ``stored_shape`` does; float32 grey levels."""
     height, width = images_nchw.shape[2:]
     scale = torch.sym_min(1, short_side / torch.sym_min(height, width))
     shape = [torch.sym_int(side * scale + 0.5) for side in (height, width)]
@@ -139,7 +139,7 @@ def _center_crop(images_nchw: Tensor, image: config.CenterCrop) -> Tensor:
 
 
 def _half(number: int) -> int:
-    """``round(number / 2)``, to the even one of two, in whole numbers."""
+    """Return ``round(number / 2)``, ties to even, in integer arithmetic."""
     return number // 2 + number % 4 // 3
 
 
@@ -147,21 +147,22 @@ EVALUATION_VIEWS: dict[str, Callable[..., Tensor]] = {"squash": _squash, "center
 
 
 def _resized_as_torch_does(images_nchw: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """By weights of 16 bits, whose products need float64 to be exact."""
+    """Resize with 16-bit weights, whose products need float64 to be exact."""
     return _passes(images_nchw.to(torch.float64), _rounded(rows), _rounded(columns)).to(torch.float32)
 
 
 def _rounded(weights: Tensor) -> Tensor:
-    """Weights rounded as ``_compute_index_ranges_int16_weights`` of torch's UpSampleKernel.cpp does it."""
+    """Round weights as ``_compute_index_ranges_int16_weights`` in torch's UpSampleKernel.cpp does."""
     bits = torch.ceil(torch.log2((2**WEIGHT_BITS - 0.5) / weights.max())) - 1
     unit = torch.pow(2.0, bits.clamp(max=22.0))
     return torch.floor(weights * unit + 0.5) / unit
 
 
 def filter_matrix(source: int, window: int, kept: int, target: int, first: int, count: int) -> Tensor:
-    """What ``count`` pixels, from ``first`` on, of ``target`` take from each of ``source``: (count, source) float64.
+    """Return the weights with which source pixels make target pixels: (count, source) float64.
 
-    Only ``kept`` pixels of the source are seen, from ``window`` on. Each row sums to 1.
+    Rows are the target pixels from ``first`` on, of ``target`` in all. Only the ``kept`` source pixels from ``window``
+    on have weights. Each row sums to 1.
     """
     scale = kept / target
     centers = (torch.arange(count, dtype=torch.float64) + first + 0.5) * scale

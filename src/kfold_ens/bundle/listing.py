@@ -1,4 +1,4 @@
-"""Which images people mean: files, folders, tables of paths, and patterns. Imports no torch."""
+"""List the images that arguments name: files, folders, tables of paths, and patterns. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from kfold_ens.user_tables import read_user_table
 log = logging.getLogger(__name__)
 
 TABLES = (".csv", ".tsv", ".csv.gz")
-COLUMNS = ("image", "path")  # of a table: the first of these that it has holds the paths, or else its first column
+COLUMNS = ("image", "path")  # the first of these in a table holds the paths; without any, its first column does
 NOT_IN_A_ROW = "\n\r\0"
 
 
 def list_inputs(arguments: Sequence[str]) -> list[str]:
-    """The paths of all images, each once: files as they are named, folders sorted by name, tables in their order.
+    """List the paths of all images, each once: files as given, folders sorted by name, tables in their order.
 
     Raises:
-        DataError: listing all that is not there, folders without images, and names that no row of a CSV can hold.
+        DataError: if a path is missing, a folder has no images, or a name fits in no row of a CSV; it lists all errors.
     """
     together, found = Together(DataError), []
     for argument in arguments:
@@ -46,7 +46,7 @@ def _images_of(argument: str) -> list[str]:
 
 
 def _below(folder: str) -> list[str]:
-    """The images below a folder, in the order in which the workflow lists them."""
+    """List the images below a folder, in the order of the workflow."""
     files = {path.relative_to(folder).as_posix(): path for path in files_below(Path(folder), _refuse_unreadable)}
     images, ignored = [], []
     for name in sorted(files):
@@ -55,7 +55,7 @@ def _below(folder: str) -> list[str]:
         images += [] if reason else [str(files[name])]
     counted = summary(len(images), ignored)
     if not images:
-        raise DataError(f"{folder} holds no images ({counted}). Formats that are read: {', '.join(FORMATS)}")
+        raise DataError(f"{folder} holds no images ({counted}). Supported formats: {', '.join(FORMATS)}")
     if ignored:
         log.info("%s: %s", folder, counted)
     return images
@@ -66,11 +66,11 @@ def _refuse_unreadable(error: OSError) -> None:
 
 
 def _paths_in(table: str) -> list[str]:
-    """The paths in a table, relative to where the command runs."""
+    """Read the paths in a table, relative to the current folder."""
     rows = read_user_table(table, {}, "IMAGES")
     column = next((name for name in COLUMNS if name in rows), rows.columns[0])
     if column not in COLUMNS and could_be_image(Path(column)):
-        raise DataError(f"IMAGES: {table} has no header: its first line is {column!r}; write above it: image")
+        raise DataError(f"IMAGES: {table} has no header: its first line is {column!r}; add the line `image` above it")
     paths = rows[column].tolist()
     if empty := sum(not path.strip() for path in paths):
         raise DataError(f"IMAGES: {table} has {empty} rows without a path in its column {column!r}; delete them")
@@ -81,14 +81,14 @@ def _paths_in(table: str) -> list[str]:
 
 def _none_there(table: str, column: str, paths: Sequence[str]) -> str:
     folder = os.path.dirname(table)
-    words = f"IMAGES: {table}: no file in its column {column!r} is there; the first is {paths[0]!r}"
+    words = f"IMAGES: {table}: none of the files in its column {column!r} exists; the first is {paths[0]!r}"
     if any(os.path.lexists(os.path.join(folder, path)) for path in paths):
-        return f"{words}. They are relative to the table: run the command in {os.path.abspath(folder)}"
-    return f"{words} (looked in {Path.cwd()}). Paths are in the column 'image' or 'path', or else in the first"
+        return f"{words}. The paths are relative to the table: run the command in {os.path.abspath(folder)}"
+    return f"{words} (looked in {Path.cwd()}). Name the column of paths 'image' or 'path', or put it first"
 
 
 def _matching(pattern: str) -> list[str]:
-    """The images that a pattern matches, and those below folders that it matches."""
+    """List the images that a pattern matches, and those below folders that it matches."""
     found = sorted(glob.glob(pattern, recursive=True))
     images = [path for path in found if os.path.isfile(path) and why_ignored(Path(path)) is None]
     folders = [path for path in found if os.path.isdir(path)]
@@ -99,12 +99,12 @@ def _matching(pattern: str) -> list[str]:
 
 
 def _refuse_names(paths: Iterable[str]) -> None:
-    """Refuse names that a line of a CSV in UTF-8 cannot hold."""
+    """Refuse names that do not fit in one line of a CSV in UTF-8."""
     wrong = [repr(path) for path in paths if not _is_utf8(path) or set(NOT_IN_A_ROW) & set(path)]
     if wrong:
         raise DataError(
-            f"these names hold a line break or are not UTF-8, so no line of a CSV can hold them; rename them:\n"
-            f"{listing(wrong)}"
+            f"these file names contain a line break or are not UTF-8, so they fit in no line of a CSV; rename the "
+            f"files:\n{listing(wrong)}"
         )
 
 

@@ -1,6 +1,6 @@
 """An ensemble as an ONNX file, opened with onnxruntime. Imports no torch.
 
-The file says of itself what ``about.py`` says. If weights are above 2 GB, they lie in a second file beside it.
+Its metadata is that of ``about.py``. Large weights are in a second file beside it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 FORMAT = "kfold_ens ensemble as ONNX"
-HASH_KEY = b"sha256\x12\x40"  # in protobuf: a key, the tag of its value, and the value's length, 64
+HASH_KEY = b"sha256\x12\x40"  # in protobuf: the key, the tag of its value, and the length of the value (64)
 PROVIDERS = {"auto": ("CUDAExecutionProvider", "CPUExecutionProvider"), "cuda": ("CUDAExecutionProvider",)}
 
 
 def read_onnx(path: str | Path, device: str, threads: int) -> tuple[About, str]:
-    """What an exported ensemble says of itself, and the hash of its content.
+    """Check an exported ensemble; return its metadata and the hash of its content.
 
     Raises:
-        EnsembleError: if it is no such file, of a newer format, or not as it was written.
+        EnsembleError: if it is not such a file, has a newer format, or is damaged.
     """
     with naming(path):
         own, there = _hashes(path)
@@ -47,19 +47,23 @@ def _refuse_other_weights(path: Path, sha256_by_name: Mapping[str, str]) -> None
 
 
 def put_hash(path: Path) -> None:
-    """Write the hash of a file's content into it, in place of zeros."""
+    """Write the hash of a file's content into the file, in place of the zeros."""
     with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as content:
         at = _place_of_hash(content)
         content[at : at + len(NO_HASH)] = _blank_hash(content, at).encode()
 
 
 def _hashes(path: str | Path) -> tuple[str, str]:
-    """The hash in a file, and that of its content; both empty if it has none."""
+    """Return the hash in a file and the hash of its content.
+
+    Raises:
+        EnsembleError: if the file has no hash.
+    """
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             at = _place_of_hash(content)
             return content[at : at + len(NO_HASH)].decode(), _blank_hash(content, at)
-    except ValueError:  # an empty file cannot be mapped, and that of another tool has no hash
+    except ValueError:  # the file is empty, which mmap refuses, or comes from another tool and has no hash
         refuse_foreign({}, FORMAT, path)
         raise
 
@@ -72,7 +76,7 @@ def _place_of_hash(content: mmap.mmap) -> int:
 
 
 def _blank_hash(content: mmap.mmap, at: int) -> str:
-    """The SHA-256 of the content with zeros in place of the hash itself."""
+    """Return the SHA-256 of the content, with zeros in place of the hash itself."""
     view = memoryview(content)
     try:
         digest = hashlib.sha256(view[:at])
@@ -85,15 +89,15 @@ def _blank_hash(content: mmap.mmap, at: int) -> str:
 
 @lru_cache(maxsize=1)
 def open_session(path: str, device: str, threads: int) -> InferenceSession:
-    """As ``new_session``; one for what reads a file and what predicts with it."""
+    """Return ``new_session`` from a cache, so that reading and predicting share one session."""
     return new_session(path, device, threads)
 
 
 def new_session(path: str, device: str, threads: int) -> InferenceSession:
-    """The file's graph, ready to run.
+    """Open the file's graph for inference.
 
     Raises:
-        EnsembleError: if onnxruntime is not installed, cannot read the file, or has no such device.
+        EnsembleError: if onnxruntime is not installed, cannot read the file, or does not support the device.
     """
     try:
         import onnxruntime
@@ -104,7 +108,7 @@ def new_session(path: str, device: str, threads: int) -> InferenceSession:
     providers = _providers(device, onnxruntime.get_available_providers())
     try:
         return onnxruntime.InferenceSession(path, options, providers=providers)
-    except Exception as error:  # onnxruntime has no base class of its errors
+    except Exception as error:  # onnxruntime's errors have no common base class
         raise EnsembleError(f"onnxruntime cannot open {path}: {error}") from None
 
 
@@ -112,6 +116,7 @@ def _providers(device: str, available: list[str]) -> list[str]:
     found = [each for each in PROVIDERS.get(device, ("CPUExecutionProvider",)) if each in available]
     if not found:
         raise EnsembleError(
-            f"--device {device}: this onnxruntime has no {' or '.join(PROVIDERS[device])}: pip install onnxruntime-gpu"
+            f"--device {device}: this onnxruntime has no {' or '.join(PROVIDERS[device])}; run: pip install "
+            "onnxruntime-gpu"
         )
     return found

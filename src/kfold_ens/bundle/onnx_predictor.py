@@ -1,4 +1,4 @@
-"""An exported ensemble at work, with onnxruntime alone. Imports no torch."""
+"""Predict with an exported ensemble, by onnxruntime alone. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OnnxPredictor:
-    """A graph, and how files are read for it, ``batch_size`` images at a time."""
+    """A graph, with the settings to read files for it."""
 
     session: InferenceSession
     about: About
@@ -26,13 +26,13 @@ class OnnxPredictor:
     threads: int
 
     def answers(self, names: Sequence[str]) -> Iterator[tuple[Answers | None, dict[str, str]]]:
-        """What the ensemble says of each batch's images, None of none; and why files cannot be read, by name."""
+        """Yield the predictions of each batch (None if no image is readable) and the reasons for unreadable files."""
         short_sides = {self.about.short_side}
         for batch in decoded_batches(names, self.batch_size, short_sides, self.about.intensity_range, self.threads):
             yield self._answers(batch) if batch.images else None, batch.failed
 
     def _answers(self, batch: Batch) -> Answers:
-        """A graph takes images of one shape at a time."""
+        """Predict a batch, one shape of images at a time."""
         pixels = [image.pixels[self.about.short_side] for image in batch.images.values()]
         probabilities = np.empty((len(pixels), len(self.about.classes)), dtype=np.float32)
         votes = np.empty(probabilities.shape, dtype=np.int64)

@@ -1,7 +1,4 @@
-"""A CSV that is written over hours: beside its place until it is whole, and continued after an interruption.
-
-Imports no torch.
-"""
+"""A CSV that is written in parts under a temporary name, and that an interrupted run can resume. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,9 +19,9 @@ from kfold_ens.files import read_json, sync, write_json
 
 @dataclass(frozen=True)
 class Done:
-    """How many of the images are done, the bytes that hold their rows, and those among them without a prediction.
+    """The number of finished images, the bytes of their rows, and the images among them without a prediction.
 
-    ``failed`` holds the reason by name; empty if the rows do not say it.
+    ``failed`` holds pairs of name and reason; the reason is empty if the rows do not hold it.
     """
 
     images: int = 0
@@ -33,7 +30,7 @@ class Done:
 
 
 class PartialCsv:
-    """``predictions.csv.partial``; what it belongs to is in a file beside it."""
+    """``predictions.csv.partial``, and a JSON file beside it that identifies its run."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -41,10 +38,10 @@ class PartialCsv:
         self._about = Path(f"{out}.partial.json")
 
     def refuse_what_is_there(self, resume: bool, force: bool) -> None:
-        """Refuse to replace a finished file, or an interrupted one, unless it is asked for.
+        """Refuse to replace a finished or interrupted file without ``--resume`` or ``--force``.
 
         Raises:
-            KfoldError: naming the file, and the options.
+            KfoldError: if there is such a file, or ``--out`` cannot be written.
         """
         if self._out.is_dir():
             raise KfoldError(f"--out {self._out} is a folder; name a file in it")
@@ -55,13 +52,13 @@ class PartialCsv:
             raise KfoldError(f"--out {self._out} exists; --force replaces it")
         if self._partial.exists() and not (resume or force):
             raise KfoldError(
-                f"{self._partial} is of an interrupted prediction; --resume continues it, --force begins again"
+                f"{self._partial} belongs to an interrupted prediction; --resume continues it, --force starts over"
             )
 
     def begin(
         self, identity: dict[str, Any], header: list[str], names: Sequence[str], batch_size: int, resume: bool
     ) -> Done:
-        """Open the file, with ``resume`` after what is done of it; the last batch is done again, as it may lack rows.
+        """Open the file and write its header. With ``resume``, keep all batches but the last, which may be incomplete.
 
         Raises:
             KfoldError: if another process writes it, or it belongs to another ensemble, options or images.
@@ -71,7 +68,7 @@ class PartialCsv:
             self._refuse_another(identity)
             done = done_so_far(self._partial, header, names, batch_size)
         self._open()
-        self._file.truncate(done.size)  # first: rows of before must never lie beside what says that they are of now
+        self._file.truncate(done.size)  # before the JSON file: it must never describe the rows of another run
         write_json(self._about, identity)
         if not done.size:
             self.append([header])
@@ -83,32 +80,34 @@ class PartialCsv:
             differing = sorted(key for key in {*then, *identity} if then.get(key) != identity.get(key))
         except (OSError, ValueError, TypeError, AttributeError):
             raise KfoldError(
-                f"{self._about} is gone or damaged, so --resume cannot tell what {self._partial} belongs to; "
-                "--force without --resume begins again"
+                f"{self._about} is missing or damaged, so --resume cannot tell to which run {self._partial} belongs; "
+                "use --force without --resume to start over"
             ) from None
         if differing:
             raise KfoldError(
-                f"{self._partial} was begun with another {', '.join(differing)}; give the same, or begin again with "
+                f"{self._partial} was started with another {', '.join(differing)}; use the same, or start over with "
                 "--force and without --resume"
             )
 
     def _open(self) -> None:
         self._out.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self._partial, "ab")  # noqa: SIM115 (until it is whole)
+        self._file = open(self._partial, "ab")  # noqa: SIM115 (closed by finish)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise KfoldError(f"another process is writing {self._partial}") from None
+            raise KfoldError(
+                f"another process is writing {self._partial}; wait for it, or name another --out"
+            ) from None
 
     def append(self, rows: Iterable[Sequence[str]]) -> None:
-        """Write some rows; a process that is killed leaves them."""
+        """Write rows and flush them, so that they survive if the process is killed."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         self._file.write(text.getvalue().encode())
         self._file.flush()
 
     def finish(self) -> None:
-        """Put the file in place."""
+        """Rename the file to its final name."""
         self._file.close()
         sync(self._partial)
         self._partial.replace(self._out)
@@ -117,7 +116,7 @@ class PartialCsv:
 
 
 def _refuse_folder(out: Path) -> None:
-    """Refuse a file in a folder that cannot be made or written to."""
+    """Refuse a file whose folder cannot be created or written."""
     there = next(folder for folder in out.absolute().parents if folder.exists())
     if not there.is_dir():
         raise KfoldError(f"--out {out}: {there} is a file, not a folder")
@@ -126,7 +125,7 @@ def _refuse_folder(out: Path) -> None:
 
 
 def done_so_far(partial: Path, header: list[str], names: Sequence[str], batch_size: int) -> Done:
-    """What an interrupted file holds: all batches before the last one that was begun."""
+    """Find the finished part of an interrupted file: all batches before the last one that has rows."""
     rows, places, reasons = whole_rows(partial), iter(enumerate(names)), {}
     _, size, first = next(rows, (0, 0, None))
     if first != header:
@@ -144,7 +143,7 @@ def done_so_far(partial: Path, header: list[str], names: Sequence[str], batch_si
 
 
 def whole_rows(path: Path) -> Iterator[tuple[int, int, list[str]]]:
-    """The rows of a CSV up to the first that is torn: the bytes where each starts and ends, and its cells."""
+    """Yield the rows of a CSV up to the first incomplete one: the bytes where each starts and ends, and its cells."""
     end = 0
 
     def lines() -> Iterator[str]:
@@ -156,7 +155,7 @@ def whole_rows(path: Path) -> Iterator[tuple[int, int, list[str]]]:
                 end += len(line)
                 yield line.decode()
 
-    with suppress(csv.Error, UnicodeDecodeError):  # what a power cut leaves need not be text
+    with suppress(csv.Error, UnicodeDecodeError):  # a power cut may leave bytes that are not text
         start = 0
         for row in csv.reader(lines(), strict=True):
             yield start, end, row

@@ -1,4 +1,4 @@
-"""The members of an ensemble file at work: every image is decoded once, and its views are made once."""
+"""Predict with the members of an ensemble file. Each image is decoded once for all members and views."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from kfold_ens.prediction.predict import logits_of_views, on_device
 from kfold_ens.prediction.tta import build_views
 
 Item = TypeVar("Item")
-Views = dict[str, list[Tensor]]  # by what they follow from: those of each test-time view (N, 3, size, size) uint8
+Views = dict[str, list[Tensor]]  # by ``_key``: a tensor (N, 3, size, size) uint8 per test-time view
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Members of an ensemble on a device, ``batch_size`` images at a time."""
+    """Members of an ensemble on a device."""
 
     ensemble: Ensemble
-    members: tuple[Member, ...]  # with the test-time views that they are to use
+    members: tuple[Member, ...]  # with the test-time views to use
     networks: tuple[nn.Module, ...]
     compute: Compute
     batch_size: int
     threads: int
 
     def answers(self, names: Sequence[str]) -> Iterator[tuple[Answers | None, dict[str, str]]]:
-        """What the ensemble says of each batch's images, None of none; and why files cannot be read, by name."""
+        """Yield the predictions of each batch (None if no image is readable) and the reasons for unreadable files."""
         for batch, logits in self.logits(names):
             yield answers_of(logits, self.ensemble.about) if logits else None, batch.failed
 
     def logits(self, names: Sequence[str]) -> Iterator[tuple[Batch, dict[str, Logits]]]:
-        """Each batch, and the logits of its images by the members' names; none for a batch without a readable image."""
+        """Yield each batch with the logits of its images by member; empty if no image is readable."""
         short_sides = {member.recipe.image.short_side for member in self.members}
         intensity_range = self.ensemble.about.intensity_range
         batches = decoded_batches(names, self.batch_size, short_sides, intensity_range, self.threads)
@@ -81,7 +81,7 @@ def build_predictor(
     threads: int,
     tta: Tta | None = None,
 ) -> Predictor:
-    """These members of an ensemble on the device; ``tta`` replaces their test-time views."""
+    """Load members of an ensemble onto the device. ``tta``, if given, replaces their test-time views."""
     networks = tuple(on_device(model, compute) for model in ensemble.models(members))
     used = tuple(member.model_copy(update={"tta": tta}) if tta else member for member in members)
     return Predictor(ensemble, used, networks, compute, batch_size, threads)
@@ -92,14 +92,14 @@ def _key(member: Member) -> str:
 
 
 def _views_of(batch: Batch, image: Image, tta: Tta) -> list[Tensor]:
-    """Every test-time view of a batch's images."""
+    """Make every test-time view of a batch's images."""
     store = Stored(list(batch.images.values()), image.short_side)
     sets = (EvaluationViews(store, list(batch.images), view, name) for name, view in build_views(tta, image).items())
     return [stacked([views[place] for place in range(len(views))]) for views in sets]
 
 
 def made_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items; the next is made in one thread while the last is used, as what is random needs one."""
+    """Yield the same items, making the next one in a thread meanwhile. One thread keeps random views reproducible."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, items, None)
         while (item := coming.result()) is not None:

@@ -11,9 +11,9 @@ from kfold_ens.network.classifier import TrainedModel
 
 
 def rounded(model: TrainedModel) -> TrainedModel:
-    """The model with its float32 tensors of two and more dimensions in bfloat16, rounded to the nearest value.
+    """Round float32 tensors with two or more dimensions to the nearest bfloat16.
 
-    Biases, norms and batch statistics stay as they are: they take hardly any room.
+    Biases, norms and batch statistics stay in float32, since they are small.
     """
     return replace(model, weights={name: _rounded(tensor) for name, tensor in model.weights.items()})
 
@@ -23,6 +23,6 @@ def _rounded(tensor: Tensor) -> Tensor:
 
 
 def as_float32(model: TrainedModel) -> TrainedModel:
-    """The model with bfloat16 tensors in float32, which holds their values exactly."""
+    """Convert bfloat16 tensors to float32, which holds their values exactly."""
     weights = {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in model.weights.items()}
     return replace(model, weights=weights)

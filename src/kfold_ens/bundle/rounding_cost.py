@@ -1,4 +1,4 @@
-"""What rounding the weights to bfloat16 costs: the fold models predict their held-out images once more."""
+"""Measure the cost of rounding weights to bfloat16: the fold models predict their held-out images again."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from kfold_ens.prediction.predict import on_device, predict
 
 log = logging.getLogger(__name__)
 
-# By how much the metric may be worse, in its own unit. It is far below the 95% interval of any set of images for which
-# a network is trained: that of an accuracy of 0.95 is 0.001 to either side only with 180,000 images.
+# How much worse the metric may get, in its own unit. This is far below the half-width of a 95% interval on any usual
+# dataset: with an accuracy of 0.95, that is 0.001 only with 180,000 images.
 TOLERANCE = 0.001
-EPSILON = 1e-9  # 0.981 - 0.980 is a little more than 0.001 in floating point
-KEEP = "write bundle_dtype: fp32 into config.yaml, which keeps the weights as they were trained"
+EPSILON = 1e-9  # 0.981 - 0.980 is slightly more than 0.001 in floating point
+KEEP = "write bundle_dtype: fp32 into config.yaml, which stores the weights without rounding"
 
 
 def predict_rounded(
@@ -41,9 +41,9 @@ def predict_rounded(
     compute: Compute,
     batch_size: int | None,
 ) -> list[Logits]:
-    """Logits of each fold's model, with rounded weights, for its held-out images; ``splits`` has one of each repeat.
+    """Return the logits of each fold's model, with rounded weights, for its held-out images.
 
-    ``batch_size`` is that of training unless it is given.
+    ``splits`` holds one file per repeat. ``batch_size`` defaults to that of training.
     """
     logits = []
     for file in models:
@@ -62,10 +62,10 @@ def compare(
     scoring: Scoring,
     over_repeats: str = "average",
 ) -> Rounding:
-    """The metric of out-of-fold logits before and after rounding, scored as in ``metrics.json``.
+    """Score out-of-fold logits before and after rounding, as in ``metrics.json``.
 
     Raises:
-        KfoldError: if it is worse by more than ``TOLERANCE``, or has no value.
+        KfoldError: if the metric gets worse by more than ``TOLERANCE``, or has no value.
     """
     both = [concatenated(combined_over_repeats(logits, over_repeats)) for logits in (before, after)]
     has_probabilities = METHODS[over_repeats].gives_probabilities
@@ -74,7 +74,7 @@ def compare(
     if None in own:
         reason = next(entry["why"] for entry in entries if "why" in entry)
         raise KfoldError(
-            f"bundle_dtype: bf16 cannot be measured: metric: {scoring.metric} has no value: {reason}; {KEEP}"
+            f"bundle_dtype: bf16: its cost is unknown, since metric: {scoring.metric} has no value: {reason}; {KEEP}"
         )
     rounding = Rounding(
         metric=scoring.metric,
@@ -91,17 +91,17 @@ def compare(
 
 
 def _relabelled(before: Logits, after: Logits) -> int:
-    """How many images get another label."""
+    """Count the images that get another label."""
     first, second = (pd.Series(logits.predictions(), index=logits.image_id) for logits in (before, after))
     return int((first != second.loc[first.index]).sum())
 
 
 def _loss(rounding: Rounding) -> float:
-    """By how much the metric is worse; negative if it is better."""
+    """Return how much worse the metric is; negative if it is better."""
     sign = {"max": 1, "min": -1}[find_metric(rounding.metric).better]
     return sign * (rounding.before - rounding.after)
 
 
 def read_rounding(path: str | None) -> Rounding | None:
-    """What was measured and accepted; None without a file."""
+    """Read the measured cost of rounding; None without a file."""
     return Rounding.model_validate(read_json(path)) if path else None

@@ -1,4 +1,4 @@
-"""One run of ``kfold-predict``, from its options to the CSV. Imports torch only after the input was accepted."""
+"""A run of ``kfold-predict``, from its options to the CSV. Imports torch only after the input was accepted."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BYTES_OF_A_CELL = 12  # of a number, with the comma after it
+BYTES_OF_A_CELL = 12  # of a number with its comma
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be predicted, with what, and into which columns; all of it was accepted."""
+    """An accepted request: options, ensemble, members, columns and images."""
 
     options: Namespace
     about: About
@@ -50,16 +50,16 @@ class Request:
 
     @property
     def batch_size(self) -> int:
-        """That of training unless it is given."""
+        """The batch size: that of training unless it is given."""
         return self.options.batch_size or max(member.recipe.batch_size for member in self.members)
 
     @property
     def header(self) -> list[str]:
-        """The columns' names."""
+        """The names of the columns."""
         return self.columns.header(self.about.classes)
 
     def identity(self, computing: str) -> dict[str, Any]:
-        """All that the CSV follows from, by the names that people know it by; ``computing`` is device and precision."""
+        """Return all that the CSV depends on, by names for people. ``computing`` is device and precision."""
         options = self.options
         given = ("probabilities", "top_k", "min_probability", "folds", "no_tta", "errors")
         return {
@@ -73,10 +73,10 @@ class Request:
 
 
 def predict_files(options: Namespace) -> dict[str, str]:
-    """Predict all images into the CSV; return why files could not be read, by name.
+    """Predict all images into the CSV; return the reasons for unreadable files, by name.
 
     Raises:
-        KfoldError: with all that is wrong with options, ensemble, images and output, before anything is written.
+        KfoldError: listing all errors in options, ensemble, images and output, before anything is written.
     """
     table = PartialCsv(options.out)
     request = accepted(options, table)
@@ -92,7 +92,7 @@ def predict_files(options: Namespace) -> dict[str, str]:
 
 
 def accepted(options: Namespace, table: PartialCsv) -> Request:
-    """The request that options make, if there is nothing wrong with it."""
+    """Check the options and return the request."""
     together = Together(KfoldError)
     with together.gather():
         about, sha256 = _read_graph(options) if is_graph(options) else read_about(options.ensemble)
@@ -111,7 +111,7 @@ def accepted(options: Namespace, table: PartialCsv) -> Request:
 
 
 def is_graph(options: Namespace) -> bool:
-    """Whether the ensemble is an exported one."""
+    """Whether the ensemble is an exported graph."""
     return Path(options.ensemble).suffix == ".onnx"
 
 
@@ -119,7 +119,7 @@ def _read_graph(options: Namespace) -> tuple[About, str]:
     fixed = [option for option, is_given in IN_A_GRAPH.items() if is_given(options)]
     if fixed:
         raise EnsembleError(
-            f"{', '.join(fixed)}: an exported graph is fixed; give the ensemble.safetensors, or export it again"
+            f"{', '.join(fixed)}: an exported graph cannot be changed; use the ensemble.safetensors, or export again"
         )
     return read_onnx(options.ensemble, options.device, usable_threads(options.threads))
 
@@ -134,14 +134,14 @@ IN_A_GRAPH: dict[str, Callable[[Namespace], bool]] = {
 
 def _refuse_an_input(out: Path, inputs: Iterable[str]) -> None:
     if out.exists() and any(os.path.exists(given) and os.path.samefile(out, given) for given in inputs):
-        raise KfoldError(f"--out {out} is one of the files to read; name another")
+        raise KfoldError(f"--out {out} is one of the files to read; name another file")
 
 
 def chosen_members(about: About, folds: Sequence[str] | None) -> tuple[Member, ...]:
-    """The members of these folds, each by its number or its name; all of them if none is given.
+    """Select the members of these folds, each by number or name; all if ``folds`` is None.
 
     Raises:
-        EnsembleError: listing those that there are not, and those that there are.
+        EnsembleError: if there is no such fold; it lists the missing and the existing ones.
     """
     if folds is None:
         return about.members
@@ -155,13 +155,13 @@ def chosen_members(about: About, folds: Sequence[str] | None) -> tuple[Member, .
 
 def _columns(options: Namespace, about: About) -> Columns:
     if options.top_k > len(about.classes):
-        raise EnsembleError(f"--top-k {options.top_k}: the ensemble has {len(about.classes)} classes")
+        raise EnsembleError(f"--top-k {options.top_k}: the ensemble has only {len(about.classes)} classes")
     return Columns(options.top_k, options.probabilities, options.min_probability, options.errors == "column")
 
 
 @contextmanager
 def loaded(request: Request) -> Iterator[tuple[Predictor | OnnxPredictor, str]]:
-    """What predicts on the device that the options ask for, held until the end, and the device and number type."""
+    """Yield the predictor on the requested device, which is leased until the end, and the device and precision."""
     load = _loaded_graph if is_graph(request.options) else _loaded_models
     with load(request) as loaded:
         yield loaded
@@ -198,13 +198,13 @@ def _require_torch(options: Namespace) -> None:
     missing = [package for package in ("torch", "torchvision") if find_spec(package) is None]
     if missing:
         raise EnsembleError(
-            f"{options.ensemble} needs {' and '.join(missing)}: pip install {' '.join(missing)}. Without them, use the "
-            "ONNX file that kfold-export writes where they are"
+            f"{options.ensemble} needs {' and '.join(missing)}: pip install {' '.join(missing)}. To predict without "
+            "them, export the ensemble with kfold-export on a machine that has them"
         )
 
 
 def _write(request: Request, predictor: Predictor | OnnxPredictor, table: PartialCsv, done: int) -> dict[str, str]:
-    """Append the rows of all images after those that are done; return why files could not be read, by name."""
+    """Append the rows of all images that are not done; return the reasons for unreadable files, by name."""
     names, classes, columns, unreadable = request.names[done:], request.about.classes, request.columns, {}
     with tqdm(total=len(request.names), initial=done, unit="img", disable=None, smoothing=0.05) as bar:
         for start, (answers, failed) in enumerate(predictor.answers(names)):
@@ -219,6 +219,6 @@ def _write(request: Request, predictor: Predictor | OnnxPredictor, table: Partia
 
 
 def _reason(name: str) -> str:
-    """Why a file cannot be read that an interrupted run gave no row."""
+    """Find the reason for a file without a row in an interrupted run."""
     again = decode(name, [1], "full")
     return again if isinstance(again, str) else "could not be read before the interruption"
