@@ -49,9 +49,7 @@ def test_a_word_that_yaml_eats_wants_quotes(in_folder, written, made):
     text = f"{DATA}submission:\n  id_column: {written}\n"
     (_, line) = refused(text, folder=in_folder)
     quoted = f"id_column: '{written}'"
-    assert (
-        line == f"  submission.id_column: this needs text, and YAML reads {written} as {made}; write quotes: {quoted}"
-    )
+    assert line == f"  submission.id_column: must be text, but YAML reads {written} as {made}; write quotes: {quoted}"
     run = load_config(yaml.safe_load(text.replace(f"id_column: {written}", quoted)))
     assert run.submission.id_column == written
 
@@ -59,8 +57,8 @@ def test_a_word_that_yaml_eats_wants_quotes(in_folder, written, made):
 def test_a_key_without_a_value_and_an_eaten_word_in_a_list(in_folder):
     text = "data: {source: imagefolder, train: [2024, 'b'], test: }\n"
     assert refused(text, folder=in_folder)[1:] == [
-        "  data.train.0: this needs text, and YAML reads 2024 as a number; write quotes: - '2024'",
-        "  data.test: has no value; write one, or leave the line out",
+        "  data.train.0: must be text, but YAML reads 2024 as a number; write quotes: - '2024'",
+        "  data.test: has no value; write one, or delete the line",
     ]
     (_, line) = refused("data: {source: imagefolder, train: 2024, test: b}\n", folder=in_folder)
     assert line.endswith("YAML reads 2024 as a number; write quotes: train: '2024'")
@@ -80,7 +78,7 @@ def test_an_eaten_word_of_a_recipe_wants_quotes(in_folder):
     with pytest.raises(ConfigError) as refusal:
         load_recipe(Path("mine.yaml"), in_folder)
     assert "YAML reads off as false; write quotes: weights: 'off'" in str(refusal.value)
-    assert "epochs: this needs a whole number, and YAML reads 1e1 as text; write 10" in str(refusal.value)
+    assert "epochs: must be a whole number, but YAML reads 1e1 as text; write 10" in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +94,7 @@ def test_an_eaten_word_of_a_recipe_wants_quotes(in_folder):
             "data: {source: digits, num_folds: 3}",
             "data.num_folds: no such key; did you mean num_folds at the top level?",
         ),
-        ("data: {sorce: digits}", "data: 'source' is missing; did you write sorce for it?"),
+        ("data: {sorce: digits}", "data: 'source' is missing; is sorce a misspelling of it?"),
     ],
 )
 def test_a_misspelled_key_names_the_nearest_of_its_place(in_folder, text, line):
@@ -132,7 +130,7 @@ def test_a_misspelled_key_names_the_nearest_of_its_place(in_folder, text, line):
             {"early_stopping": {"kind": "patience", "patience": 3, "montor": "loss"}},
             "early_stopping.montor: no such key; did you mean monitor?",
         ),
-        ({"head": {"knd": "linear"}}, "head: 'kind' is missing; did you write knd for it?"),
+        ({"head": {"knd": "linear"}}, "head: 'kind' is missing; is knd a misspelling of it?"),
     ],
 )
 def test_a_misspelled_key_of_a_section_names_the_nearest_of_its_kind(tmp_path, changes, line):
@@ -159,7 +157,7 @@ def test_a_misspelled_choice_names_the_nearest(tmp_path, changes, line):
 
 def test_of_merged_files_the_one_that_holds_the_wrong_key_is_named(in_folder):
     lines = refused(f"{DATA}num_folds: 1\nseed: -1\n", "seed: -2\n", folder=in_folder, given={"ensemble": "mean"})
-    assert lines[0] == "0.yaml with 1.yaml and --config merged into it is not right:"
+    assert lines[0] == "0.yaml with 1.yaml and --config merged into it has errors:"
     assert [line.rpartition(" (in ")[2] for line in lines[1:]] == ["0.yaml)", "1.yaml)", "--config)"]
     lines = refused("num_folds: 3\n", "seed: 3\n", folder=in_folder)
     assert lines[1:] == ["  data: is missing"]  # from both
@@ -183,7 +181,7 @@ def test_what_cannot_be_expanded_stays_and_nothing_is_refused(monkeypatch):
     data = {"source": "imagefolder", "train": "$UNSET/a$5", "test": "~no-such-user/b"}
     run = load_config({"data": data})
     assert (run.data.train, run.data.test) == (["$UNSET/a$5"], "~no-such-user/b")
-    with pytest.raises(ConfigError, match="data.test: the variable is empty"):
+    with pytest.raises(ConfigError, match="data.test: must not be empty, but its environment variable is"):
         load_config({"data": data | {"test": "$EMPTY"}})
 
 

@@ -138,9 +138,9 @@ def test_classes_are_in_the_order_given_or_in_that_of_their_numbers(classes, cla
 @pytest.mark.parametrize(
     ("name", "class_order", "words"),
     [
-        ("quadratic_kappa", None, "write data.class_order"),
+        ("quadratic_kappa", None, "set data.class_order"),
         ("quadratic_kappa", ["low", "high"], "each class once; check: ['mid']"),
-        ("quadratic_kappa", ["low", "mid", "high", "low"], "one is there twice"),
+        ("quadratic_kappa", ["low", "mid", "high", "low"], "one is listed twice"),
         ("map_at_5", None, "map_at_5: there are only 3 classes"),
         ("top_4_accuracy", None, "only 3 classes"),
     ],

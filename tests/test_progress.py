@@ -96,7 +96,7 @@ def test_the_command_prints_a_table_or_says_why_there_is_none(folder, tmp_path_f
     assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[1:]][1] == ["tiny", "2", "training"]
     monkeypatch.setattr(sys, "argv", ["kfold-progress", str(tmp_path_factory.mktemp("empty"))])
     progress.main()
-    assert "No fold has begun" in capsys.readouterr().out
+    assert "No fold has started" in capsys.readouterr().out
 
 
 def test_repeats_and_a_full_fit_have_rows_too(folder):

@@ -127,7 +127,7 @@ def test_what_cannot_be_is_refused_before_training(project, config, words):
         (["train_repeat2_fold1"], ["train_repeat2_fold1: there is no such rule: repeats: 2 makes repeats 0 to 1"]),
         (["-R", "predict_oof_fold2"], ["predict_oof_fold2: there is no such rule: num_folds: 2 makes folds 0 to 1"]),
         (["train_plain_full"], ["train_plain_full: there is no such rule: full_fit is false; set full_fit: true"]),
-        (["predict_test_full", "train_repeat0_fold1"], ["predict_test_full: there", "the fold is called fold1"]),
+        (["predict_test_full", "train_repeat0_fold1"], ["predict_test_full: there", "the fold is named fold1"]),
     ],
 )
 def test_a_model_that_is_not_configured_is_refused_by_the_key_that_adds_it(project, targets, words):

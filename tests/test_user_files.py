@@ -151,7 +151,7 @@ def test_a_wrong_key_is_named_by_the_file_it_was_merged_from(project):
     write_yaml(project.folder / "other.yaml", {"numfolds": 3})
     project.configure(seed=-1)
     assert refusal(project, "--configfile", "other.yaml", "--config", "ensemble=mean", "--", "submission") == [
-        "config.yaml with other.yaml and --config merged into it is not right:",
+        "config.yaml with other.yaml and --config merged into it has errors:",
         "  seed: Input should be greater than or equal to 0 (got -1) (in config.yaml)",
         "  ensemble: Input should be 'average', 'softmax' or 'vote' (got 'mean') (in --config)",
         "  numfolds: no such key; did you mean num_folds? (in other.yaml)",
@@ -161,7 +161,7 @@ def test_a_wrong_key_is_named_by_the_file_it_was_merged_from(project):
 def test_a_key_that_is_twice_in_config_yaml_is_refused(project):
     with open(project.folder / "config.yaml", "a") as file:
         file.write("num_folds: 3\n")
-    assert "num_folds is there twice" in "\n".join(refusal(project))
+    assert "num_folds occurs twice" in "\n".join(refusal(project))
 
 
 @pytest.mark.parametrize(

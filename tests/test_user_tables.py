@@ -55,7 +55,7 @@ def test_a_plain_table_is_read_and_nothing_is_said(read):
 def test_another_separator_is_read_and_said(read, separator, words):
     text = 'id;label;width\r\na.png;"x;1,5";1,5\r\nb.png;y, z;2,5\r\n'.replace(";", separator)
     assert read(text) == [["a.png", f"x{separator}1,5"], ["b.png", "y, z"]]
-    assert read.said == [f"data.train: train.csv is separated by {words} and read so; results are written with commas"]
+    assert read.said == [f"data.train: train.csv is read as separated by {words}; results are written with commas"]
 
 
 def test_one_column_needs_no_separator(read):
@@ -83,7 +83,7 @@ def test_the_line_for_excel_that_states_the_separator_is_heeded(read, first):
 
 def test_rows_of_more_cells_than_the_header_are_all_listed(read):
     message = refusal(read, 'id,label\n\na,b, c\nd,"two\nlines"\nf,1,\n')
-    assert "put cells that hold commas between quotation marks" in message
+    assert "put cells that contain commas in quotation marks" in message
     assert message.splitlines()[1:] == ["  line 3: 3 cells", "  line 6: 3 cells"]
 
 
@@ -103,15 +103,15 @@ def test_rows_without_text_are_ignored_as_spreadsheets_write_them(read, end):
 @pytest.mark.parametrize(
     ("header", "found"),
     [
-        (" id,label", ["has ' id', config.yaml wants 'id' (data.id_column)"]),
-        ("id, Label", ["has ' Label', config.yaml wants 'label' (data.label_column)"]),
-        ("ID;LABEL", ["has 'ID', config.yaml wants 'id'", "has 'LABEL', config.yaml wants 'label'"]),
-        ("id\u200b,label", ["has 'id\\u200b', config.yaml wants 'id'"]),
-        ("id,labels", ["has 'labels', config.yaml wants 'label'"]),
-        ("file,label", ["  config.yaml wants 'id'"]),
-        ("a.png,cat", ["  config.yaml wants 'id'", "  config.yaml wants 'label'"]),
-        ("file;class", ["separated by semicolons, it has ['file', 'class']"]),
-        ("id label", ["separated by commas, it has ['id label']"]),
+        (" id,label", ["has ' id', config.yaml needs 'id' (data.id_column)"]),
+        ("id, Label", ["has ' Label', config.yaml needs 'label' (data.label_column)"]),
+        ("ID;LABEL", ["has 'ID', config.yaml needs 'id'", "has 'LABEL', config.yaml needs 'label'"]),
+        ("id\u200b,label", ["has 'id\\u200b', config.yaml needs 'id'"]),
+        ("id,labels", ["has 'labels', config.yaml needs 'label'"]),
+        ("file,label", ["  config.yaml needs 'id'"]),
+        ("a.png,cat", ["  config.yaml needs 'id'", "  config.yaml needs 'label'"]),
+        ("file;class", ["Separated by semicolons, it has ['file', 'class']"]),
+        ("id label", ["Separated by commas, it has ['id label']"]),
     ],
 )
 def test_columns_that_are_not_there_are_refused_with_those_that_are(read, header, found):
@@ -146,7 +146,7 @@ def test_columns_without_a_name_may_be_several(read):
 @pytest.mark.parametrize(("encoding", "name"), [("utf-8-sig", "UTF-8"), ("utf-16", "UTF-16"), ("utf-32", "UTF-32")])
 def test_text_with_a_byte_order_mark_is_read_and_said(read, encoding, name):
     assert read("id,label\né,猫\n".encode(encoding)) == [["é", "猫"]]
-    assert read.said == [f"data.train: train.csv is {name} with a byte order mark and read so"]
+    assert read.said == [f"data.train: train.csv is read as {name}, by its byte order mark"]
 
 
 def test_utf_16_of_the_other_byte_order_and_with_tabs_is_read(read):
@@ -178,7 +178,7 @@ def test_another_encoding_is_refused_with_its_place_and_how_it_likely_reads(read
 
 
 def test_how_a_line_likely_reads_is_shown(read):
-    assert "likely Windows-1252, Western Europe: then the line reads '1,caf\u00e9'" in refusal(
+    assert "likely Windows-1252, Western Europe, in which the line reads '1,caf\u00e9'" in refusal(
         read, b"id,label\n1,caf\xe9\n2,x\n"
     )
 
@@ -210,9 +210,9 @@ def test_text_that_does_not_keep_what_its_byte_order_mark_says_is_refused(read, 
         (b"\n \r\n,,\n", "is empty"),
         (b"\xef\xbb\xbf", "is empty"),
         (b"id,label\n\n", "has the columns ['id', 'label'], but no rows"),
-        (b'id,label\na,b\n"c,d\ne,f\n', "begins in line 3: a quotation mark is opened that nothing closes"),
-        (b'id,label\na,"b"c\n', "begins in line 2: ',' expected after '\"'"),
-        (b'"id,label\na,b\n', "begins in line 1: a quotation mark"),
+        (b'id,label\na,b\n"c,d\ne,f\n', "starts in line 3: a quotation mark is never closed"),
+        (b'id,label\na,"b"c\n', "starts in line 2: ',' expected after '\"'"),
+        (b'"id,label\na,b\n', "starts in line 1: a quotation mark"),
         (b"PK\x03\x04\x14\x00", "a workbook or a zip file, not a CSV"),
         (b"\xd0\xcf\x11\xe0\xa1", "an Excel workbook"),
         (b"\x1f\x8b\x08", "compressed; unpack it"),
@@ -228,7 +228,7 @@ def test_a_table_that_is_not_there_is_a_folder_or_no_file_is_refused(in_folder):
     os.mkfifo("pipe")
     Path("folder.csv").mkdir()
     for name, message in (
-        ("gone", r"is not there \(looked in"),
+        ("gone", r"does not exist \(looked in"),
         ("folder.csv", "is a folder"),
         ("pipe", "is a device or a pipe"),
     ):

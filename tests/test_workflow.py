@@ -171,7 +171,7 @@ def test_all_recipes_at_fault_are_refused_at_once_and_no_line_of_ours_is_shown(p
     done = project.run("submission", "--config", "ablation=[one.yaml, two.yaml, tiny.yaml]")
     assert done.returncode == 1
     message = "  epochs: Input should be a valid integer"
-    expected = [f"{'ERROR: ' * (name == 'one')}{name}.yaml is not right:\n{message}" for name in ("one", "two")]
+    expected = [f"{'ERROR: ' * (name == 'one')}{name}.yaml has errors:\n{message}" for name in ("one", "two")]
     assert all(each in done.stdout for each in expected), done.stdout
     assert not re.search(r"common\.smk|Traceback|line \d+", done.stdout)
     done = project.run("submission", "--config", "ablation=[three, four, five]")

@@ -1,1 +1,1 @@
-"""Train one network a fold, combine what the folds say, and write the submission."""
+"""Train one network per fold, ensemble their predictions, and write the submission."""

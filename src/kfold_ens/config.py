@@ -1,6 +1,6 @@
-"""What a run is: the models of ``config.yaml`` and of the recipes, the one source of truth.
+"""The models of ``config.yaml`` and of recipes, which define and check all options.
 
-Snakemake reads this module each time it reads the Snakefile, so it never imports torch or pandas.
+Snakemake imports this module with the Snakefile in every job, so it never imports torch or pandas.
 """
 
 from __future__ import annotations
@@ -31,71 +31,73 @@ from kfold_ens.findings import SHORT, UNKNOWN, Written, refusal
 
 
 def _number(value: Any) -> Any:
-    """Read text such as ``3e-4``, which PyYAML leaves a string, as a number; refuse true and false."""
+    """Convert text such as ``3e-4``, which PyYAML reads as a string, to a number. Refuse true and false."""
     if isinstance(value, bool):
-        raise ValueError(f"a number is wanted, not {str(value).lower()}")
+        raise ValueError(f"must be a number (got {str(value).lower()})")
     if isinstance(value, str):
         try:
             return float(value)
         except ValueError:
-            raise ValueError(f"a number is wanted, not {value!r}") from None
+            raise ValueError(f"must be a number (got {value!r})") from None
     return value
 
 
 def _odd(value: int) -> int:
     if value % 2 == 0:
-        raise ValueError(f"an odd number is wanted, not {value}")
+        raise ValueError(f"must be odd (got {value})")
     return value
 
 
 def _rising(value: tuple[float, float]) -> tuple[float, float]:
     if value[0] > value[1]:
-        raise ValueError(f"the smaller number comes first, not {value[0]:g} before {value[1]:g}")
+        raise ValueError(f"must start with the smaller number (got [{value[0]:g}, {value[1]:g}])")
     return value
 
 
 def _intensity_range(value: Any) -> Any:
-    """A word, or two levels of 16 bits; the whole range has one form."""
+    """Check a word or two 16-bit levels. The levels 0 and 65535 become ``full``."""
     if value in ("full", "per_image"):
         return value
     levels = value if isinstance(value, list | tuple) and all(type(level) is int for level in value) else ()
     if len(levels) != 2 or not 0 <= levels[0] < levels[1] <= 65535:
-        raise ValueError(f"must be full, per_image, or two rising levels from 0 to 65535: [0, 4095] (got {value!r})")
+        raise ValueError(
+            f"must be full, per_image, or two increasing levels from 0 to 65535, such as [0, 4095] (got {value!r})"
+        )
     return "full" if tuple(levels) == (0, 65535) else levels
 
 
 def _without_nul(value: str) -> str:
     if "\x00" in value:
-        raise ValueError("the character NUL can stand in no name")
+        raise ValueError("must not contain the character NUL")
     return value
 
 
 def _expanded(path: str) -> str:
-    """A path with the home for ~ and with variables of the environment; what there is none of stays as it is.
+    """Expand ~ and environment variables in a path. Unknown variables stay as they are.
 
-    workflow/rules/sources.smk refuses it by name if there is no such file.
+    workflow/rules/sources.smk refuses paths that do not exist.
     """
     path = os.path.expandvars(os.path.expanduser(path))
     if not path:
-        raise ValueError("the variable is empty")
+        raise ValueError("must not be empty, but its environment variable is")
     return path
 
 
 def _not_auto(value: Any) -> Any:
     if value == "auto":
-        raise ValueError("auto is gone; write true or false")
+        raise ValueError("must be true or false (auto is no longer supported)")
     return value
 
 
 def _one_group(value: str) -> str:
-    """A regular expression with the one group that says which images stay together."""
+    """Check a regular expression, whose only group says which images stay together."""
     try:
         groups = re.compile(value).groups
     except re.error as error:
-        raise ValueError(f"{value!r} is no regular expression: {error}") from None
+        raise ValueError(f"{value!r} is not a regular expression: {error}") from None
     if groups != 1:
         raise ValueError(
-            f"needs exactly one group in parentheses, which says what images that stay together share "
+            f"needs exactly one group in parentheses, which matches the same text in images that stay together "
             f"({value!r} has {groups}); write (?:...) for other parentheses"
         )
     return value
@@ -113,7 +115,7 @@ class _IsPath:
         return handler(schema) | {"format": "path"}
 
 
-# The metrics, in the order of messages; the k of the last two is a number: top_5_accuracy, map_at_5.
+# In the order of messages. The k of the last two stands for a number: top_5_accuracy, map_at_5.
 METRIC_KINDS = (
     "accuracy",
     "balanced_accuracy",
@@ -127,12 +129,12 @@ METRIC_KINDS = (
 )
 
 
-K = re.compile(r"(?<=_)k(?=_|$)")  # where a kind has k, and a metric its number
-OF_PROBABILITIES = ("log_loss", "roc_auc", "average_precision")  # they need more than an order of classes
+K = re.compile(r"(?<=_)k(?=_|$)")  # the k of a kind, in place of a metric's number
+OF_PROBABILITIES = ("log_loss", "roc_auc", "average_precision")  # metrics that need probabilities
 
 
 def metric_kind(name: str) -> str:
-    """A metric's name with k for its number: map_at_5 is map_at_k."""
+    """Replace the number in a metric's name by k: map_at_5 becomes map_at_k."""
     return re.sub(r"(?<=_)[1-9]\d*(?=_|$)", "k", name)
 
 
@@ -142,7 +144,7 @@ def is_metric(name: Any) -> bool:
 
 
 def _metric_or(*words: str, before: str = "") -> Any:
-    """The type of a metric's name after some text, or one of the words."""
+    """Return the type of a value that is one of ``words``, or ``before`` followed by the name of a metric."""
     names = [*words, *(before + K.sub("5", kind) for kind in METRIC_KINDS)]
 
     def check(value: Any) -> Any:
@@ -150,7 +152,7 @@ def _metric_or(*words: str, before: str = "") -> Any:
             return value
         near = get_close_matches(str(value), names, 1)
         meant = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"must be {', '.join(names)} (5: any number) (got {SHORT.repr(value)}){meant}")
+        raise ValueError(f"must be {', '.join(names)} (5 can be any number) (got {SHORT.repr(value)}){meant}")
 
     return Annotated[str, BeforeValidator(check), WithJsonSchema(_metric_schema(names))]
 
@@ -173,7 +175,7 @@ Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 Share = Annotated[Real, Field(gt=0, le=1)]
 Shares = Annotated[tuple[Share, Share], AfterValidator(_rising)]
 Name = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
-Place = Annotated[Name, AfterValidator(_expanded), _IsPath]  # a path of the user's
+Place = Annotated[Name, AfterValidator(_expanded), _IsPath]  # a path given by the user
 Places = Annotated[
     list[Place], BeforeValidator(_listed, json_schema_input_type=Place | list[Place]), AfterValidator(sorted)
 ]
@@ -184,12 +186,12 @@ Selected = _metric_or("last", "best_loss", "best_metric", before="best_")
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values never change."""
+    """A part of the configuration. Unknown keys are errors; values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     also: ClassVar[frozenset[str]] = (
         frozenset()
-    )  # keys that are read before the model is, for the advice about misspelled ones
+    )  # keys that are read before validation, for suggestions about misspelled keys
 
 
 # --- config.yaml -----------------------------------------------------------------------------------------
@@ -202,7 +204,7 @@ HALVES: tuple[Half, ...] = get_args(Half)
 IntensityRange = Literal["full", "per_image"] | tuple[int, int]
 
 
-NOT_OF_LISTS = {"test_labels", "class_order", "intensity_range", "folds"}  # keys that no list of images follows from
+NOT_OF_LISTS = {"test_labels", "class_order", "intensity_range", "folds"}  # keys that affect no list of images
 
 
 class Source(Section):
@@ -225,23 +227,23 @@ class Source(Section):
     and the brightest pixel of each image), or two levels, such as [0, 4095] for a 12-bit sensor."""
 
     def tables(self, half: Half) -> list[str]:
-        """The files that list a half's images, or hold them; a change of their bytes is noticed."""
+        """List the files that list or hold a half's images. Changes of their bytes are detected."""
         return []
 
     def folders(self, half: Half) -> list[str]:
-        """The folders that a half's images lie in."""
+        """List the folders of a half's images."""
         return []
 
     def places(self, half: Half) -> dict[str, list[str]]:
-        """The tables and folders that must be there before a half's images can be listed, by their key."""
+        """Return the tables and folders that must exist before a half's images can be listed, by key."""
         return {f"data.{half}": [*self.tables(half), *self.folders(half)]}
 
     def keys_of(self, half: Half) -> set[str]:
-        """The keys that only this half's list of images follows from."""
+        """Return the keys that affect only this half's list of images."""
         return set()
 
     def of_half(self, half: Half) -> dict[str, Any]:
-        """All that a half's list of images follows from, without what is at its default."""
+        """Return all that a half's list of images depends on, without values at their defaults."""
         others = {key for other in HALVES if other != half for key in self.keys_of(other)}
         return self.model_dump(mode="json", exclude=NOT_OF_LISTS | others, exclude_defaults=True)
 
@@ -253,7 +255,7 @@ class Digits(Source):
 
 
 class ImageFiles(Source):
-    """What sources whose images are the user's own files have in common."""
+    """What sources that read the user's image files have in common."""
 
     groups: Grouping | None = None
     """Keeps images that belong together (a patient, a site, a video) in one fold. This is a regular expression with
@@ -309,7 +311,7 @@ class Csv(ImageFiles):
     def _said_once(self):
         for one, other in (("groups", "group_column"), ("folds", "fold_column")):
             if getattr(self, one) and getattr(self, other):
-                raise ValueError(f"{one} and {other} both say the same of an image; remove one of them")
+                raise ValueError(f"{one} and {other} set the same thing; remove one of them")
         return self
 
     def tables(self, half: Half) -> list[str]:
@@ -344,7 +346,7 @@ class Torchvision(Source):
     """Downloads the dataset if its files are missing. With ``false``, they must be in ``root``."""
 
     def places(self, half: Half) -> dict[str, list[str]]:
-        return {"data.root": [] if self.download else [self.root]}  # what is to be downloaded need not be there
+        return {"data.root": [] if self.download else [self.root]}  # downloads create the folder
 
 
 Data = Annotated[Digits | ImageFolder | Csv | Torchvision, Field(discriminator="source")]
@@ -353,7 +355,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 
 WITHOUT_PROBABILITIES: tuple[Method, ...] = ("vote",)
-# Keys of `submission` that concern one kind only.
+# Keys of `submission` that belong to one kind.
 OF_KIND = {
     "k": "top_k",
     "separator": "top_k",
@@ -402,11 +404,11 @@ class Submission(Section):
     @model_validator(mode="after")
     def _columns_differ(self):
         if self.id_column == self.label_column:
-            raise ValueError(f"id_column and label_column are both {self.id_column!r}; name them apart")
+            raise ValueError(f"id_column and label_column are both {self.id_column!r}; give them different names")
         return self
 
     def stated(self, key: str) -> Any:
-        """A key's value, or None if it is at its default: a sample may then say otherwise."""
+        """Return a key's value, or None if it is at its default, which a sample may replace."""
         value = getattr(self, key)
         return None if value == type(self).model_fields[key].default else value
 
@@ -495,29 +497,35 @@ class Config(Section):
     def _every_repeat_has_a_seed(self):
         if self.seed + self.repeats > 2**32:
             raise ValueError(
-                f"repeats: {self.repeats} repeats use the seeds from {self.seed} on, which end at 2**32 - 1"
+                f"repeats: {self.repeats} repeats use the seeds from seed: {self.seed} on, but the last possible seed "
+                "is 2**32 - 1; choose a smaller seed"
             )
         return self
 
     @model_validator(mode="after")
     def _members_are_trained(self):
         if self.members != "folds" and not self.full_fit:
-            raise ValueError(f"members: {self.members} needs full_fit: true, which trains that model; or write folds")
+            raise ValueError(
+                f"members: {self.members} needs full_fit: true, which trains that model; otherwise write members: folds"
+            )
         return self
 
     @model_validator(mode="after")
     def _rounding_can_be_measured(self):
         if self.bundle_dtype == "bf16" and self.members == "full":
             raise ValueError(
-                "bundle_dtype: bf16 needs the folds' models, as its cost is measured out of fold, and members: full "
-                "leaves them out; write members: folds or both, or bundle_dtype: fp32"
+                "bundle_dtype: bf16 needs the folds' models, since its cost is measured out of fold, but members: full "
+                "excludes them; write members: folds or both, or bundle_dtype: fp32"
             )
         return self
 
     @model_validator(mode="after")
     def _shared_or_together(self):
         if self.gpu_slots > 1 and self.gpus_per_fold > 1:
-            raise ValueError("a fold is trained on several GPUs (gpus_per_fold), or shares one (gpu_slots); not both")
+            raise ValueError(
+                f"gpus_per_fold: {self.gpus_per_fold} trains a fold on several GPUs, and gpu_slots: {self.gpu_slots} "
+                "lets jobs share one; set one of them to 1"
+            )
         return self
 
     @model_validator(mode="after")
@@ -531,34 +539,35 @@ class Config(Section):
         if needing and self.ensemble in WITHOUT_PROBABILITIES:
             given = " or ".join(method for method in METHODS if method not in WITHOUT_PROBABILITIES)
             raise ValueError(
-                f"ensemble: {self.ensemble} gives no probabilities, which {' and '.join(needing)} needs; write {given}"
+                f"ensemble: {self.ensemble} gives no probabilities, but {' and '.join(needing)} needs them; write "
+                f"ensemble: {given}"
             )
         return self
 
     @property
     def scoring(self) -> Scoring:
-        """What predictions are scored by."""
+        """The metric, and the order of classes if the metric needs it."""
         ordered = self.metric == "quadratic_kappa"
         return Scoring(metric=self.metric, class_order=self.data.class_order if ordered else None)
 
     @property
     def folds_in_all(self) -> int:
-        """The folds of all repeats."""
+        """The number of folds over all repeats."""
         return self.num_folds * self.repeats
 
     @property
     def over_repeats(self) -> Method:
-        """What combines an image's out-of-fold predictions over repeats; without repeats there is one of each image."""
+        """The method that combines an image's out-of-fold predictions over repeats; unused without repeats."""
         return self.ensemble if self.repeats > 1 else "average"
 
     @property
     def submission_names(self) -> str:
-        """A CSV's ids are the user's own strings and stay whole; a folder's files go by their stem."""
+        """How the submission names images. By default, ids of a CSV stay whole and files in folders use their stem."""
         return self.submission.names or ("path" if self.data.source == "csv" else "stem")
 
     @property
     def names_follow_from_sample(self) -> bool:
-        """Whether what the submission calls an image is inferred from a sample."""
+        """Whether the names of images in the submission are inferred from a sample."""
         return bool(self.submission.sample) and self.submission.names is None
 
 
@@ -578,7 +587,7 @@ class Image(Section):
 
 def _stored(image: Image, wanted: int) -> Image:
     if image.short_side < wanted:
-        raise ValueError(f"short_side ({image.short_side}) must be at least {wanted}, or images are stored too small")
+        raise ValueError(f"short_side: {image.short_side} stores images too small; write at least {wanted}")
     return image
 
 
@@ -602,7 +611,7 @@ class CenterCrop(Image):
     @model_validator(mode="after")
     def _crop_fits(self):
         if self.resize < self.size:
-            raise ValueError(f"resize ({self.resize}) must be at least size ({self.size})")
+            raise ValueError(f"resize: {self.resize} must be at least size: {self.size}")
         return _stored(self, self.resize)
 
 
@@ -869,7 +878,7 @@ class TorchvisionBackbone(Section):
     def _inserted_once(self):
         parts = [(part.after, part.kind) for part in self.inserted]
         if len(set(parts)) < len(parts):
-            raise ValueError(f"inserted has a part twice after the same stage: {parts}")
+            raise ValueError(f"inserted lists a part twice after the same stage; remove one: {parts}")
         return self
 
 
@@ -910,7 +919,9 @@ class MlpHead(Section):
     @model_validator(mode="after")
     def _one_dropout_a_layer(self):
         if len(self.dropout) != len(self.hidden):
-            raise ValueError(f"{len(self.hidden)} hidden layers want as many dropouts, not {len(self.dropout)}")
+            raise ValueError(
+                f"dropout must have one number per hidden layer: {len(self.hidden)} (got {len(self.dropout)})"
+            )
         return self
 
 
@@ -930,7 +941,7 @@ class ClassWeights(Section):
     @model_validator(mode="after")
     def _one_of_both(self):
         if self.power and self.beta:
-            raise ValueError("power and beta are two ways to weight classes; give one")
+            raise ValueError("power and beta both weight the classes; remove one of them")
         return self
 
 
@@ -980,7 +991,7 @@ class Focal(ClassLoss):
     @model_validator(mode="before")
     @classmethod
     def _balanced_in_one_form(cls, values: Any) -> Any:
-        """Both forms are one loss, so a fold trained with either is kept for the other."""
+        """Give both forms of this loss the same value, so that changing the form retrains no fold."""
         if not isinstance(values, dict) or values.get("weights") not in ("balanced", {"power": 1}):
             return values
         return {"balanced": True} | {key: value for key, value in values.items() if key != "weights"}
@@ -988,12 +999,12 @@ class Focal(ClassLoss):
     @model_validator(mode="after")
     def _weighted_once(self):
         if self.balanced and self.weights != ClassWeights():
-            raise ValueError("balanced and weights both weight the classes; give one")
+            raise ValueError("balanced and weights both weight the classes; remove one of them")
         return self
 
     @property
     def class_weights(self) -> ClassWeights:
-        """The weights, whichever way they are written."""
+        """The weights of the classes, from either key."""
         return ClassWeights(power=1) if self.balanced else self.weights
 
 
@@ -1030,7 +1041,7 @@ class SwitchedLoss(Section):
     @model_validator(mode="after")
     def _blends_forwards(self):
         if self.blend_from > self.switch_at:
-            raise ValueError(f"blend_from ({self.blend_from}) must not be after switch_at ({self.switch_at})")
+            raise ValueError(f"blend_from: {self.blend_from} must be at most switch_at: {self.switch_at}")
         return self
 
 
@@ -1071,7 +1082,7 @@ class Sgd(OptimizerSection):
     @model_validator(mode="after")
     def _nesterov_has_momentum(self):
         if self.nesterov and not self.momentum:
-            raise ValueError("nesterov wants a momentum above 0")
+            raise ValueError("nesterov: true needs a momentum above 0")
         return self
 
 
@@ -1238,7 +1249,7 @@ class Views(Section):
     def _names_differ(self):
         names = [view.name for view in self.views]
         if len(set(names)) < len(names):
-            raise ValueError(f"each view wants a name of its own, not {names}")
+            raise ValueError(f"views must have different names (got {names})")
         return self
 
 
@@ -1246,7 +1257,7 @@ Tta = Annotated[NoTta | Views, Field(discriminator="kind")]
 
 
 class TrainingRecipe(Section):
-    """All that a fold's weights follow from."""
+    """All that the weights of a fold depend on."""
 
     image: Annotated[Squash | CenterCrop, Field(discriminator="kind")]
     """Sets the size of the images and the evaluation view."""
@@ -1285,12 +1296,11 @@ class TrainingRecipe(Section):
 
     @property
     def last_epoch(self) -> int:
-        """The number of epochs, if no held-out image ends training earlier."""
+        """The number of epochs, unless held-out scores stop training earlier."""
         return min(self.epochs, getattr(self.early_stopping, "epochs", self.epochs))
 
     def of_all_images(self, epochs: int) -> TrainingRecipe:
-        """The recipe for a model that holds out nothing: the first so many epochs of the schedule, and the last's
-        weights."""
+        """Return the recipe of the full fit: the first ``epochs`` of the schedule, keeping the last weights."""
         changes = {"early_stopping": After(kind="after", epochs=epochs), "select": "last", "class_order": None}
         return self.model_copy(update=changes)
 
@@ -1314,8 +1324,7 @@ class TrainingRecipe(Section):
     def _augmentation_gives_one_size(self):
         if not any(step.kind in SIZING for step in self.augmentation):
             raise ValueError(
-                "augmentation brings images of different shapes to no common size: "
-                "add {kind: resize} or {kind: random_resized_crop}"
+                "augmentation must give all images one size: add {kind: resize} or {kind: random_resized_crop}"
             )
         return self
 
@@ -1324,7 +1333,7 @@ class TrainingRecipe(Section):
         before = takewhile(lambda step: step.kind not in SIZING, self.augmentation)
         if any(step.kind == "gaussian_blur" for step in before):
             raise ValueError(
-                "augmentation: gaussian_blur comes after the resize or crop, as its kernel may not fit before"
+                "augmentation: gaussian_blur must follow the resize or crop, since its kernel may not fit before"
             )
         _refuse_large_kernels(self.augmentation, self.image.size)
         return self
@@ -1337,7 +1346,7 @@ class TrainingRecipe(Section):
             raise ValueError(f"optimizer.stage_lr: the backbone has no stage {', '.join(unknown)}")
         frozen = sorted(set(self.optimizer.stage_lr) & set(self.backbone.frozen))
         if frozen:
-            raise ValueError(f"optimizer.stage_lr gives frozen stages a rate: {', '.join(frozen)}")
+            raise ValueError(f"optimizer.stage_lr must not list frozen stages: {', '.join(frozen)}")
         return self
 
 
@@ -1345,18 +1354,18 @@ def _refuse_large_kernels(steps: list[Any], size: int) -> None:
     size = min([size, *(step.size for step in steps if step.kind in SIZING and step.size)])
     kernels = [step.kernel_size for step in steps if step.kind == "gaussian_blur"]
     if any(kernel // 2 >= size for kernel in kernels):
-        raise ValueError(f"gaussian_blur: a kernel_size of {max(kernels)} is too large for images of {size} pixels")
+        raise ValueError(f"gaussian_blur: kernel_size: {max(kernels)} is too large for images of {size} pixels")
 
 
 class Recipe(TrainingRecipe):
-    """One complete way to train and predict: every section is written out, here or in the base of an overlay."""
+    """A complete recipe for training and prediction. Every section is required, here or in the base of an overlay."""
 
     also: ClassVar[frozenset[str]] = frozenset({"base"})
     tta: Tta
     """Predicts from several views of each image."""
 
     def of_run(self, scoring: Scoring, class_order: list[str] | None) -> Recipe:
-        """The recipe of a run: its metric stands where the recipe says ``metric``, and kappa has its order."""
+        """Return the recipe with the run's metric in place of ``metric``, and with the order of classes for kappa."""
         named = {
             name: section.model_copy(update={"monitor": scoring.metric})
             for name, section in self._monitors().items()
@@ -1378,18 +1387,18 @@ class Recipe(TrainingRecipe):
 
 
 def load_config(values: dict, written: Written = UNKNOWN) -> Config:
-    """Check ``config.yaml``, as Snakemake merged it; ``written`` says from what.
+    """Check the configuration that Snakemake merged; ``written`` holds its sources.
 
     Raises:
-        ConfigError: naming every wrong key at once.
+        ConfigError: listing all wrong keys.
     """
     return _validated(Config, values, "config.yaml", written)
 
 
 def find_recipe(name: str, folder: Path, overlay: Path | None = None) -> Path:
-    """The file of a recipe: ``{folder}/{name}.yaml``, or ``name`` itself if it is a path to a YAML file.
+    """Find the file of a recipe: ``{folder}/{name}.yaml``, or ``name`` itself if it is a path to a YAML file.
 
-    For the base of an ``overlay``, a path is looked up beside the overlay first.
+    The path of the base of an ``overlay`` is searched beside the overlay first.
 
     Raises:
         ConfigError: if there is no such file.
@@ -1399,7 +1408,7 @@ def find_recipe(name: str, folder: Path, overlay: Path | None = None) -> Path:
     else:
         places = [Path(name)] if overlay is None else [overlay.parent / name, Path(name)]
     for place in places:
-        if os.path.isfile(place):  # Path.is_file raises where a name is too long
+        if os.path.isfile(place):  # Path.is_file raises if a name is too long
             return place
     key = "recipe" if overlay is None else f"{overlay}: base"
     missing = " and no ".join(dict.fromkeys(map(str, places)))
@@ -1408,28 +1417,28 @@ def find_recipe(name: str, folder: Path, overlay: Path | None = None) -> Path:
 
 
 def load_recipe(path: Path, folder: Path, full_fit: bool = False) -> Recipe:
-    """Read and check one recipe file; an overlay is put on its base.
+    """Read and check a recipe file; merge an overlay with its base.
 
-    An overlay names another recipe, complete or an overlay, as its ``base``, and holds the sections that differ. Each
-    replaces that of the base whole. ``folder`` holds the recipes that can be named without a path. ``full_fit`` says
-    that a model is trained without held-out images, too.
+    An overlay names another recipe or overlay as its ``base`` and holds the sections that differ, which replace those
+    of the base as a whole. ``folder`` holds the recipes that can be named without a path. ``full_fit`` is that of
+    config.yaml.
 
     Raises:
-        ConfigError: naming the file and every wrong key at once; for a wrong base, the file of the base.
+        ConfigError: listing the file and all its wrong keys, also those of its base.
     """
     recipe = _validated(Recipe, _sections(path, folder), str(path), Written((path,)))
     if full_fit and recipe.schedule.kind == "plateau":
         raise ConfigError(
-            f"{path}: schedule: plateau follows held-out images, and full_fit: true trains a model without any; "
+            f"{path}: schedule: plateau needs held-out images, but full_fit: true trains a model without any; "
             "write another schedule here, or full_fit: false into config.yaml"
         )
     return recipe
 
 
 def _sections(path: Path, folder: Path, overlays: tuple[Path, ...] = ()) -> Any:
-    """The content of a recipe file; of an overlay, its sections and the rest of its base's.
+    """Read the sections of a recipe file; for an overlay, merged with those of its base.
 
-    A base is checked by itself, so that its faults are reported under its own name. ``overlays`` lead to this file.
+    A base is checked separately, so that its errors are reported with its file. ``overlays`` lead to this file.
     """
     from kfold_ens.yaml_files import read_yaml  # here: benchmarks/gpu.py runs without PyYAML
 
@@ -1447,7 +1456,7 @@ def _sections(path: Path, folder: Path, overlays: tuple[Path, ...] = ()) -> Any:
 
 
 def _base(name: Any, folder: Path, overlays: tuple[Path, ...]) -> Path:
-    """The file that the last of these overlays names as its base."""
+    """Find the file that the last of these overlays names as its base."""
     *_, overlay = overlays
     try:
         name = TypeAdapter(Place).validate_python(name)
@@ -1458,13 +1467,13 @@ def _base(name: Any, folder: Path, overlays: tuple[Path, ...]) -> Path:
     if any(os.path.samefile(path, each) for each in overlays):
         circle = " -> ".join(map(str, [*overlays, path]))
         raise ConfigError(
-            f"{overlay}: base: {circle} is a circle; one of these must be a complete recipe without a base"
+            f"{overlay}: base: {circle} is circular; one of these must be a complete recipe without a base"
         )
     return path
 
 
 def _wrong_alone(own: dict, path: Path) -> list[str]:
-    """The faults of an overlay's own sections, which are found even if its base is wrong."""
+    """Return the errors in an overlay's own sections, which are reported even if its base is wrong."""
     try:
         Recipe.model_validate(own)
     except ValidationError as error:
@@ -1475,7 +1484,7 @@ def _wrong_alone(own: dict, path: Path) -> list[str]:
 
 def _validated(model: type[Section], values: Any, where: str, written: Written) -> Any:
     if not isinstance(values, dict):
-        raise ConfigError(f"{where} should hold keys and values, not {type(values).__name__}")
+        raise ConfigError(f"{where} must hold keys and values (got {type(values).__name__})")
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class KfoldError(Exception):
-    """Something a user can put right; its text says how. Jobs print it without a traceback."""
+    """An error that the user can fix; its text says how. Jobs print it without a traceback."""
 
 
 class ConfigError(KfoldError):
@@ -19,7 +19,7 @@ class DataError(KfoldError):
 
 
 class Together:
-    """Errors of one kind, raised together once all that can be checked was checked."""
+    """Collect errors of one class, to raise them together after all checks."""
 
     def __init__(self, kind: type[KfoldError]) -> None:
         self._kind = kind
@@ -27,20 +27,20 @@ class Together:
 
     @contextmanager
     def gather(self) -> Iterator[None]:
-        """Keep an error of the block for later."""
+        """Collect an error of the block."""
         try:
             yield
         except self._kind as error:
             self._texts.append(str(error))
 
     def raise_all(self) -> None:
-        """Raise one error with all texts, if there are any."""
+        """Raise one error with all collected texts, if there are any."""
         if self._texts:
             raise self._kind("\n".join(dict.fromkeys(self._texts)))
 
 
 def listing(findings: Iterable[object], most: int = 20) -> str:
-    """Findings on lines of their own, cut short where there are many."""
+    """Put findings on separate lines, at most ``most`` of them."""
     lines = [f"  {finding}" for finding in findings]
     rest = len(lines) - most
     return "\n".join(lines[:most] + ([f"  ... and {rest} more"] if rest > 0 else []))

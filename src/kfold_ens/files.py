@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and names for their contents."""
+"""Atomic writing of files, and hashes of their contents."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from kfold_ens.errors import DataError, KfoldError
 
-if TYPE_CHECKING:  # Snakemake reads this module with the Snakefile, and needs no tables there
+if TYPE_CHECKING:  # Snakemake imports this module with the Snakefile, which needs no pandas
     import pandas as pd
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; put it in place at the end, or remove it after an error.
+    """Yield a temporary path beside ``path``; rename it to ``path`` at the end, or delete it after an error.
 
-    One process at a time writes a file (Snakemake sees to that), so whatever lies there temporarily is of a killed one.
+    Snakemake lets only one process write a file at a time, so existing temporary files are left by killed processes.
+    They are deleted.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +45,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def link(source: str | Path, target: str | Path) -> None:
-    """Put a file in place under a second name: a hard link, or a copy if it cannot be linked or is another user's."""
+    """Give a file a second name: by a hard link, or by a copy if linking fails or another user owns the file."""
     with atomic(target) as temporary:
         temporary.unlink()
         if not _try_to_link(source, temporary):
@@ -52,7 +53,7 @@ def link(source: str | Path, target: str | Path) -> None:
 
 
 def _try_to_link(source: str | Path, target: Path) -> bool:
-    """Hard-link a file that this user owns, and set its time to now: Snakemake needs outputs newer than inputs."""
+    """Hard-link a file that this user owns and touch it, since Snakemake needs outputs newer than inputs."""
     try:
         if os.stat(source).st_uid != os.geteuid():
             return False
@@ -65,7 +66,7 @@ def _try_to_link(source: str | Path, target: Path) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Write a file, or a folder's list of files, to the disk."""
+    """Flush a file, or the entries of a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -74,17 +75,17 @@ def sync(path: Path) -> None:
 
 
 def umask() -> int:
-    """The permissions that new files lack."""
+    """Return the mask of permissions that new files do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def require_space(folder: Path, needed: int, doing: str) -> None:
-    """Refuse to begin what the disk has no room for; ``needed`` is in bytes.
+    """Check that a folder's disk has ``needed`` bytes free.
 
     Raises:
-        KfoldError: naming the folder, what is needed and what is free.
+        KfoldError: if it has less; it names the folder, the space needed and the free space.
     """
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
@@ -96,18 +97,18 @@ def require_space(folder: Path, needed: int, doing: str) -> None:
 
 
 def sha256_of(path: str | Path) -> str:
-    """The hexadecimal SHA-256 of a file's bytes."""
+    """Return the hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def canonical(value: Any) -> str:
-    """One JSON text for equal values, whatever the order of their keys."""
+    """Serialise a value as JSON with sorted keys, so that equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def fingerprint(value: Any) -> str:
-    """The hexadecimal SHA-256 of a JSON-like value."""
+    """Return the hexadecimal SHA-256 of a JSON-like value."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
@@ -123,30 +124,30 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV, without its index; every string comes back the very same from ``read_table``."""
+    """Write a table as CSV, without its index. ``read_table`` returns the same strings."""
     with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         table.to_csv(file, index=False, lineterminator="\n", quoting=_quoting(table))
 
 
 def _quoting(table: pd.DataFrame) -> int:
-    """Quotes only where CSV wants them, or around all text where that would lose a carriage return or a blank line."""
+    """Quote cells only if needed; quote all text if a carriage return or a blank line would be lost otherwise."""
     texts = [table.columns, *(column for _, column in table.select_dtypes(exclude="number").items())]
     lost = any("\r" in cell or cell.isspace() for text in texts for cell in map(str, text))
     return csv.QUOTE_NONNUMERIC if lost else csv.QUOTE_MINIMAL
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read a CSV with every cell as the text it is: "007", "NA" and "1e3" stay what they are.
+    """Read a CSV with all cells as text: "007", "NA" and "1e3" stay unchanged.
 
     Raises:
-        DataError: naming the file, if it is no such table.
+        DataError: if the file cannot be read as such a table.
     """
     import pandas as pd
 
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise DataError(f"{path} cannot be read as a CSV table: {error}") from None
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cells for the rows' names
+    if not isinstance(table.index, pd.RangeIndex):  # pandas has taken the first cells for row names
         raise DataError(f"{path} cannot be read as a CSV table: its rows have more cells than its header")
     return table

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words: the key, the file that holds it, and what to write instead."""
+"""Describe the errors in a configuration: the key, its file, and what to write instead."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-SHORT = reprlib.Repr()  # of a wrong value, in a message
+SHORT = reprlib.Repr()  # shortens wrong values in messages
 SHORT.maxstring = SHORT.maxother = 200
-# What YAML makes of words that people mean as text.
+# The types that YAML reads instead of text.
 MADE = {bool: "{value}", int: "a number", float: "a number", datetime.date: "a date", datetime.datetime: "a date"}
 
 
-# --- where it is written ---------------------------------------------------------------------------------
+# --- places of keys --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a configuration was merged from: files, later ones over earlier ones, and over them values of --config."""
+    """The sources of a configuration: files, of which later ones win, then the values of --config."""
 
     files: tuple[Path, ...] = ()
     given: Mapping[str, Any] = field(default_factory=dict)
 
     def title(self, name: str) -> str:
-        """What the whole is called: by its first file, and by what was merged into that."""
+        """Name the configuration by its first file and the sources merged into it."""
         first, *others = [*map(str, self.files), *(["--config"] if self.given else [])] or [name]
         return f"{first} with {' and '.join(others)} merged into it" if others else first
 
     def place_of(self, key: Sequence) -> str | None:
-        """Which of several sources a key's value comes from; None if there is one source, or none has the key."""
+        """Return which of several sources a key's value comes from; None for a single source or an absent key."""
         if not key or len(self.files) + bool(self.given) < 2:
             return None
         if _holds(self.given, key):
@@ -44,7 +44,7 @@ class Written:
         return next((str(file) for file, _, _ in self._values(key)), None)
 
     def text_of(self, key: Sequence) -> str | None:
-        """A short value as it stands in its file; None if it stands in none."""
+        """Return a value as written in its file, if it is on one line; None if no file has it."""
         if _holds(self.given, key):
             return None
         for _, text, node in self._values(key):
@@ -53,7 +53,7 @@ class Written:
         return None
 
     def _values(self, key: Sequence) -> Iterator[tuple[Path, str, Any]]:
-        """The files that have a key, the one that counts first, each with its text and the value's YAML node."""
+        """Yield the files that have a key, the deciding one first, each with its text and the value's YAML node."""
         for file in reversed(self.files):
             text, node = _parsed(file)
             if (value := _inside(node, key)) is not None:
@@ -73,17 +73,17 @@ def _holds(values: Any, key: Sequence) -> bool:
 
 
 def _parsed(file: Path) -> tuple[str, Any]:
-    """A file's text and its YAML node."""
+    """Return a file's text and its YAML node."""
     import yaml  # here: benchmarks/gpu.py runs without PyYAML
 
-    with suppress(OSError, ValueError, yaml.YAMLError):  # it was read before; a place is no reason to fail
+    with suppress(OSError, ValueError, yaml.YAMLError):  # without the file, messages only lack the place
         text = file.read_text(encoding="utf-8")
         return text, yaml.compose(text, yaml.SafeLoader)
     return "", None
 
 
 def _inside(node: Any, key: Sequence) -> Any:
-    """The node at a key below a node; None if there is none."""
+    """Return the node at a key below a node; None if there is none."""
     for part in key:
         value = getattr(node, "value", None)
         if not isinstance(value, list):
@@ -96,13 +96,13 @@ def _inside(node: Any, key: Sequence) -> Any:
     return node
 
 
-# --- what is wrong ---------------------------------------------------------------------------------------
+# --- messages --------------------------------------------------------------------------------------------
 
 
 def refusal(items: list[Any], model: type[BaseModel], values: Any, where: str, written: Written) -> str:
-    """The message about pydantic's findings, one a line."""
+    """Return the message about pydantic's findings, one per line."""
     return "\n  ".join(
-        [f"{written.title(where)} is not right:", *(_line(item, model, values, written) for item in items)]
+        [f"{written.title(where)} has errors:", *(_line(item, model, values, written) for item in items)]
     )
 
 
@@ -114,11 +114,11 @@ def _line(item: dict, model: type[BaseModel], values: Any, written: Written) -> 
 
 
 def _key(item: dict, model: type[BaseModel], values: Any) -> list[Any]:
-    """The key a user wrote, without the union tags that pydantic puts into a location; empty for the whole."""
+    """Return the key as the user wrote it, without the union tags in pydantic's location; empty for the top level."""
     key, models = [], [model]
     for part in item["loc"]:
         models, is_tag = _inside_models(models, part)
-        with suppress(LookupError, TypeError):  # some other parts are no keys either
+        with suppress(LookupError, TypeError):  # other parts may not be keys either
             if not is_tag:
                 values = values[part]
                 key.append(part)
@@ -142,7 +142,7 @@ def _finding(item: dict, key: list[Any], model: type[BaseModel], written: Writte
     if item["type"] in ("string_type", "list_type") and (advice := _quotes(item["input"], key, written)):
         return advice
     if item["type"] == "int_type" and (whole := _whole(item["input"])):
-        return f"this needs a whole number, and YAML reads {item['input']} as text; write {whole}"
+        return f"must be a whole number, but YAML reads {item['input']} as text; write {whole}"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "literal_error" and isinstance(item["input"], bool):
         return f"{message} (YAML reads {_word(key, item['input'], written)} as {str(item['input']).lower()})"
@@ -153,7 +153,7 @@ def _finding(item: dict, key: list[Any], model: type[BaseModel], written: Writte
 
 
 def _whole(text: Any) -> str | None:
-    """The whole number that a text such as 1e3 means; None if it means none."""
+    """Return the whole number that text such as 1e3 means; None if it means none."""
     with suppress(ValueError, OverflowError):
         number = float(text) if isinstance(text, str) else 0.5
         return str(int(number)) if number.is_integer() else None
@@ -161,11 +161,11 @@ def _whole(text: Any) -> str | None:
 
 
 def _quotes(value: Any, key: list[Any], written: Written) -> str | None:
-    """What to write if YAML made something else of a text; None if that is not what happened."""
+    """Return what to write if YAML read text as another type; None if it did not."""
     text = written.text_of(key)
     if value is None:
         if not text:
-            return "has no value; write one, or leave the line out"
+            return "has no value; write one, or delete the line"
         made = "no value"
     elif isinstance(value, dict):
         if not text or not text.startswith("{"):
@@ -178,24 +178,24 @@ def _quotes(value: Any, key: list[Any], written: Written) -> str | None:
     text = _word(key, value, written)
     name = next((f"{part}: " for part in reversed(key) if isinstance(part, str)), "") if _is_named(key) else "- "
     quoted = text.replace("'", "''")
-    return f"this needs text, and YAML reads {text} as {made}; write quotes: {name}'{quoted}'"
+    return f"must be text, but YAML reads {text} as {made}; write quotes: {name}'{quoted}'"
 
 
 def _word(key: list[Any], value: Any, written: Written) -> str:
-    """A value as it stands in its file, or as YAML would write it."""
+    """Return a value as written in its file, or as YAML would write it."""
     return written.text_of(key) or (str(value).lower() if isinstance(value, bool) else str(value))
 
 
 def _is_named(key: list[Any]) -> bool:
-    """Whether a value stands beside its key, not in a list."""
+    """Whether the value belongs to a key, not to a list."""
     return bool(key) and isinstance(key[-1], str)
 
 
-# --- what is meant ---------------------------------------------------------------------------------------
+# --- suggestions -----------------------------------------------------------------------------------------
 
 
 def _meant(location: Sequence, key: list[Any], model: type[BaseModel]) -> str:
-    """The key likely meant by an unknown one: the same one elsewhere, or the nearest of its place."""
+    """Suggest the key that an unknown one likely means: the same key elsewhere, or a similar one in its section."""
     name, written = str(key[-1]), tuple(part for part in key if isinstance(part, str))
     paths = [path for path in _paths(model) if path[-1] == name]
     shortest = {path for path in paths if written not in paths and len(path) == min(map(len, paths))}
@@ -209,7 +209,7 @@ def _dotted(path: tuple[str, ...]) -> str:
 
 
 def _paths(model: type[BaseModel], parents: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The keys of a model and of all models inside it, each with the keys that it is below."""
+    """Yield the keys of a model and of all models inside it, each with its parent keys."""
     for name, known in model.model_fields.items():
         yield (*parents, name)
         for each in _models(known.annotation):
@@ -217,13 +217,13 @@ def _paths(model: type[BaseModel], parents: tuple[str, ...] = ()) -> Iterator[tu
 
 
 def _misspelled(item: dict) -> str:
-    """Which key of a section may be its misspelled ``kind`` or ``source``."""
+    """Find a misspelled ``kind`` or ``source`` among the keys of a section."""
     near = get_close_matches(item["ctx"]["discriminator"].strip("'"), map(str, item["input"]), 1)
-    return f"; did you write {near[0]} for it?" if near else ""
+    return f"; is {near[0]} a misspelling of it?" if near else ""
 
 
 def _quoted(choices: str) -> set[str]:
-    """The words in pydantic's list of choices."""
+    """Return the words in pydantic's list of choices."""
     return set(re.findall(r"'([^']*)'", choices))
 
 
@@ -233,7 +233,7 @@ def _nearest(word: str, words: set[str]) -> str:
 
 
 def _fields(model: type[BaseModel], location: Sequence) -> set[str]:
-    """The keys that there may be at a place of a model; ``location`` is pydantic's, with the tags of its unions."""
+    """Return the keys that a model allows at a location; ``location`` is pydantic's, with union tags."""
     models = [model]
     for part in location:
         models, _ = _inside_models(models, part)
@@ -241,7 +241,7 @@ def _fields(model: type[BaseModel], location: Sequence) -> set[str]:
 
 
 def _inside_models(models: list[type[BaseModel]], part: Any) -> tuple[list[type[BaseModel]], bool]:
-    """The models that one part of a location leads to, and whether the part is a union's tag and no key."""
+    """Return the models to which a part of a location leads, and whether the part is a union tag."""
     if tagged := [each for each in models if part in _tags(each)] if len(models) > 1 else []:
         return tagged, True
     inside = [each.model_fields[part].annotation for each in models if part in each.model_fields]
@@ -249,7 +249,7 @@ def _inside_models(models: list[type[BaseModel]], part: Any) -> tuple[list[type[
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models inside a type."""
+    """Yield the models inside a type."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
@@ -257,6 +257,6 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _tags(model: type[BaseModel]) -> set[Any]:
-    """What tells a model from the others of its union."""
+    """Return the tags that distinguish a model from the others of its union."""
     tagged = [model.model_fields[name].annotation for name in ("kind", "source") if name in model.model_fields]
     return {tag for annotation in tagged for tag in get_args(annotation)}

@@ -1,4 +1,4 @@
-"""The columns of ``history.csv``, one row per epoch of a fold, and how the best epoch is chosen. Imports no torch."""
+"""The columns of ``history.csv`` (one row per epoch of a fold), and the choice of the best epoch. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """How a column is shown, and what its values are."""
+    """How a column is shown, and the meaning of its values."""
 
     label: str
     figure: str | None = None  # the title of the figure that shows it
     figure_factor: float = 1  # from the column's unit to the figure's
     better: Literal["min", "max"] | None = None  # of a score: which value is better
-    is_timing: bool = False  # differs between runs of the same seed
+    is_timing: bool = False  # differs between runs with the same seed
     is_share: bool = False  # from 0 to 1
-    cell: str | None = None  # the format of a cell in a table, if not that of other numbers
+    cell: str | None = None  # format of cells in tables; None: the default
 
 
 _share = partial(Column, is_timing=True, is_share=True, cell="{:.0%}")
@@ -48,7 +48,7 @@ TIMINGS = [name for name, column in COLUMNS.items() if column.is_timing]
 
 
 def column_of(name: str) -> Column:
-    """What a column holds; those of metrics are called ``val_`` and the metric's name."""
+    """Return a column by name. Columns of metrics are named ``val_`` plus the metric."""
     return COLUMNS.get(name) or _of_metric(name.removeprefix("val_"))
 
 
@@ -58,12 +58,12 @@ def _of_metric(name: str) -> Column:
 
 
 def scores_in(names: Iterable[str]) -> list[str]:
-    """Those of some columns that hold held-out scores."""
+    """Select the columns that hold held-out scores."""
     return [name for name in names if name.startswith("val_")]
 
 
 def figures_of(names: Sequence[str]) -> dict[str, list[str]]:
-    """The columns that each figure shows, by its title. Figures of scores come first."""
+    """Return the columns of each figure, by title. Figures of scores come first."""
     scores_first = sorted(names, key=lambda name: column_of(name).better is None)
     shown: dict[str, list[str]] = {}
     for title in dict.fromkeys(column_of(name).figure for name in scores_first):
@@ -73,25 +73,25 @@ def figures_of(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def goodness(name: str, row: Row) -> float:
-    """A row's value in a column, negated if smaller is better."""
+    """Return a row's value in a column, negated if smaller is better."""
     return -row[name] if column_of(name).better == "min" else row[name]
 
 
 def selecting_column(select: str) -> str:
-    """The column that chooses the epoch: ``val_accuracy`` for a recipe's ``select: best_accuracy``, and so on."""
+    """Return the column that selects the epoch, such as ``val_accuracy`` for ``select: best_accuracy``."""
     return "epoch" if select == "last" else f"val_{select.removeprefix('best_')}"
 
 
 def selecting_value(select: str, row: Row) -> float:
-    """The value that is largest in the epoch whose weights are kept."""
+    """Return the value that is largest in the epoch whose weights are kept."""
     return goodness(selecting_column(select), row)
 
 
 def selected_row(history: Sequence[Row], select: str) -> Row:
-    """The epoch whose weights are kept: the first of the best ones. NaN is worse than any number."""
+    """Return the epoch whose weights are kept: the first of the best ones. NaN is worse than any number."""
     return max(history, key=lambda row: np.nan_to_num(selecting_value(select, row), nan=-np.inf))
 
 
 def median_epoch(histories: Iterable[Sequence[Row]], select: str) -> int:
-    """The median of the epochs whose weights several folds keep, rounded up."""
+    """Return the median of the epochs that folds selected, rounded up."""
     return math.ceil(median(selected_row(history, select)["epoch"] for history in histories))

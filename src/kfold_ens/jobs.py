@@ -1,4 +1,4 @@
-"""What every rule's script does around its one call: a log, and errors that people can read."""
+"""The frame of every rule's script: logging, errors as messages, and settings of threads and memory."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from kfold_ens.errors import KfoldError
 
 log = logging.getLogger("kfold_ens")
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-# Ctrl-C, a scheduler, a cluster's warning, a closed terminal
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
+# From Ctrl-C, schedulers, clusters (as a warning), and closed terminals.
 ASKING_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-TERMINATED = 128 + signal.SIGTERM  # 143: what a shell reports of a process ended by SIGTERM
+TERMINATED = 128 + signal.SIGTERM  # 143, the exit code that shells report for SIGTERM
 
 
 class Preempted(Exception):
-    """The job was asked to end, and has saved what it needs to resume."""
+    """The job was asked to end and has saved its resume state."""
 
 
 @contextmanager
 def job(log_file: str) -> Iterator[None]:
-    """Log to a file and to the terminal; print a KfoldError as a message and exit with 1, a Preempted with 143."""
+    """Log to a file and the terminal. Print a KfoldError as a message and exit with 1; exit with 143 if preempted."""
     from tqdm.contrib.logging import logging_redirect_tqdm  # here: benchmarks/gpu.py runs without tqdm
 
     _log_to(log_file)
@@ -40,14 +40,14 @@ def job(log_file: str) -> Iterator[None]:
     with logging_redirect_tqdm([log]):
         try:
             yield
-        except (KfoldError, OSError) as error:  # a full disk, a folder that cannot be written to, a file that is gone
+        except (KfoldError, OSError) as error:  # OSError: a full disk, a read-only folder, a deleted file
             log.error("ERROR: %s", error)
             sys.exit(1)
         except Preempted as reason:
             log.warning("%s", reason)
             sys.exit(TERMINATED)
         except Exception:
-            log.exception("This is a defect of kfold_ens; please report it with the lines below.")
+            log.exception("This is a bug in kfold_ens; please report it with the lines below.")
             sys.exit(1)
 
 
@@ -62,52 +62,52 @@ def _log_to(log_file: str) -> None:
 
 
 def wait_briefly() -> None:
-    """Let OpenMP's threads sleep after a short wait for each other, unless the user says how.
+    """Let idle OpenMP threads sleep after a short wait, unless OMP_WAIT_POLICY is set.
 
-    Call it before torch loads. By default they spin for milliseconds: beside one busy process a step on two threads
-    then takes three times as long. Threads that sleep at once (OMP_WAIT_POLICY=passive) cost a third of the speed.
-    benchmarks/README.md has the table. Only GNU's OpenMP reads the variable: that of PyPI's torch on Linux.
+    Call it before importing torch. By default idle threads spin for milliseconds; with one other busy process, a step
+    on two threads then takes three times as long. Sleeping at once (OMP_WAIT_POLICY=passive) costs a third of the
+    speed. benchmarks/README.md has the table. Only GNU OpenMP reads the variable; PyPI's torch for Linux uses it.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse memory that this process frees, rather than return it to the system.
+    """Let glibc reuse freed memory instead of returning it to the system.
 
-    A step on a CPU frees and allocates all gradients, and the system clears each page that it gives. What that costs
-    varies with the machine: benchmarks/README.md. Does nothing with C libraries other than glibc.
+    A training step on a CPU frees and allocates all gradients, and the system clears each new page. The cost depends on
+    the machine: see benchmarks/README.md. With other C libraries than glibc, this does nothing.
     """
     with suppress(AttributeError, OSError, TypeError):
         libc = ctypes.CDLL(None)
-        if libc.mallopt(M_MMAP_THRESHOLD, 2**30) or libc.mallopt(M_MMAP_THRESHOLD, 2**25):  # as much as old ones take
+        if libc.mallopt(M_MMAP_THRESHOLD, 2**30) or libc.mallopt(M_MMAP_THRESHOLD, 2**25):  # the limit of old versions
             libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def usable_threads(threads: int) -> int:
-    """As many threads as the rule was given, but no more than there are processors for this job."""
+    """Return the rule's number of threads, limited to the processors of this job."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(threads, available))
 
 
 def processes_at_once() -> int:
-    """How many processes of this run compute at once on this machine, at most: as many as Snakemake may give a GPU.
+    """Return how many processes of this run may compute at once on this machine.
 
-    workflow/rules/machine.smk says so to jobs on one machine. Of other runs, and of a cluster's other jobs, nothing is
-    known.
+    workflow/rules/machine.smk sets it for jobs on one machine. It does not count other runs or other jobs of a cluster.
     """
     return int(os.environ.get("KFOLD_PROCESSES_AT_ONCE", 1))
 
 
 def is_asked_for(rule: str) -> bool:
-    """Whether the user asked to rerun this rule (-R, --force, --forceall): workflow/rules/machine.smk says so."""
+    """Whether the user asked to rerun this rule (-R, --force, --forceall), as set by workflow/rules/machine.smk."""
     return rule in os.environ.get("KFOLD_ASKED_FOR", "").split()
 
 
 def metrics_of_recipes() -> dict[str, Scoring]:
-    """The metrics that recipes select, stop or step by, by recipe and key: workflow/rules/machine.smk says so.
+    """Return the metrics that recipes use to select, stop or step, by recipe and key.
 
-    They are no params, as a change of a recipe must not list the images again.
+    workflow/rules/machine.smk sets them as an environment variable and not as params, since a changed recipe must not
+    rerun the listing of images.
     """
     texts = json.loads(os.environ.get("KFOLD_METRICS_OF_RECIPES", "{}"))
     return {key: Scoring.model_validate(values) for key, values in texts.items()}
@@ -116,10 +116,10 @@ def metrics_of_recipes() -> dict[str, Scoring]:
 def snakemake_report(
     snakefile: str, config: dict[str, Any], targets: list[str], path: str, options: Sequence[str] = ()
 ) -> None:
-    """Write Snakemake's report of some finished targets, by a configuration; ``options`` are Snakemake's own.
+    """Write Snakemake's report on finished targets for a configuration; ``options`` go to Snakemake.
 
     Raises:
-        KfoldError: with Snakemake's own words, where it cannot.
+        KfoldError: if Snakemake fails; it holds Snakemake's output.
     """
     import yaml
 
@@ -141,4 +141,4 @@ def snakemake_report(
         ]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
-        raise KfoldError(f"the report could not be made:\n{done.stdout}")
+        raise KfoldError(f"Snakemake could not write the report {path}:\n{done.stdout}")

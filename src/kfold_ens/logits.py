@@ -1,4 +1,4 @@
-"""Logits of models for images, and the files in which they pass between rules."""
+"""Logits of models for images, and the logits files in which rules exchange them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kfold_ens.files import atomic
 
 @dataclass(frozen=True)
 class Logits:
-    """Logits of N images over K classes; rows belong to ``image_id``, columns to ``classes``."""
+    """Logits of N images for K classes. Rows correspond to ``image_id``, columns to ``classes``."""
 
     image_id: np.ndarray  # (N,) text
     values: np.ndarray  # (N, K) floating point
@@ -30,23 +30,23 @@ class Logits:
             )
 
     def predictions(self) -> np.ndarray:
-        """The label of each image's largest logit, the first class on a tie: (N,) text."""
+        """Return the class with the largest logit of each image, the first one on a tie: (N,) text."""
         return np.array(self.classes, dtype=object)[self.values.argmax(axis=1)]
 
 
 def at_temperature(logits: Logits, temperature: float) -> Logits:
-    """Logits divided by a temperature, in float64."""
+    """Divide logits by a temperature, in float64."""
     return Logits(logits.image_id, logits.values.astype(np.float64) / temperature, logits.classes)
 
 
 def class_indices(logits: Logits, label_of: Mapping[str, str]) -> np.ndarray:
-    """The column of each image's label, -1 if it has none or one that is not a class: (N,) int."""
+    """Return the column of each image's label; -1 without a label or if it is not a class: (N,) int."""
     column_of = {label: column for column, label in enumerate(logits.classes)}
     return np.array([column_of.get(label_of.get(image_id), -1) for image_id in logits.image_id], dtype=np.int64)
 
 
 def concatenated(parts: Sequence[Logits]) -> Logits:
-    """The logits of several sets of images as one; every part has the same classes, in the same order."""
+    """Concatenate the logits of several sets of images, which must have the same classes in the same order."""
     return Logits(
         np.concatenate([part.image_id for part in parts]),
         np.concatenate([part.values for part in parts]),
@@ -55,9 +55,9 @@ def concatenated(parts: Sequence[Logits]) -> Logits:
 
 
 def log_mean_softmax(logits_mnk: np.ndarray) -> np.ndarray:
-    """The logarithm of M members' mean softmax: (M, N, K) to (N, K), finite for all finite logits.
+    """Return the logarithm of the mean softmax of M members: (M, N, K) to (N, K), finite for all finite logits.
 
-    Values are sorted before they are added up, so that the order of members and classes changes no bit.
+    Values are sorted before they are summed, so that the order of members and classes changes no bit.
     """
     below_top = logits_mnk - logits_mnk.max(axis=2, keepdims=True)
     log_p = below_top - np.log(np.exp(np.sort(below_top, axis=2)).sum(axis=2, keepdims=True))
@@ -65,7 +65,7 @@ def log_mean_softmax(logits_mnk: np.ndarray) -> np.ndarray:
 
 
 def write_logits(path: str | Path, logits: Logits) -> None:
-    """Write a logits file, whole or not at all, readable without pickle."""
+    """Write a logits file atomically, readable without pickle."""
     columns = {
         "image_id": np.asarray(logits.image_id, dtype=np.str_),
         "logits": logits.values,
@@ -79,7 +79,7 @@ def read_logits(path: str | Path) -> Logits:
     """Read a logits file.
 
     Raises:
-        DataError: naming the file, where it is damaged, its ids repeat, or a value is not finite.
+        DataError: if the file is damaged, repeats an id, or holds a value that is not finite.
     """
     try:
         with np.load(path, allow_pickle=False) as columns:
@@ -89,9 +89,9 @@ def read_logits(path: str | Path) -> Logits:
                 classes=tuple(columns["classes"].tolist()),
             )
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise DataError(f"{path} is damaged ({error}); remove it and run again") from None
+        raise DataError(f"{path} is damaged ({error}); delete it and run again") from None
     if len(np.unique(logits.image_id)) != len(logits.image_id):
-        raise DataError(f"{path} holds an image twice; remove it and run again")
+        raise DataError(f"{path} holds an image twice; delete it and run again")
     if not np.isfinite(logits.values).all():
-        raise DataError(f"{path} holds values that are not finite; train that fold again")
+        raise DataError(f"{path} holds values that are not finite; retrain this fold")
     return logits

@@ -1,4 +1,4 @@
-"""The models of a recipe, by the names that they have in rules and in paths. Imports nothing that starts slowly."""
+"""The models of a recipe, and their names in rules and paths. The Snakefile imports it, so it must load fast."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-FULL = "full"  # what the model that was trained on all images has for a fold's number
+FULL = "full"  # the full fit's name in place of a fold's number
 Number = int | str  # of a fold in tables and figures: 3, or "3 of repeat 1"
 
 # The end of a path: recipe, then fold3, repeat1/fold3 or full, then a file.
 MEMBER = r"(?:repeat(?P<repeat>\d+)/)?fold(?P<fold>\d+)|full"
 PLACE = re.compile(rf"(?:^|/)(?:results|state)/(?P<recipe>[^/]+)/(?:{MEMBER})/[^/]+$")
-FOLDERS = ("fold*", "repeat*/fold*", "full")  # of a recipe's members, as patterns of glob
+FOLDERS = ("fold*", "repeat*/fold*", "full")  # folders of members, as glob patterns
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Member:
-    """One model of a recipe: that of a fold of a repeat, or with ``fold=None`` the one that held out no image."""
+    """One model of a recipe: that of a fold, or the full fit if ``fold`` is None."""
 
     repeat: int = 0
     fold: int | None = None
 
     @property
     def holds_out(self) -> bool:
-        """Whether it holds out images, and so has a score of its own."""
+        """Whether it holds out images and so has an out-of-fold score."""
         return self.fold is not None
 
     def __lt__(self, other: Member) -> bool:
@@ -36,42 +36,42 @@ class Member:
 
     @property
     def name(self) -> str:
-        """What the names of its rules end in: fold3, repeat1_fold3, full."""
+        """The suffix of its rules' names: fold3, repeat1_fold3, full."""
         return self.folder.replace("/", "_")
 
     @property
     def folder(self) -> str:
-        """Its folder below a recipe's: fold3, repeat1/fold3, full."""
+        """Its folder below that of the recipe: fold3, repeat1/fold3, full."""
         if self.fold is None:
             return FULL
         return f"repeat{self.repeat}/fold{self.fold}" if self.repeat else f"fold{self.fold}"
 
     @property
     def number(self) -> Number:
-        """What tables and figures call it after the word fold."""
+        """Its number in tables and figures: 3, "3 of repeat 1", "full"."""
         if self.fold is None:
             return FULL
         return f"{self.fold} of repeat {self.repeat}" if self.repeat else self.fold
 
     @property
     def trained_as(self) -> Number:
-        """The fold's number in its split, from which its randomness follows."""
+        """The fold's number in its split, which seeds its randomness."""
         return FULL if self.fold is None else self.fold
 
 
 def folds_of(repeats: int, num_folds: int) -> list[Member]:
-    """The folds of all repeats, repeat 0 first."""
+    """List the folds of all repeats, repeat 0 first."""
     return [Member(repeat, fold) for repeat in range(repeats) for fold in range(num_folds)]
 
 
 def place_of(file: str | Path) -> tuple[str, Member] | None:
-    """The recipe and the member that a file in a member's folder belongs to; None for other files."""
+    """Return the recipe and member of a file in a member's folder; None for other files."""
     found = PLACE.search(Path(file).as_posix())
     return (found["recipe"], _member(found)) if found else None
 
 
 def member_of(number: Number) -> Member:
-    """The member that tables and figures call so."""
+    """Return the member with this number in tables and figures."""
     if number == FULL:
         return Member()
     fold, _, repeat = str(number).partition(" of repeat ")
@@ -79,15 +79,15 @@ def member_of(number: Number) -> Member:
 
 
 def member_in(folder: str) -> Member:
-    """The member whose folder below a recipe's this is."""
+    """Return the member with this folder below a recipe's."""
     return _member(re.fullmatch(MEMBER, folder))
 
 
 def why_absent(name: str, num_folds: int, repeats: int, full_fit: bool) -> list[str]:
-    """Reasons why a configuration has no model of this name, each with the key of config.yaml that decides it.
+    """Return the reasons why a configuration has no model of this name, each with its key of config.yaml.
 
-    Names are those that rules end in: fold3, repeat1_fold3, full. There are no reasons if the configuration has the
-    model, or if the name is not a model's.
+    ``name`` is the suffix of rules' names: fold3, repeat1_fold3, full. Empty if the configuration has the model, or if
+    the name is not that of a model.
     """
     found = re.fullmatch(MEMBER, name.replace("_", "/"))
     if not found:
@@ -101,7 +101,7 @@ def why_absent(name: str, num_folds: int, repeats: int, full_fit: bool) -> list[
         why.append(
             f"repeats: {repeats} makes {_counted('repeat', repeats)}; set repeats to at least {member.repeat + 1}"
         )
-    return why if why or member.name == name else [f"the fold is called {member.name}"]
+    return why if why or member.name == name else [f"the fold is named {member.name}"]
 
 
 def _counted(what: str, count: int) -> str:
@@ -114,10 +114,10 @@ def _member(found: re.Match[str]) -> Member:
 
 
 def by_number(files: Iterable[str], read: Callable[[str], Value]) -> dict[Number, Value]:
-    """What is read from a file of each member, by the member's number."""
+    """Read a file of each member; return the results by the member's number."""
     return {place_of(file)[1].number: read(file) for file in files}
 
 
 def title(number: Any) -> str:
-    """A member in words: fold 3, fold 3 of repeat 1, full fit."""
+    """Name a member in words: fold 3, fold 3 of repeat 1, full fit."""
     return "full fit" if number == FULL else f"fold {number}"

@@ -1,6 +1,6 @@
-"""The metrics that a run can be scored by, by the names that config.yaml and recipes use.
+"""The metrics, by their names in config.yaml and recipes. Imports no torch.
 
-A new metric is one entry in ``METRICS`` and one word in ``METRIC_KINDS`` of ``config.py``. Imports no torch.
+To add a metric, add it to ``METRICS`` here and to ``METRIC_KINDS`` in ``config.py``.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from kfold_ens.config import Scoring, metric_kind
 from kfold_ens.errors import DataError, Together
 from kfold_ens.pseudo_values import delong, precision_influence
 
-Scores = np.ndarray  # (N, K): what each class of an image gets, logits or others
+Scores = np.ndarray  # (N, K) logits or other scores of the classes
 Target = np.ndarray  # (N,) class indices
-NOT_A_NUMBER = float("nan")  # of a metric that has no value on these images
+NOT_A_NUMBER = float("nan")  # a metric without a value on these images
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: how it is computed, and what its interval follows from.
+    """A metric, and how to compute its interval.
 
-    ``per_image`` gives a value (N,) per image whose mean is the metric, or has its sampling error (the pseudo-values of
-    Efron's infinitesimal jackknife); ``of_confusion`` gives the metric from confusion matrices (..., K, K) of truths by
-    predictions. Each metric has one of the two. ``k`` is the number of best classes that count.
+    Each metric has one of two functions. ``per_image`` returns values (N,) whose mean is the metric, or has its
+    sampling error (pseudo-values of Efron's infinitesimal jackknife). ``of_confusion`` computes the metric from
+    confusion matrices (..., K, K) of true by predicted classes. ``k`` is the number of top classes that count.
     """
 
     label: str  # for people
@@ -40,12 +40,12 @@ class Metric:
     per_image: Callable[..., np.ndarray] | None = None
     of_confusion: Callable[[np.ndarray], np.ndarray] | None = None
     bounds: tuple[float, float] = (0, 1)
-    needs_every_class: bool = False  # it has no value if a class has no image
+    needs_every_class: bool = False  # whether it has no value if a class has no image
     k: int | None = None
 
     @property
     def title(self) -> str:
-        """The label as a heading begins."""
+        """The label with an initial capital, for headings."""
         return f"{self.label[0].upper()}{self.label[1:]}"
 
     @property
@@ -53,20 +53,20 @@ class Metric:
         return self.needs == "probabilities"
 
 
-# --- of labels -------------------------------------------------------------------------------------------
+# --- metrics of labels -----------------------------------------------------------------------------------
 
 
 def _of_labels(name: str, names_classes: bool = False, **options: object) -> Callable[[Scores, Target], float]:
-    """One of scikit-learn's metrics of labels, for the class with the largest score.
+    """Return one of scikit-learn's metrics of labels, applied to the class with the largest score.
 
-    ``names_classes`` is for a metric that counts places between classes: absent classes count too.
+    ``names_classes`` is for metrics that depend on distances between classes, so that absent classes count too.
     """
 
     def compute(scores: Scores, target: Target) -> float:
         from sklearn import metrics  # here: loading it takes a second
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of classes that are predicted and absent
+            warnings.simplefilter("ignore")  # about predicted classes without images
             classes = {"labels": np.arange(scores.shape[1])} if names_classes else {}
             return float(getattr(metrics, name)(target, scores.argmax(axis=1), **classes, **options))
 
@@ -78,21 +78,21 @@ def _accuracy(scores: Scores, target: Target) -> float:
 
 
 def _recalls(confusion: np.ndarray) -> np.ndarray:
-    """The mean recall of the classes that are there."""
+    """Return the mean recall of the classes with images."""
     images = confusion.sum(axis=-1)
     recall = np.diagonal(confusion, axis1=-2, axis2=-1) / np.maximum(images, 1)
     return recall.sum(axis=-1) / (images > 0).sum(axis=-1)
 
 
 def _macro_f1(confusion: np.ndarray) -> np.ndarray:
-    """The mean F1 of the classes that are there or predicted."""
+    """Return the mean F1 of the classes with images or predictions."""
     both = confusion.sum(axis=-1) + confusion.sum(axis=-2)
     f1 = 2 * np.diagonal(confusion, axis1=-2, axis2=-1) / np.maximum(both, 1)
     return f1.sum(axis=-1) / (both > 0).sum(axis=-1)
 
 
 def _kappa(confusion: np.ndarray) -> np.ndarray:
-    """Cohen's kappa with quadratic weights, classes in order."""
+    """Return Cohen's kappa with quadratic weights, for classes in order."""
     places = np.arange(confusion.shape[-1])
     weights = (places[:, None] - places) ** 2
     expected = confusion.sum(axis=-1)[..., :, None] * confusion.sum(axis=-2)[..., None, :]
@@ -101,18 +101,18 @@ def _kappa(confusion: np.ndarray) -> np.ndarray:
         return 1 - disagreement / (weights * expected).sum(axis=(-2, -1))
 
 
-# --- of rankings -----------------------------------------------------------------------------------------
+# --- metrics of rankings ---------------------------------------------------------------------------------
 
 
 def truth_rank(scores: Scores, target: Target) -> np.ndarray:
-    """The place of the true class among an image's classes, from 0; on a tie the first class is better: (N,)."""
+    """Return the rank of the true class, from 0; on a tie the first class ranks higher: (N,)."""
     own = np.take_along_axis(scores, target[:, None], axis=1)
     earlier = np.arange(scores.shape[1]) < target[:, None]
     return ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
 
 
 def _in_top(scores: Scores, target: Target, k: int) -> np.ndarray:
-    # not scikit-learn's: that prefers the last class on a tie, and refuses two classes
+    # not scikit-learn's, which prefers the last class on a tie and refuses two classes
     return (truth_rank(scores, target) < k).astype(float)
 
 
@@ -125,17 +125,17 @@ def _mean_of(per_image: Callable[..., np.ndarray]) -> Callable[..., float]:
     return lambda *arguments, **options: float(per_image(*arguments, **options).mean())
 
 
-# --- of probabilities ------------------------------------------------------------------------------------
+# --- metrics of probabilities ----------------------------------------------------------------------------
 
 
 def _surprise(probabilities: Scores, target: Target) -> np.ndarray:
-    """The negative logarithm of the truth's probability, clipped as in scikit-learn's log_loss."""
+    """Return the negative logarithm of the true class's probability, clipped as in scikit-learn's log_loss."""
     own = np.take_along_axis(probabilities, target[:, None], axis=1)[:, 0]
     return -np.log(np.clip(own, np.finfo(own.dtype).eps, 1))
 
 
 def _one_against_the_rest(name: str) -> Callable[[Scores, Target], float]:
-    """One of scikit-learn's metrics of two classes, as the mean over all classes."""
+    """Return one of scikit-learn's binary metrics, averaged over all classes."""
 
     def compute(probabilities: Scores, target: Target) -> float:
         from sklearn import metrics
@@ -189,7 +189,7 @@ METRICS = {
 
 
 def find_metric(name: str) -> Metric:
-    """A metric by its name; ``map_at_5`` is ``map_at_k`` with k = 5."""
+    """Return a metric by its name; ``map_at_5`` is ``map_at_k`` with k = 5."""
     kind = metric_kind(name)
     if kind == name:
         return METRICS[name]
@@ -199,32 +199,32 @@ def find_metric(name: str) -> Metric:
 
 
 def absent_classes(target: Target, num_classes: int) -> list[int]:
-    """The classes that no image has."""
+    """List the classes without images."""
     return np.flatnonzero(np.bincount(target, minlength=num_classes) == 0).tolist()
 
 
 def places_in_order(classes: Sequence[str], class_order: Sequence[str] | None) -> list[int]:
-    """The indices of all classes from the lowest to the highest: as configured, or by their numbers.
+    """Return the indices of all classes from the lowest to the highest: as configured, or by their numbers.
 
     Raises:
-        DataError: if the order is not that of these classes, or none is given and not all classes are numbers.
+        DataError: if ``class_order`` does not list these classes, or is None and the classes are not distinct numbers.
     """
     if class_order:
         if sorted(class_order) != sorted(classes):
-            differing = sorted(set(class_order) ^ set(classes)) or "one is there twice"
-            raise DataError(f"data.class_order must hold each class once; check: {differing}")
+            differing = sorted(set(class_order) ^ set(classes)) or "one is listed twice"
+            raise DataError(f"data.class_order must list each class once; check: {differing}")
         return [classes.index(name) for name in class_order]
     numbers = [as_number(name) for name in classes]
     if not np.isfinite(numbers).all() or len(set(numbers)) < len(numbers):
         raise DataError(
             "quadratic_kappa needs the order of the classes, which are not distinct numbers; "
-            "write data.class_order: [lowest, ..., highest]"
+            "set data.class_order: [lowest, ..., highest]"
         )
     return np.argsort(numbers).tolist()
 
 
 def as_number(text: str) -> float:
-    """The number that a text is; NaN if it is none."""
+    """Parse a number; NaN if the text is none."""
     try:
         return float(text)
     except ValueError:
@@ -235,7 +235,7 @@ def refuse_unfit(name: str, classes: Sequence[str], class_order: Sequence[str] |
     """Check that a metric can be computed for these classes.
 
     Raises:
-        DataError: if k is larger than their number, they have no order, or the order given is not theirs.
+        DataError: if k is larger than their number, or they lack a valid order.
     """
     metric, together = find_metric(name), Together(DataError)
     with together.gather():
@@ -248,10 +248,10 @@ def refuse_unfit(name: str, classes: Sequence[str], class_order: Sequence[str] |
 
 
 def refuse_unfit_metrics(asked: Mapping[str, Scoring], classes: Sequence[str]) -> None:
-    """Check metrics of the run and of recipes for these classes; ``asked`` has them by the keys that name them.
+    """Check the metrics of config.yaml and of recipes for these classes; ``asked`` holds them by key.
 
     Raises:
-        DataError: with a line for each fault, and the keys that have it.
+        DataError: if metrics do not fit; it lists each error with its keys.
     """
     keys_of: dict[str, list[str]] = {}
     for key, scoring in asked.items():
@@ -264,16 +264,16 @@ def refuse_unfit_metrics(asked: Mapping[str, Scoring], classes: Sequence[str]) -
 
 
 def in_order(scores: Scores, target: Target, order: Sequence[int]) -> tuple[Scores, Target]:
-    """Scores and target with the classes in this order of their indices."""
+    """Reorder the classes of scores and target by this list of indices."""
     place = np.empty(len(order), dtype=np.int64)
     place[list(order)] = np.arange(len(order))
     return scores[:, list(order)], place[target]
 
 
 def value(name: str, logits: Scores, target: Target, order: Sequence[int] | None = None) -> float:
-    """A metric of logits (N, K) and class indices (N,); NaN if it has no value on these images.
+    """Compute a metric from logits (N, K) and class indices (N,); NaN if it has no value on these images.
 
-    ``order`` lists the class indices from the lowest to the highest class: metrics that need an order take it.
+    ``order`` lists the class indices from the lowest to the highest class, for metrics that need an order.
     """
     metric = find_metric(name)
     return metric.compute(*inputs_of(metric, logits, target, order))
@@ -282,7 +282,7 @@ def value(name: str, logits: Scores, target: Target, order: Sequence[int] | None
 def inputs_of(
     metric: Metric, logits: Scores, target: Target, order: Sequence[int] | None = None
 ) -> tuple[Scores, Target]:
-    """What a metric is computed from: probabilities for logits, or classes in order, if it needs them."""
+    """Return the inputs of a metric: softmax instead of logits, or classes in order, if it needs them."""
     if metric.needs_probabilities:
         return softmax(logits.astype(np.float64), axis=1), target
     if metric.needs == "order" and order is not None:

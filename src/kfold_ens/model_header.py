@@ -1,4 +1,4 @@
-"""What the file of a trained model says of itself. Imports no torch."""
+"""The metadata in a trained model's file. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from kfold_ens.errors import DataError
 
 
 def header_of(model: str | Path) -> dict[str, str]:
-    """What a trained model's file says that it was trained from, and with. Imports no torch.
+    """Read the metadata of a trained model: recipe, fingerprint, versions.
 
     Raises:
-        DataError: naming the file, if it is not a trained model.
+        DataError: if the file is not a trained model.
     """
     try:
         with safe_open(model, framework="np") as file:
             return file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{model} is not a trained model ({error}); remove it and run again") from None
+        raise DataError(f"{model} is not a trained model ({error}); delete it and run again") from None

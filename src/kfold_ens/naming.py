@@ -1,4 +1,4 @@
-"""What the submission calls an image."""
+"""The names of images in the submission."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ NAMES = {
 
 
 def submission_names(test: pd.DataFrame, names: str) -> list[str]:
-    """What the submission calls each test image of a manifest, in its order.
+    """Return the name of each test image in the submission, in the manifest's order.
 
     Raises:
-        DataError: listing the names that two images would share.
+        DataError: if two images would share a name; it lists these names.
     """
     wanted = test["name"].map(NAMES[names])
     shared = sorted(wanted[wanted.duplicated()].unique())
     if shared:
         raise DataError(
-            f"test images would share these names in the submission; write a longer form at submission.names "
-            f"(stem, file or path; it is {names}):\n{listing(shared)}"
+            f"submission.names: {names}: several test images would share these names; use a longer form (file or "
+            f"path):\n{listing(shared)}"
         )
     return wanted.tolist()

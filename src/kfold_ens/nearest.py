@@ -1,4 +1,4 @@
-"""Which known name is likely meant by one that is not known."""
+"""Suggest the known name that an unknown one likely means."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from difflib import get_close_matches
 from functools import cached_property, partial
 from itertools import chain, combinations, repeat
 
-MOST = 20  # unknown names for which a known one is looked for
-NEIGHBOURS = 50  # known names before and behind a name, in order of their letters, that it is compared with
+MOST = 20  # unknown names that get a suggestion
+NEIGHBOURS = 50  # alphabetical neighbours on each side with which a name is compared
 ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")
 LEADING_ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE]\+?[0-9]{1,2})?")
 
 
 def with_suggestions(unknown: Sequence[str], known: Iterable[str], what: str = "") -> list[str]:
-    """Each unknown name and ``what`` is wrong with it; the first of them with the known name that is likely meant."""
+    """Describe each unknown name by ``what`` is wrong; the first ``MOST`` get a suggestion."""
     nearest = _Nearest(known)
     suggestions = chain((_suggestion(name, nearest) for name in unknown[:MOST]), repeat(""))
     findings = ("; ".join(filter(None, [what, suggestion])) for suggestion in suggestions)
@@ -28,7 +28,7 @@ def with_suggestions(unknown: Sequence[str], known: Iterable[str], what: str = "
 
 
 def shown(name: str) -> str:
-    """A name as it is, or in quotes if one could not see what is in it."""
+    """Return a name, in quotes if it is empty or holds invisible characters."""
     return name if name.isprintable() and name.strip() == name != "" else repr(name)
 
 
@@ -41,14 +41,14 @@ def _suggestion(name: str, nearest: _Nearest) -> str:
 
 
 def _one_number(name: str) -> str:
-    """The same text for 7, 007, 7.0 and 7e0, and for img_7 and img_007."""
+    """Return the same text for 7, 007, 7.0 and 7e0, and for img_7 and img_007."""
     folder, slash, last = name.rpartition("/")
     if NUMBER.fullmatch(last) and (number := Decimal(last)) == number.to_integral_value():
         last = str(int(number))
     return LEADING_ZEROS.sub("", folder + slash + last)
 
 
-STEPS: dict[str, Callable[[str], str]] = {  # in this order they make equal what people and spreadsheets write apart
+STEPS: dict[str, Callable[[str], str]] = {  # in this order they undo common differences of people and spreadsheets
     "white space around it": str.strip,
     "backslashes": lambda name: name.replace("\\", "/"),
     "another Unicode normal form": partial(unicodedata.normalize, "NFC"),
@@ -67,7 +67,7 @@ def _key(name: str, steps: Iterable[str] = STEPS) -> str:
 
 
 def _differences(name: str, near: str) -> tuple[str, ...]:
-    """What differs between two names: the fewest steps that make them equal, or none if no steps do."""
+    """Return the fewest steps that make two names equal; empty if none do."""
     if not ENDING.search(name.strip()):
         near = ENDING.sub("", near)
     some = (steps for number in range(len(STEPS) + 1) for steps in combinations(STEPS, number))
@@ -75,7 +75,7 @@ def _differences(name: str, near: str) -> tuple[str, ...]:
 
 
 class _Nearest:
-    """Known names by their keys, and in the order of their letters from the front and from the back."""
+    """Known names by their keys, and sorted by spelling and by reversed spelling."""
 
     def __init__(self, known: Iterable[str]) -> None:
         self._by_key = defaultdict(list)
@@ -83,7 +83,7 @@ class _Nearest:
             self._by_key[_key(name)].append(name)
 
     def to(self, name: str) -> list[str]:
-        """Up to three known names that differ in form only, or else the one that differs in the fewest letters."""
+        """Return up to three known names that differ in form only, or else the one with the most similar spelling."""
         if same := self._by_key.get(_key(name)):
             return sorted(sorted(same)[:NEIGHBOURS], key=lambda near: len(_differences(name, near)))[:3]
         spelling = _spelling(name)
@@ -106,7 +106,7 @@ class _Nearest:
 
 
 def _spelling(name: str) -> str:
-    """A name's letters, with all zeros of its numbers."""
+    """Return a name's spelling, with leading zeros of numbers kept."""
     return _key(name, SPELLING)
 
 

@@ -1,4 +1,4 @@
-"""``kfold-progress``: how far every fold is, from any terminal, without touching the run."""
+"""``kfold-progress``: show the progress of every fold, from any terminal, without affecting the run."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from kfold_ens.history import column_of, scores_in, selected_row, selecting_colu
 from kfold_ens.members import FOLDERS, Member, place_of
 from kfold_ens.model_header import header_of
 
-STALE = 60  # seconds: a fold in training writes its progress every five, except while it evaluates
+STALE = 60  # seconds; a fold writes its progress every 5 seconds, except during evaluation
 DAY = 24 * 3600
 HOLDING = (("results", "history.csv"), ("state", "progress.json"))
 COLUMNS = ["recipe", "fold", "is", "epoch", "loss", "accuracy", "held-out", "images/s", "left"]
 
 
 def main() -> None:
-    """Print a row for every fold that has begun, below the folder that snakemake runs in."""
-    parser = argparse.ArgumentParser(prog="kfold-progress", description="Shows how far the training of each fold is.")
-    parser.add_argument("folder", nargs="?", default=".", type=Path, help="where snakemake runs (here)")
+    """Print a row for every fold that has started, in the folder where snakemake runs."""
+    parser = argparse.ArgumentParser(prog="kfold-progress", description="Show the progress of each fold.")
+    parser.add_argument("folder", nargs="?", default=".", type=Path, help="where snakemake runs (default: here)")
     rows = fold_rows(parser.parse_args().folder)
     if rows:
         print(pd.DataFrame(rows, columns=COLUMNS).to_string(index=False))
     else:
-        print("No fold has begun: there is nothing below state/ and results/ here.")
+        print("No fold has started: there are no folds below state/ and results/ here.")
 
 
 def fold_rows(folder: Path) -> list[dict[str, str]]:
-    """A row for every fold with a history or a saved progress, by recipe and fold."""
+    """Return a row for every fold with a history or saved progress, sorted by recipe and fold."""
     patterns = [f"{root}/*/{place}/{file}" for root, file in HOLDING for place in FOLDERS]
     places = {place_of(file) for pattern in patterns for file in folder.glob(pattern)} - {None}
     return [_row(folder, *place) for place in sorted(places)]
@@ -56,7 +56,7 @@ def _row(folder: Path, recipe: str, member: Member) -> dict[str, str]:
 
 
 def _scores(history: pd.DataFrame, select: str | None) -> str:
-    """The last epoch's held-out scores: other metrics first, then accuracy and loss; and the best of what selects."""
+    """Format the last epoch's held-out scores, accuracy and loss last, with the best value of the selecting one."""
     select = select or "last"
     last, selecting = history.iloc[-1], selecting_column(select)
     best = selected_row(history.to_dict("records"), select) if selecting in history else last
@@ -70,13 +70,13 @@ def _scores(history: pd.DataFrame, select: str | None) -> str:
 
 
 def _recipe_of(folder: Path, place: str) -> dict[str, Any]:
-    """The recipe in the header of a finished fold's model; empty if there is none."""
+    """Read the recipe from the header of a finished fold's model; empty if there is none."""
     header = _read(header_of, folder / "results" / place / "model.safetensors")
     return json.loads(header.get("recipe", "{}")) if header else {}
 
 
 def _read(reader: Any, path: Path) -> Any:
-    """The file's content, or None if it is missing or being replaced: folds begin and end meanwhile."""
+    """Read a file; None if it is missing or being replaced, as folds start and finish meanwhile."""
     try:
         return reader(path)
     except (OSError, json.JSONDecodeError, DataError):

@@ -1,6 +1,6 @@
-"""Pseudo-values per image of metrics of rankings: their mean is the metric, their spread its sampling error.
+"""Pseudo-values per image for ranking metrics. Their mean is the metric; their spread gives its sampling error.
 
-They are those of Efron's infinitesimal jackknife: the metric, plus its derivative by the weight of each image.
+They follow Efron's infinitesimal jackknife: the metric plus its derivative by the weight of each image.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from scipy.stats import rankdata
 
 
 def delong(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Pseudo-values of the macro ROC AUC, from the structural components of DeLong et al. 1988,
-    https://doi.org/10.2307/2531595."""
+    """Return the pseudo-values (N,) of the macro ROC AUC.
+
+    Uses the structural components of DeLong et al. 1988, https://doi.org/10.2307/2531595.
+    """
     columns = [_delong_of_class(column, target == place) for place, column in enumerate(probabilities.T)]
     return np.mean(columns, axis=0)
 
@@ -27,7 +29,7 @@ def _delong_of_class(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
 
 
 def precision_influence(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Pseudo-values of the macro average precision: its derivative by the weight of each image."""
+    """Return the pseudo-values (N,) of the macro average precision, from its derivative by each image's weight."""
     columns = [_precision_influence_of_class(column, target == place) for place, column in enumerate(probabilities.T)]
     return np.mean(columns, axis=0)
 
@@ -37,7 +39,7 @@ def _precision_influence_of_class(scores: np.ndarray, positive: np.ndarray) -> n
     order = np.argsort(scores, kind="stable")
     ranked, truth = scores[order], positive[order]
     first, last = np.searchsorted(ranked, ranked, "left"), np.searchsorted(ranked, ranked, "right")
-    above = images - first  # images that score as much or more, and the positive ones among them
+    above = images - first  # images with at least this score; the next lines count the positive ones
     positive_above = positives - np.concatenate([[0], np.cumsum(truth)])[first]
     precision = positive_above / above
 

@@ -1,4 +1,4 @@
-"""Randomness as a function of what it is for, never of what ran before."""
+"""Seeds that depend only on their purpose, never on what ran before."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import hashlib
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed for, say, (seed, "order", fold, epoch); equal parts give equal seeds on every machine."""
+    """Derive a 63-bit seed from parts such as (seed, "order", fold, epoch); the same on every machine."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

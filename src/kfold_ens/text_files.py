@@ -1,4 +1,4 @@
-"""Text that the user saved: decoded without a doubt, or refused in words that say what to do."""
+"""Read text files of the user: decode them unambiguously, or refuse them with advice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kfold_ens.errors import DataError
 
 log = logging.getLogger(__name__)
 
-NO_TEXT = {  # how files begin that people take for tables
+NO_TEXT = {  # the first bytes of files that people take for tables
     b"PK\x03\x04": "a workbook or a zip file, not a CSV; save its sheet as CSV UTF-8, or let a zip's name end in .zip",
     b"\xd0\xcf\x11\xe0": "an Excel workbook, not a CSV; save its sheet as CSV UTF-8",
     b"\x1f\x8b": "compressed; unpack it, or let its name end in .gz",
@@ -26,14 +26,14 @@ NO_TEXT = {  # how files begin that people take for tables
     b"<!doctype html": "a web page, not a CSV; download the table again, logged in",
     b"<html": "a web page, not a CSV; download the table again, logged in",
 }
-MARKS = {  # UTF-32's first: one of UTF-16's is how it begins
+MARKS = {  # UTF-32 first, since its mark starts with one of UTF-16
     codecs.BOM_UTF32_LE: ("UTF-32", "utf-32-le"),
     codecs.BOM_UTF32_BE: ("UTF-32", "utf-32-be"),
     codecs.BOM_UTF16_LE: ("UTF-16", "utf-16-le"),
     codecs.BOM_UTF16_BE: ("UTF-16", "utf-16-be"),
     codecs.BOM_UTF8: ("UTF-8", "utf-8"),
 }
-LIKELY = {  # what else people save; among equally likely ones, the first
+LIKELY = {  # other common encodings; on a tie, the first
     "cp1252": "Windows-1252, Western Europe",
     "cp1250": "Windows-1250, Central Europe",
     "cp1251": "Windows-1251, Cyrillic",
@@ -41,14 +41,14 @@ LIKELY = {  # what else people save; among equally likely ones, the first
     "gb18030": "GB 18030, Chinese, or Windows-949, Korean",
     "cp1253": "Windows-1253, Greek",
 }
-SAMPLE = 4000  # characters beyond ASCII that an encoding is judged by
+SAMPLE = 4000  # non-ASCII characters by which an encoding is guessed
 
 
 def read_user_text(path: Path, where: str) -> str:
-    """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; .gz, .bz2, .xz and .zip are unpacked.
+    """Read a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark. Unpacks .gz, .bz2, .xz and .zip.
 
     Raises:
-        DataError: beginning with ``where``, and saying what to do.
+        DataError: if the file cannot be read; the message starts with ``where`` and says what to do.
     """
     content = _content(path, where)
     start = content[:30].lstrip().lower()
@@ -62,13 +62,13 @@ def _content(path: Path, where: str) -> bytes:
     if os.path.isdir(path):
         raise DataError(f"{where} is a folder; name a table in it")
     if not os.path.exists(path):
-        raise DataError(f"{where} is not there (looked in {Path.cwd()})")
+        raise DataError(f"{where} does not exist (looked in {Path.cwd()}); correct the path")
     if not os.path.isfile(path):
         raise DataError(f"{where} is a device or a pipe; save the table to a file")
     try:
         with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
             return file.read()
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, BadZipFile, RuntimeError) as error:  # the last: a password
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, BadZipFile, RuntimeError) as error:  # zip passwords
         raise DataError(f"{where} cannot be read: {error}") from None
 
 
@@ -76,7 +76,7 @@ def _open_zipped(path: Path, _: str) -> io.BytesIO:
     with ZipFile(path) as archive:
         members = [name for name in archive.namelist() if not name.endswith("/")]
         if len(members) != 1:
-            raise BadZipFile(f"it holds {len(members)} files; unpack it, and name the table")
+            raise BadZipFile(f"it holds {len(members)} files; unpack it and give the path of the table")
         return io.BytesIO(archive.read(members[0]))
 
 
@@ -95,7 +95,7 @@ def _decoded(content: bytes, where: str) -> str:
     if "\0" in text:
         _refuse_nul(text[: text.index("\0")], where)
     if mark:
-        log.info("%s is %s with a byte order mark and read so", where, name)
+        log.info("%s is read as %s, by its byte order mark", where, name)
     return text.lstrip("\ufeff")
 
 
@@ -107,7 +107,7 @@ def _refuse_nul(before: str, where: str) -> None:
 
 
 def line_at(before: str) -> int:
-    """The number, from 1, of the line in which a text ends."""
+    """Return the number, from 1, of the line in which a text ends."""
     return 1 + len(re.findall(r"\r\n|\r|\n", before))
 
 
@@ -120,13 +120,13 @@ def _undecodable(content: bytes, position: int, name: str, encoding: str, where:
     start = max(content.rfind(end, 0, position) for end in b"\r\n") + 1
     reads = re.split(rb"[\r\n]", content[start : start + 200])[0].decode(likely, "replace")
     return (
-        f"{found}. It is likely {LIKELY[likely]}: then the line reads {reads!r}.\n"
+        f"{found}. It is likely {LIKELY[likely]}, in which the line reads {reads!r}.\n"
         f"  Save it as UTF-8 (in Excel: CSV UTF-8; or: iconv -f {likely} -t UTF-8), and check its names"
     )
 
 
 def _likely(content: bytes) -> str | None:
-    """The encoding that decodes a text to the fewest odd words; None if none decodes it."""
+    """Return the encoding that decodes a text to the fewest odd words; None if none decodes it."""
     odd = {}
     for encoding in LIKELY:
         try:
@@ -137,9 +137,9 @@ def _likely(content: bytes) -> str | None:
 
 
 def _oddities(text: str) -> float:
-    """How often words have what words rarely have: signs, accents in a row, two scripts, capitals inside.
+    """Count what is rare within words: symbols, adjacent accented letters, mixed scripts, inner capitals.
 
-    Nearly all pairs of bytes are some Chinese character, so each counts a little.
+    Nearly every pair of bytes decodes to some Chinese character, so each of these counts a little.
     """
     words = re.sub(r"[^A-Za-z\x80-\U0010ffff]+", " ", text).split()
     sample = " ".join(word for word in words if not word.isascii())[:SAMPLE]

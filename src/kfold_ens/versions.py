@@ -1,4 +1,4 @@
-"""Which versions of what computes are installed."""
+"""The installed versions of Python and packages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that a result can depend on; empty for one that is not installed."""
+    """Return the versions of Python and of packages that can affect results; empty if not installed."""
     return {"Python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
 
 

@@ -1,4 +1,4 @@
-"""YAML files as people mean them: a repeated key is an error, and so is a number that YAML reads in another base."""
+"""Strict reading of YAML files: repeated keys and numbers such as 010, which YAML reads in another base, are errors."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import yaml
 
 from kfold_ens.errors import ConfigError
 
-ADVICE = {  # by PyYAML's words; of several that fit, the first
-    "'\\t'": "Write spaces for the tab.",
-    "escape": "Write text with backslashes between single quotes.",
+ADVICE = {  # by PyYAML's words; the first match is used
+    "'\\t'": "Replace the tab by spaces.",
+    "escape": "Put text with backslashes in single quotes.",
     "could not find expected ':'": "Write a colon and a space between key and value.",
-    "cannot start any token": "Write text that begins so between quotes.",
-    "mapping values are not allowed": "Indent the keys of a section alike; write text with a colon between quotes.",
+    "cannot start any token": "Put text that starts with this character in quotes.",
+    "mapping values are not allowed": "Indent all keys of a section equally; put text with a colon in quotes.",
 }
 
 
 class _Refused(yaml.constructor.ConstructorError):
-    """What is YAML, and hardly meant."""
+    """Valid YAML that is hardly intended."""
 
 
 class _Strict(yaml.SafeLoader):
-    """Refuses a repeated key, where YAML would let the second win; 010, which YAML reads as 8; and 1:30, as 90."""
+    """Refuse repeated keys, of which YAML takes the last; 010, which YAML reads as 8; and 1:30, read as 90."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [self.construct_object(key) for key, _ in node.value]
         repeated = [key for place, key in enumerate(keys) if key in keys[:place]]
         if repeated:
-            raise _Refused(None, None, f"{repeated[0]} is there twice", node.start_mark)
+            raise _Refused(None, None, f"{repeated[0]} occurs twice; delete one", node.start_mark)
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
@@ -43,7 +43,7 @@ class _Strict(yaml.SafeLoader):
 
 def _as_written(node: yaml.ScalarNode, value: float, in_another_base: bool) -> float:
     if in_another_base:
-        advice = f"write {value} if that is meant, or '{node.value}' for text"
+        advice = f"write {value} for this number, or '{node.value}' for text"
         raise _Refused(None, None, f"YAML reads {node.value} as {value}; {advice}", node.start_mark)
     return value
 
@@ -65,13 +65,13 @@ def read_yaml(path: Path) -> Any:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = getattr(error, "problem", None) or ""
         advice = next((f"\n{advice}" for words, advice in ADVICE.items() if words in problem), "")
-        fault = "right" if isinstance(error, _Refused) else "YAML"
-        raise ConfigError(f"{path} is not {fault}: {error}{advice}") from None
+        fault = "has an error" if isinstance(error, _Refused) else "is not YAML"
+        raise ConfigError(f"{path} {fault}: {error}{advice}") from None
 
 
 def _loaded(text: str, name: str) -> Any:
     loader = _Strict(text)
-    loader.name = name  # its errors name the place
+    loader.name = name  # for its error messages
     try:
         return loader.get_single_data()
     finally:

@@ -233,10 +233,7 @@ def test_on_a_full_disk_it_resumes_once_there_is_space(tmp_path, folder, monkeyp
     _, full, still_full, finished = done.stdout.split("PREDICTED ")
     for said in (full, still_full):
         assert said.startswith("2 filler out.csv.partial out.csv.partial.json")
-        assert (
-            "No space left on device. The rows so far are kept: free some disk space, then run the same command with --resume"
-            in said
-        )
+        assert "The rows so far are kept: free some disk space, then run the same command with --resume" in said
         assert "Traceback" not in said
         assert "Exception ignored" not in said
     assert finished.startswith("3 out.csv ")

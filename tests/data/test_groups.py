@@ -129,5 +129,5 @@ def test_empty_groups_of_a_table_are_counted_and_named(tables):
 
 
 def test_a_column_that_is_not_there_is_named(tables):
-    with pytest.raises(DataError, match=r"has 'patient', config.yaml wants 'Patient' \(data.group_column\)"):
+    with pytest.raises(DataError, match=r"has 'patient', config.yaml needs 'Patient' \(data.group_column\)"):
         listed(TABLES | {"group_column": "Patient"})

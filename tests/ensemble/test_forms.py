@@ -129,7 +129,7 @@ ONE, MANY = "id,label\n1,cat\n2,cat\n", "id,cat,dog,owl\n1,0,0,1\n2,0,0,1\n"
 @pytest.mark.parametrize(
     ("text", "columns", "finding"),
     [
-        (ONE, {"id_column": "image"}, "config.yaml wants 'image'"),
+        (ONE, {"id_column": "image"}, "config.yaml needs 'image'"),
         (ONE, {"label_column": "class"}, "config.yaml has 'class', but submission.sample ... has the column 'label'"),
         (ONE, {"kind": "probabilities"}, "cat: a class without a column"),
         (ONE, {"names": "file"}, "1: no test image has this name; did you mean 1.jpg"),

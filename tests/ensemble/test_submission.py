@@ -166,7 +166,7 @@ def test_a_sample_with_semicolons_or_from_excel_is_read(tmp_path, caplog):
     with caplog.at_level("INFO"):
         assert of_sample(tmp_path, Submission()).ids == ("c", "a", "b")
     assert "submission.sample: " in caplog.text
-    assert "separated by semicolons and read so; results are written with commas" in caplog.text
+    assert "read as separated by semicolons; results are written with commas" in caplog.text
 
 
 def test_the_zip_holds_the_submission_under_the_given_name_and_is_reproducible(tmp_path):

@@ -111,7 +111,7 @@ def test_what_is_no_fold_is_refused_by_image(train, value):
 
 def test_a_table_without_its_columns_is_refused(train):
     write(train["image_id"], GIVEN, ("image", "part"))
-    with pytest.raises(DataError, match=r"config.yaml wants 'fold' \(data.folds, folds\)"):
+    with pytest.raises(DataError, match=r"config.yaml needs 'fold' \(data.folds, folds\)"):
         split(train)
 
 
