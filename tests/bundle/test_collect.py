@@ -60,7 +60,7 @@ def test_the_card_describes_the_ensemble(collected):
     folder, about, metrics = collected
     write_card(str(folder / "card.md"), about, TRAIN, OOF)
     text = (folder / "card.md").read_text()
-    assert "12 training images of 3 classes, 4 of each.\n" in text
+    assert "12 training images of 3 classes, 4 per class.\n" in text
     assert "2 models (tiny/fold0, tiny/repeat1_fold4), combined by average of logits" in text
     assert f"{metrics['out_of_fold']['accuracy']:.4f}" in text
     assert '| grey | 0.0000 | 0 of 4 |\n| l,ight "x" | 0.0000 | 0 of 4 |\n| dark | 1.0000 | 4 of 4 |' in text
@@ -74,7 +74,7 @@ def test_the_card_describes_the_ensemble(collected):
 def test_the_card_gives_the_range_of_images_per_class(collected):
     folder, about, _ = collected
     write_card(str(folder / "card.md"), about, TRAIN[1:], OOF)
-    assert "11 training images of 3 classes, 3 to 4 per class, 4 in the median.\n" in (folder / "card.md").read_text()
+    assert "11 training images of 3 classes, 3 to 4 per class (median 4).\n" in (folder / "card.md").read_text()
 
 
 def test_the_card_of_many_classes_lists_the_worst(tmp_path, collected):
@@ -97,7 +97,7 @@ def test_the_card_states_the_cost_of_rounding_and_what_was_not_measured(collecte
         "Measured out of fold: log loss 0.1000 before rounding and 0.1000 after it (tolerance 0.001); "
         "31 of 12,000 images get another label."
     ) in text
-    assert "tiny/full is rounded too; it held out no images to measure that on." in text
+    assert "tiny/full is rounded too, but held out no images to measure the cost." in text
 
 
 def test_only_pretrained_weights_have_a_licence_note():

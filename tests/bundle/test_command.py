@@ -116,7 +116,7 @@ def test_an_interrupted_prediction_resumes_to_the_same_csv(errors, folder, tmp_p
     partial.write_bytes(partial.read_bytes()[:-7])
     assert run(folder, tmp_path / "out.csv", *options) == 2  # nothing is lost unless it is asked for
     assert run(folder, tmp_path / "out.csv", "--resume", "--errors", errors) == 2
-    assert "begun with another --probabilities" in capsys.readouterr().err
+    assert "started with another --probabilities" in capsys.readouterr().err
     assert run(folder, tmp_path / "out.csv", *options, "--resume") == 3
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     told = capsys.readouterr().err

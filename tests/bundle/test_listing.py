@@ -55,7 +55,7 @@ def test_a_table_names_files_in_its_order(images, text):
             "id,label\n1,cat\n2,dog\n",
             "none of the files in its column 'id' exists; the first is '1' (looked in {folder}). Name",
         ),
-        ("path\nown.png\n", "They are relative to the table: run the command in {folder}/lists"),
+        ("path\nown.png\n", "The paths are relative to the table: run the command in {folder}/lists"),
     ],
 )
 def test_a_table_without_usable_paths_is_refused(images, text, words):
@@ -81,5 +81,5 @@ def test_all_wrong_inputs_are_reported_at_once(images):
 def test_names_that_fit_in_no_row_are_refused(images):
     write_image(images / "odd/line\nbreak.png")
     os.rename(images / "old/c.png", os.fsencode(images / "odd") + b"/\xff.png")
-    with pytest.raises(DataError, match=r"(?s)rename them.*'odd/line\\nbreak.png'.*'odd/\\udcff.png'"):
+    with pytest.raises(DataError, match=r"(?s)rename the files.*'odd/line\\nbreak.png'.*'odd/\\udcff.png'"):
         list_inputs(["odd"])

@@ -108,7 +108,7 @@ def test_an_interrupted_file_is_resumed_only_by_the_same_command(tmp_path):
     table._file.close()
     with pytest.raises(KfoldError, match="--resume continues it, --force starts over"):
         begin(out)
-    with pytest.raises(KfoldError, match=r"begun with another ensemble, top_k; give the same"):
+    with pytest.raises(KfoldError, match=r"started with another ensemble, top_k; use the same"):
         begin(out, resume=True, ensemble="other", top_k=3)
     table, done = begin(out, resume=True)
     assert done.images == 4

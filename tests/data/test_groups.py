@@ -114,7 +114,7 @@ def test_a_regular_expression_without_one_group_is_refused(pattern, words):
 
 
 def test_a_group_by_two_keys_is_refused():
-    with pytest.raises(ConfigError, match="groups and group_column both say the same"):
+    with pytest.raises(ConfigError, match="groups and group_column set the same thing"):
         load_config({"data": TABLES | {"groups": "(.)", "group_column": "patient"}})
 
 

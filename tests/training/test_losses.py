@@ -141,7 +141,7 @@ def test_without_weights_cross_entropy_keeps_its_bits(batch):
         ({"kind": "cross_entropy", "weights": {"power": 2}}, "less than or equal to 1"),
         ({"kind": "cross_entropy", "weights": {"power": 0.5, "beta": 0.9}}, "two ways"),
         ({"kind": "cross_entropy", "weights": {"beta": 1}}, "less than 1"),
-        ({"kind": "focal", "balanced": True, "weights": {"power": 0.5}}, "give one"),
+        ({"kind": "focal", "balanced": True, "weights": {"power": 0.5}}, "remove one of them"),
     ],
 )
 def test_weights_that_cannot_be_are_refused(section, finding):
