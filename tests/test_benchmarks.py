@@ -1,4 +1,4 @@
-"""The benchmarks run, and say something of everything; what they measure here means nothing."""
+"""The benchmarks run and report every part; the numbers measured here mean nothing."""
 
 from __future__ import annotations
 

@@ -207,21 +207,21 @@ def test_a_wrong_value_of_a_recipe_is_refused_by_its_file_and_key(tmp_path, chan
     assert finding in findings(refusal)[key]
 
 
-def test_what_is_wrong_with_a_recipe_as_a_whole_is_refused(tmp_path):
+def test_an_error_of_a_whole_recipe_is_reported_without_a_key(tmp_path):
     path = write_yaml(tmp_path / "mine.yaml", TINY_RECIPE | {"augmentation": []})
     with pytest.raises(ConfigError, match="add {kind: resize}") as refusal:
         load_recipe(path, path.parent)
     assert str(refusal.value).startswith(f"{path} has errors:\n  augmentation must")
 
 
-def test_all_findings_come_at_once(tmp_path):
+def test_all_findings_are_reported_at_once(tmp_path):
     wrong = {"epochs": True, "optimizer.lr": nan, "loss.kind": "hinge", "augmentation.0.odds": 1, "select": GONE}
     with pytest.raises(ConfigError) as refusal:
         load_recipe(write_yaml(tmp_path / "mine.yaml", changed(TINY_RECIPE, wrong)), tmp_path)
     assert set(findings(refusal)) == {"epochs", "optimizer.lr", "loss", "augmentation.0.odds", "select"}
 
 
-def test_numbers_that_yaml_leaves_as_text_are_numbers(tmp_path):
+def test_numbers_that_yaml_reads_as_text_are_accepted(tmp_path):
     text = write_yaml(tmp_path / "tiny.yaml", TINY_RECIPE).read_text().replace("lr: 0.001", "lr: 3e-4")
     (tmp_path / "mine.yaml").write_text(text)
     assert load_recipe(tmp_path / "mine.yaml", tmp_path).optimizer.lr == 3e-4
@@ -255,13 +255,13 @@ def test_a_recipe_that_holds_no_keys_is_refused(tmp_path, text):
 
 
 @pytest.mark.parametrize("content", [b"a: [1", b"a: b: c", b"\xff\xfe\x00", b"a: !!python/object:os.system {}"])
-def test_a_recipe_that_is_no_yaml_is_refused(tmp_path, content):
+def test_a_recipe_that_is_not_yaml_is_refused(tmp_path, content):
     (tmp_path / "mine.yaml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"mine\.yaml is not YAML"):
         load_recipe(tmp_path / "mine.yaml", tmp_path)
 
 
-def test_a_key_that_is_there_twice_is_refused(tmp_path):
+def test_a_repeated_key_is_refused(tmp_path):
     (tmp_path / "mine.yaml").write_text("head: {kind: linear}\nepochs: 1\nhead: {kind: linear, dropout: 0.5}\n")
     with pytest.raises(ConfigError, match="head occurs twice"):
         load_recipe(tmp_path / "mine.yaml", tmp_path)
@@ -271,7 +271,7 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path):
     ("written", "made"), [("010", 8), ("-0777", -511), ("0_10", 8), ("1:30", 90), ("1:30.5", 90.5)]
 )
 def test_a_number_that_yaml_reads_in_another_base_is_refused(tmp_path, written, made):
-    """garden-io/garden#4929: nobody means 8 by 010."""
+    """garden-io/garden#4929: nobody writes 010 for 8."""
     file = tmp_path / "config.yaml"
     file.write_text(f"data: {{source: digits}}\nseed: {written}\n")
     with pytest.raises(ConfigError) as refusal:
@@ -283,7 +283,7 @@ def test_a_number_that_yaml_reads_in_another_base_is_refused(tmp_path, written, 
 
 
 @pytest.mark.parametrize("written", ["0", "7", "07", "10", "0x10", "-1", "1_000", "'010'", "8:x"])
-def test_a_number_that_people_and_yaml_read_alike_is_read(tmp_path, written):
+def test_an_unambiguous_number_is_read(tmp_path, written):
     (tmp_path / "a.yaml").write_text(f"seed: {written}\n")
     assert read_yaml(tmp_path / "a.yaml") == yaml.safe_load(f"seed: {written}")
 
@@ -300,7 +300,7 @@ def test_a_number_that_people_and_yaml_read_alike_is_read(tmp_path, written):
         ("recipe: a: b\n", "text with a colon in quotes"),
     ],
 )
-def test_a_slip_in_yaml_is_named_by_file_line_and_remedy(tmp_path, text, advice):
+def test_a_yaml_error_names_file_line_and_remedy(tmp_path, text, advice):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ConfigError) as refusal:
         read_yaml(tmp_path / "config.yaml")
@@ -326,7 +326,7 @@ def test_a_recipe_is_found_by_name_or_path(in_folder):
         ("x" * 300, "recipes/xxx"),
     ],
 )
-def test_an_unknown_recipe_is_refused_and_the_known_are_named(in_folder, name, looked_for):
+def test_an_unknown_recipe_is_refused_with_the_known_ones(in_folder, name, looked_for):
     for known in ("b", "a"):
         write_yaml(in_folder / "recipes" / f"{known}.yaml", TINY_RECIPE)
     (in_folder / "folder.yaml").mkdir()
@@ -347,7 +347,7 @@ def overlaid(in_folder):
     return load
 
 
-def test_a_section_of_an_overlay_replaces_that_of_its_base_whole(overlaid):
+def test_a_section_of_an_overlay_replaces_the_whole_section_of_its_base(overlaid):
     base = TINY_RECIPE | {"optimizer": TINY_RECIPE["optimizer"] | {"betas": [0.8, 0.9]}}
     write_yaml(Path("recipes/tiny.yaml"), base)
     own = {"optimizer": {"kind": "adamw", "lr": 0.5, "weight_decay": 0}, "epochs": 3}
@@ -396,7 +396,7 @@ def test_a_base_may_be_an_overlay(overlaid):
         ),
     ],
 )
-def test_bases_that_go_in_a_circle_are_refused(overlaid, others, message):
+def test_circular_bases_are_refused(overlaid, others, message):
     for name, base in others.items():
         write_yaml(Path(f"mine/{name}.yaml"), {"base": f"{base}.yaml"})
     with pytest.raises(ConfigError, match="one of these must be a complete recipe") as refusal:
@@ -405,7 +405,7 @@ def test_bases_that_go_in_a_circle_are_refused(overlaid, others, message):
 
 
 @pytest.mark.parametrize("base", [None, 3, True, "", ["tiny"], {"kind": "none"}, "a\0b", "\ud800"])
-def test_a_base_that_is_no_name_is_refused(overlaid, base):
+def test_a_base_that_is_not_a_name_is_refused(overlaid, base):
     with pytest.raises(ConfigError) as refusal:
         overlaid({"base": base})
     expected = "mine/overlay.yaml: base must be the name of a recipe or the path of a YAML file (got "
@@ -420,7 +420,7 @@ def test_a_base_that_is_no_name_is_refused(overlaid, base):
         ("/unknown.yaml", "/unknown.yaml"),
     ],
 )
-def test_a_base_that_is_not_there_is_refused_beside_all_that_is_wrong_with_the_overlay(overlaid, base, looked_for):
+def test_a_missing_base_is_refused_with_all_errors_of_the_overlay(overlaid, base, looked_for):
     with pytest.raises(ConfigError) as refusal:
         overlaid({"base": base, "colour": "red", "epochs": 0, "optimizer": {"kind": "sgd"}})
     first, second, *rest = str(refusal.value).splitlines()
@@ -439,7 +439,7 @@ def test_a_base_that_is_not_there_is_refused_beside_all_that_is_wrong_with_the_o
         ({"augmentation": []}, "augmentation must give all images one size"),
     ],
 )
-def test_a_fault_of_an_overlay_is_named_by_its_own_file(overlaid, changes, finding):
+def test_an_error_in_an_overlay_names_the_overlay(overlaid, changes, finding):
     with pytest.raises(ConfigError) as refusal:
         overlaid({"base": "tiny"} | changes)
     assert str(refusal.value).startswith(f"mine/overlay.yaml has errors:\n  {finding}")
@@ -447,7 +447,7 @@ def test_a_fault_of_an_overlay_is_named_by_its_own_file(overlaid, changes, findi
 
 
 @pytest.mark.parametrize("own", [{}, {"epochs": 3, "select": "last"}])
-def test_a_fault_of_a_base_is_named_by_the_file_of_the_base(overlaid, own):
+def test_an_error_in_a_base_names_the_base(overlaid, own):
     write_yaml(Path("recipes/tiny.yaml"), changed(TINY_RECIPE, {"epochs": 0, "select": GONE}))
     with pytest.raises(ConfigError) as refusal:
         overlaid({"base": "tiny"} | own)
@@ -466,7 +466,7 @@ def test_a_base_that_holds_no_keys_is_refused(overlaid, text, said):
 
 
 @pytest.mark.parametrize("data", [{"source": "digits"}, FOLDER, TABLES, {"source": "torchvision", "name": "MNIST"}])
-def test_every_source_of_data_needs_no_more_than_this(data):
+def test_the_required_keys_of_every_data_source_suffice(data):
     run = load_config({"data": data})
     assert run.submission_names == ("path" if data["source"] == "csv" else "stem")
     assert load_config(run.model_dump()) == run
@@ -487,7 +487,7 @@ OF_HALVES = {
 
 
 @pytest.mark.parametrize(("data", "train", "test"), OF_HALVES.values(), ids=OF_HALVES)
-def test_a_source_says_which_tables_and_folders_its_halves_are_read_from(data, train, test):
+def test_a_source_lists_tables_and_folders_of_each_half(data, train, test):
     source = load_config({"data": data}).data
     for half, expected in (("train", train), ("test", test)):
         assert (source.tables(half), source.folders(half)) == expected
@@ -516,7 +516,7 @@ def test_a_source_says_which_tables_and_folders_its_halves_are_read_from(data, t
         *((data, {"test_labels": "labels.csv"}, set()) for data in (FOLDER, TABLES, {"source": "digits"})),
     ],
 )
-def test_a_half_follows_from_its_own_part_of_the_source(data, change, halves):
+def test_each_half_depends_only_on_its_part_of_the_source(data, change, halves):
     before, after = (load_config({"data": each}).data for each in (data, data | change))
     assert {half for half in HALVES if canonical(before.of_half(half)) != canonical(after.of_half(half))} == halves
 
@@ -538,13 +538,13 @@ def test_a_metric_of_probabilities_is_refused_for_a_vote(metric):
 @pytest.mark.parametrize(
     "metric", ["f1", "top_k_accuracy", "map_at_k", "map_at_0", "MAP@5", "map_at_5_6", 5, None, ["f1_macro"]]
 )
-def test_a_metric_that_there_is_not_is_refused_with_those_that_there_are(metric):
+def test_an_unknown_metric_is_refused_with_the_known_ones(metric):
     with pytest.raises(ConfigError, match=r"metric: must be accuracy, .*f1_macro.*map_at_5 \(5 can be any number\)"):
         load_config({"data": FOLDER, "metric": metric})
     assert load_config({"data": FOLDER, "metric": "map_at_12"}).metric == "map_at_12"
 
 
-def test_the_metric_of_the_run_stands_where_a_recipe_names_none():
+def test_metric_in_a_recipe_means_the_metric_of_the_run():
     sections = {"select": "best_metric", "early_stopping": {"kind": "patience", "monitor": "metric", "patience": 2}}
     recipe = Recipe.model_validate(TINY_RECIPE | sections)
     run = load_config({"data": FOLDER | {"class_order": ["b", "a"]}, "metric": "quadratic_kappa"})
@@ -555,7 +555,7 @@ def test_the_metric_of_the_run_stands_where_a_recipe_names_none():
     assert plain.of_run(run.scoring, run.data.class_order) == plain
 
 
-def test_a_written_default_of_the_submission_is_none_at_all():
+def test_a_default_of_the_submission_counts_as_not_set():
     written = {"id_column": "image_name", "label_column": "pred_label", "kind": None}
     run, plain = (load_config({"data": FOLDER, "submission": each}) for each in (written, {}))
     assert run == plain
@@ -564,7 +564,7 @@ def test_a_written_default_of_the_submission_is_none_at_all():
 
 
 @pytest.mark.parametrize("names", ["stem", "file", "path"])
-def test_the_user_says_how_images_are_called(names):
+def test_config_sets_the_names_of_images(names):
     assert load_config({"data": TABLES, "submission": {"names": names}}).submission_names == names
 
 
@@ -584,7 +584,7 @@ def test_equal_recipes_have_one_text(written, same):
     assert as_param(one) != as_param(Recipe.model_validate(TINY_RECIPE | {"epochs": 2}))
 
 
-def test_what_is_at_its_default_is_no_part_of_the_text():
+def test_defaults_are_omitted_from_the_text():
     written = TINY_RECIPE | {"head": {"kind": "linear", "dropout": 0}}
     written["augmentation"] = [{"kind": "horizontal_flip", "probability": 0.5}, {"kind": "resize", "size": None}]
     assert as_param(Recipe.model_validate(written)) == as_param(Recipe.model_validate(TINY_RECIPE))
@@ -603,13 +603,13 @@ def test_a_new_optional_key_in_every_model_changes_no_text():
             assert canonical(theirs.data.of_half(half)) == canonical(ours.data.of_half(half))
 
 
-def test_a_configuration_never_changes():
+def test_a_configuration_is_immutable():
     run: Config = load_config(RUN)
     with pytest.raises(ValidationError, match="frozen"):
         run.num_folds = 3
 
 
-def test_reading_it_imports_nothing_large():
+def test_reading_the_configuration_imports_nothing_large():
     code = "import sys, kfold_ens.config; print(sorted({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 

@@ -1,4 +1,4 @@
-"""Two thousand mutated configurations and recipes: each is right, or refused in one message."""
+"""Two thousand mutated configurations and recipes: each is valid, or refused in one message."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def written(values: list[dict], folder: Path, seed: int) -> Iterator[Path]:
 
 
 def refusal(read: Callable, values: object) -> str:
-    """The message of a refusal, which is of a length that people read; empty where there is none."""
+    """Return the message of a refusal, which must be short enough to read; empty if there is none."""
     try:
         read(values)
     except ConfigError as error:

@@ -31,13 +31,13 @@ def pip(command: str) -> list[str]:
     return shlex.split(line)[1:]
 
 
-def test_its_python_is_one_that_the_project_wants():
+def test_the_images_python_is_supported_by_the_project():
     (image,) = instructions("FROM")
     version = re.fullmatch(r"python:([\d.]+)-slim", image)[1]
     assert version in SpecifierSet(PROJECT["requires-python"])
 
 
-def test_what_it_copies_is_there_and_is_all_that_is_sent_to_the_engine():
+def test_all_copied_files_exist_and_no_others_are_sent_to_the_engine():
     assert all((REPOSITORY / source).exists() for source in copied())
     ignored, *kept = (REPOSITORY / ".dockerignore").read_text().split()
     assert ignored == "*"

@@ -51,7 +51,7 @@ TABLES = st.integers(1, 3).flatmap(lambda width: st.lists(st.lists(CELLS, min_si
 @example([[text, ""] for text in AWKWARD])
 @example([["", text] for text in AWKWARD])
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_cell_of_a_table_comes_back_as_it_was(tmp_path, rows):
+def test_every_cell_of_a_table_is_read_as_written(tmp_path, rows):
     columns = ["label", "id, of the image", "é\n2"][: len(rows[0])]
     write_table(tmp_path / "table.csv", pd.DataFrame(rows, columns=columns))
     table = read_table(tmp_path / "table.csv")
@@ -59,7 +59,7 @@ def test_every_cell_of_a_table_comes_back_as_it_was(tmp_path, rows):
     assert table.to_numpy().tolist() == rows
 
 
-def test_a_table_with_numbers_or_without_rows_comes_back(tmp_path):
+def test_a_table_with_numbers_or_without_rows_is_read_as_written(tmp_path):
     write_table(tmp_path / "table.csv", pd.DataFrame({"fold": [0, 10], "accuracy": [0.1, 1 / 3]}))
     assert read_table(tmp_path / "table.csv")["fold"].tolist() == ["0", "10"]
     assert read_table(tmp_path / "table.csv")["accuracy"].astype(float).tolist() == [0.1, 1 / 3]
@@ -75,18 +75,18 @@ def test_a_table_of_another_program_is_read(tmp_path, start, end):
 
 
 @pytest.mark.parametrize("row", ["1,cat,", "1,black, cat"])
-def test_rows_of_more_cells_than_the_header_are_refused(tmp_path, row):
+def test_rows_with_more_cells_than_the_header_are_refused(tmp_path, row):
     (tmp_path / "table.csv").write_text(f"id,label\n{row}\n{row}\n")
     with pytest.raises(DataError, match="table.csv .*more cells than its header"):
         read_table(tmp_path / "table.csv")
 
 
-def test_quotes_are_only_where_they_are_wanted(tmp_path):
+def test_cells_are_quoted_only_if_needed(tmp_path):
     write_table(tmp_path / "table.csv", pd.DataFrame({"name": ["a b", "c,d"], "label": ["007", ""], "fold": [0, 1]}))
     assert (tmp_path / "table.csv").read_bytes() == b'name,label,fold\na b,007,0\n"c,d",,1\n'
 
 
-def test_a_file_is_put_in_place_whole_with_the_usual_permissions(tmp_path):
+def test_a_file_is_written_atomically_with_the_usual_permissions(tmp_path):
     path = tmp_path / "new" / "folder" / "file"
     with atomic(path) as temporary:
         temporary.write_text("new")
@@ -99,7 +99,7 @@ def test_a_file_is_put_in_place_whole_with_the_usual_permissions(tmp_path):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("before", [None, "old"])
-def test_after_an_exception_the_old_file_is_whole_and_nothing_else_is_left(tmp_path, error, before):
+def test_an_exception_keeps_the_old_file_and_leaves_no_other(tmp_path, error, before):
     path = tmp_path / "file"
     if before:
         path.write_text(before)
@@ -110,7 +110,7 @@ def test_after_an_exception_the_old_file_is_whole_and_nothing_else_is_left(tmp_p
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == ({"file": "old"} if before else {})
 
 
-def test_a_value_that_is_no_json_leaves_the_old_file(tmp_path):
+def test_a_value_that_is_not_json_keeps_the_old_file(tmp_path):
     write_json(tmp_path / "file", ["ü", 1])
     with pytest.raises(TypeError):
         write_json(tmp_path / "file", {"key": object()})
@@ -146,7 +146,7 @@ def test_the_hash_is_that_of_the_bytes(tmp_path):
     assert sha256_of(tmp_path / "large") != sha256_of(tmp_path / "file")
 
 
-def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
+def test_the_next_write_deletes_files_of_a_killed_process(tmp_path):
     (tmp_path / ".table.csv.abc123.tmp").write_text("half")
     (tmp_path / ".other.csv.abc123.tmp").write_text("of another file")
     with atomic(tmp_path / "table.csv") as temporary:
@@ -160,7 +160,7 @@ def written_long_ago(path, content=b"content"):
     return path
 
 
-def test_a_file_under_a_second_name_is_the_same_file_and_new_to_snakemake(tmp_path):
+def test_a_linked_file_is_the_same_file_with_a_new_time(tmp_path):
     source, target = written_long_ago(tmp_path / "source"), tmp_path / "folder" / "target"
     started = time.time()
     for _ in range(2):  # also over what is there

@@ -1,4 +1,4 @@
-"""Configurations as people write them: what YAML makes of words, misspelled keys, several files merged."""
+"""Errors in configurations: words that YAML converts, misspelled keys, merged files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refused(*texts: str, folder: Path, given: dict[str, Any] | None = None) -> l
         ("{id}", "keys and values"),
     ],
 )
-def test_a_word_that_yaml_eats_wants_quotes(in_folder, written, made):
+def test_a_word_that_yaml_converts_needs_quotes(in_folder, written, made):
     """The message shows the word as it was written; with quotes it is the text."""
     text = f"{DATA}submission:\n  id_column: {written}\n"
     (_, line) = refused(text, folder=in_folder)
@@ -54,7 +54,7 @@ def test_a_word_that_yaml_eats_wants_quotes(in_folder, written, made):
     assert run.submission.id_column == written
 
 
-def test_a_key_without_a_value_and_an_eaten_word_in_a_list(in_folder):
+def test_a_key_without_a_value_and_a_converted_word_in_a_list_are_refused(in_folder):
     text = "data: {source: imagefolder, train: [2024, 'b'], test: }\n"
     assert refused(text, folder=in_folder)[1:] == [
         "  data.train.0: must be text, but YAML reads 2024 as a number; write quotes: - '2024'",
@@ -65,14 +65,14 @@ def test_a_key_without_a_value_and_an_eaten_word_in_a_list(in_folder):
 
 
 @pytest.mark.parametrize("written", ["off", "No", "true"])
-def test_an_eaten_word_among_choices_is_shown_as_it_was_written(in_folder, written):
-    """canonical/cloud-init#6127: who wrote off finds no False in the file."""
+def test_a_converted_choice_is_shown_as_written(in_folder, written):
+    """canonical/cloud-init#6127: a user who wrote off finds no False in the file."""
     (_, line) = refused(f"{DATA}ensemble: {written}\n", folder=in_folder)
     made = "true" if written == "true" else "false"
     assert line == f"  ensemble: Input should be 'average', 'softmax' or 'vote' (YAML reads {written} as {made})"
 
 
-def test_an_eaten_word_of_a_recipe_wants_quotes(in_folder):
+def test_a_converted_word_in_a_recipe_needs_quotes(in_folder):
     text = yaml.safe_dump(TINY_RECIPE).replace("weights: none", "weights: off").replace("epochs: 1", "epochs: 1e1")
     Path("mine.yaml").write_text(text)
     with pytest.raises(ConfigError) as refusal:
@@ -97,7 +97,7 @@ def test_an_eaten_word_of_a_recipe_wants_quotes(in_folder):
         ("data: {sorce: digits}", "data: 'source' is missing; is sorce a misspelling of it?"),
     ],
 )
-def test_a_misspelled_key_names_the_nearest_of_its_place(in_folder, text, line):
+def test_a_misspelled_key_gets_a_suggestion_from_its_section(in_folder, text, line):
     lines = refused("data: {source: digits}\n" + text if "data:" not in text else text, folder=in_folder)
     assert lines[1:] == [f"  {line}"]
 
@@ -133,7 +133,7 @@ def test_a_misspelled_key_names_the_nearest_of_its_place(in_folder, text, line):
         ({"head": {"knd": "linear"}}, "head: 'kind' is missing; is knd a misspelling of it?"),
     ],
 )
-def test_a_misspelled_key_of_a_section_names_the_nearest_of_its_kind(tmp_path, changes, line):
+def test_a_misspelled_key_of_a_section_gets_a_suggestion_of_its_kind(tmp_path, changes, line):
     with pytest.raises(ConfigError) as refusal:
         load_recipe(write_yaml(tmp_path / "mine.yaml", TINY_RECIPE | changes), tmp_path)
     assert str(refusal.value).splitlines()[1:] == [f"  {line}"]
@@ -149,13 +149,13 @@ def test_a_misspelled_key_of_a_section_names_the_nearest_of_its_kind(tmp_path, c
         ),
     ],
 )
-def test_a_misspelled_choice_names_the_nearest(tmp_path, changes, line):
+def test_a_misspelled_choice_gets_a_suggestion(tmp_path, changes, line):
     with pytest.raises(ConfigError) as refusal:
         load_recipe(write_yaml(tmp_path / "mine.yaml", TINY_RECIPE | changes), tmp_path)
     assert str(refusal.value).splitlines()[1:] == [f"  {line}"]
 
 
-def test_of_merged_files_the_one_that_holds_the_wrong_key_is_named(in_folder):
+def test_the_merged_file_with_the_wrong_key_is_named(in_folder):
     lines = refused(f"{DATA}num_folds: 1\nseed: -1\n", "seed: -2\n", folder=in_folder, given={"ensemble": "mean"})
     assert lines[0] == "0.yaml with 1.yaml and --config merged into it has errors:"
     assert [line.rpartition(" (in ")[2] for line in lines[1:]] == ["0.yaml)", "1.yaml)", "--config)"]
@@ -174,8 +174,8 @@ def test_home_and_variables_are_expanded_in_paths_alone(monkeypatch):
     assert load_config(run.model_dump(mode="json")) == run
 
 
-def test_what_cannot_be_expanded_stays_and_nothing_is_refused(monkeypatch):
-    """The main process says so with the file; a job of a cluster may have other variables, and no need of them."""
+def test_unknown_variables_stay_unchanged(monkeypatch):
+    """The main process reports the missing file; a cluster's job may lack variables and not need them."""
     monkeypatch.delenv("UNSET", raising=False)
     monkeypatch.setenv("EMPTY", "")
     data = {"source": "imagefolder", "train": "$UNSET/a$5", "test": "~no-such-user/b"}
@@ -186,7 +186,7 @@ def test_what_cannot_be_expanded_stays_and_nothing_is_refused(monkeypatch):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_recipe_that_may_not_be_read_is_refused(tmp_path):
+def test_a_recipe_without_read_permission_is_refused(tmp_path):
     path = write_yaml(tmp_path / "mine.yaml", TINY_RECIPE)
     path.chmod(0)
     with pytest.raises(ConfigError, match="cannot be read"):

@@ -35,7 +35,7 @@ def test_an_error_ends_the_job_with_its_message_and_code(error, code, message, t
         assert ("Traceback" in text) == ("ZeroDivisionError: by nought" in text) == traceback
 
 
-def test_a_message_may_name_a_file_whose_name_is_no_text(tmp_path, capfd):
+def test_a_message_may_name_a_file_that_is_not_utf8(tmp_path, capfd):
     with pytest.raises(SystemExit), job(str(tmp_path / "job.log")):
         raise KfoldError("no image a\udcffb.png, ü")
     assert "ERROR: no image a\\udcffb.png, ü" in (tmp_path / "job.log").read_text(encoding="utf-8")
@@ -68,7 +68,7 @@ with job(sys.argv[1]):
     ("of_the_user", "waits"),
     [({}, "None 1000"), ({"OMP_WAIT_POLICY": "active"}, "active None"), ({"GOMP_SPINCOUNT": "9"}, "None 9")],
 )
-def test_waiting_threads_of_a_job_soon_sleep_unless_the_user_says_otherwise(of_the_user, waits, tmp_path):
+def test_idle_threads_of_a_job_soon_sleep_unless_the_user_sets_a_policy(of_the_user, waits, tmp_path):
     environment = {
         name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     }
@@ -93,8 +93,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_memory_that_a_step_frees_is_there_for_the_next():
-    """Each page that the system gives anew is a fault: thousands for 80 MB."""
+def test_memory_freed_by_a_step_is_reused_by_the_next():
+    """Each new page from the system is a page fault: thousands for 80 MB."""
     faults = [
         int(subprocess.run([sys.executable, "-c", FREES, how], capture_output=True, text=True, check=True).stdout)
         for how in ("returned", "kept")

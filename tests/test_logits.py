@@ -14,7 +14,7 @@ def logits_of(image_id=IDS, values=VALUES, classes=CLASSES):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_logits_come_back_as_they_were(tmp_path, dtype):
+def test_logits_are_read_as_written(tmp_path, dtype):
     write_logits(tmp_path / "logits.npz", logits_of(values=VALUES.astype(dtype)))
     logits = read_logits(tmp_path / "logits.npz")
     assert logits.image_id.tolist() == list(IDS)
@@ -39,7 +39,7 @@ def test_a_logits_file_needs_no_pickle(tmp_path):
     ],
     ids=["repeated id", "nan", "infinity"],
 )
-def test_unsound_logits_are_refused_by_the_files_name(tmp_path, wrong, message):
+def test_invalid_logits_files_are_refused_by_name(tmp_path, wrong, message):
     path = tmp_path / "fold3" / "oof_logits.npz"
     write_logits(path, logits_of(**wrong))
     with pytest.raises(DataError, match=message) as refusal:

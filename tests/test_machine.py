@@ -64,7 +64,7 @@ def faked_nvml(uuids=UUIDS, mig=None, fails=None):
 
 @pytest.fixture
 def driver(monkeypatch):
-    """Make this process meet a driver that is faked."""
+    """Replace the driver of this process by a fake."""
 
     def meet(**faked):
         module = types.ModuleType("pynvml")
@@ -119,7 +119,7 @@ def test_a_broken_driver_whose_gpus_are_hidden_leaves_none(driver, visible):
     assert count_gpus("auto", visible) == Gpus(0, "no GPU")
 
 
-def test_a_broken_driver_leaves_one_gpu_and_says_so(driver):
+def test_with_a_broken_driver_one_gpu_is_assumed_with_a_warning(driver):
     driver(fails="NVMLError_Unknown")
     gpus = count_gpus("auto", None)
     assert gpus.count == 1
@@ -137,7 +137,7 @@ def test_a_broken_driver_leaves_one_gpu_and_says_so(driver):
         ([1], "MIG-5d2a", True),
     ],
 )
-def test_gpus_in_mig_mode_leave_one_and_say_so(driver, mig, visible, assumed):
+def test_in_mig_mode_one_gpu_is_assumed_with_a_warning(driver, mig, visible, assumed):
     driver(mig=mig)
     gpus = count_gpus("auto", visible)
     assert (gpus.count == 1, "MIG" in gpus.warning) == (assumed, assumed)
@@ -261,7 +261,7 @@ def test_more_cores_than_processors_start_no_more_folds():
     gpus=st.integers(0, 16),
     options=st.fixed_dictionaries({"gpus_per_fold": st.integers(1, 8), "given": st.none() | st.integers(0, 40)}),
 )
-def test_no_plan_takes_more_than_there_is(cores, processors, memory, fold_memory, folds, gpus, options):
+def test_no_plan_exceeds_the_machine(cores, processors, memory, fold_memory, folds, gpus, options):
     plan = plan_folds(Machine(Gpus(gpus, ""), cores, processors, memory), folds, fold_memory, **options)
     assert plan.at_once >= 1
     assert plan.threads >= 1
@@ -275,12 +275,12 @@ def test_no_plan_takes_more_than_there_is(cores, processors, memory, fold_memory
 # --- memory ----------------------------------------------------------------------------------------------
 
 
-def test_the_default_recipe_is_estimated_at_what_it_was_measured_to_take_or_a_little_more():
+def test_the_estimated_memory_of_the_default_recipe_is_slightly_above_the_measured():
     digits = load_recipe(REPOSITORY / "recipes/digits.yaml", REPOSITORY / "recipes")
     assert 2.75 * GB <= estimated_memory(digits) <= 4 * GB
 
 
-def test_larger_networks_batches_and_images_are_estimated_to_take_more():
+def test_larger_networks_batches_and_images_have_larger_estimates():
     def estimate(size=16, **values):
         image = TINY_RECIPE["image"] | {"size": size, "short_side": size}
         return estimated_memory(Recipe.model_validate(TINY_RECIPE | {"image": image} | values))
@@ -306,7 +306,7 @@ def test_the_memory_of_every_torchvision_backbone_is_known():
     assert set(names) == set(machine.BACKBONES)
 
 
-def test_folds_that_took_more_than_estimated_are_reckoned_with(tmp_path):
+def test_measured_memory_above_the_estimate_counts(tmp_path):
     header = "epoch,peak_memory_mb,device\n"
     for fold, rows in enumerate(['1,1000,"CPU, 2 threads"\n2,3000,"CPU, 2 threads"\n', "1,9000,NVIDIA H100\n", ""]):
         (tmp_path / f"fold{fold}").mkdir()
@@ -389,7 +389,7 @@ def trainings(project: Project) -> tuple[int, set[str]]:
     return max(accumulate(int(change) for change, _ in lines)), {threads for _, threads in lines}
 
 
-def test_four_gpus_train_four_folds_at_once_without_being_told(project):
+def test_four_gpus_train_four_folds_at_once_without_options(project):
     assert "4 GPUs: up to 4 folds at once" in run(project, "--cores", "8", "--dry-run")
     output = run(project, "--cores", "8", at_once=4)
     assert output.count("4 GPUs: up to 4 folds at once, 2 threads each") == 1

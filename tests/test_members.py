@@ -20,7 +20,7 @@ def test_a_member_has_one_name_in_rules_paths_and_tables(member, name, folder, n
 
 
 @pytest.mark.parametrize("recipe", ["repeat1", "fold0", "full", "my recipe"])
-def test_a_recipe_may_be_called_like_a_member(recipe):
+def test_a_recipe_may_have_the_name_of_a_member(recipe):
     for member in (Member(0, 0), Member(2, 11), Member()):
         assert place_of(f"results/{recipe}/{member.folder}/model.safetensors") == (recipe, member)
 
@@ -40,7 +40,7 @@ def test_a_recipe_may_be_called_like_a_member(recipe):
         ("fold3_of_all", []),
     ],
 )
-def test_a_member_that_is_not_configured_is_absent_by_its_key(name, keys):
+def test_an_absent_member_is_explained_by_its_key(name, keys):
     whys = why_absent(name, num_folds=5, repeats=2, full_fit=False)
     assert len(whys) == len(keys)
     assert all(why.startswith(key) for why, key in zip(whys, keys, strict=True))
@@ -50,7 +50,7 @@ def test_a_member_that_is_not_configured_is_absent_by_its_key(name, keys):
     )
 
 
-def test_other_files_are_of_no_member():
+def test_other_files_belong_to_no_member():
     for file in ("results/tiny/metrics.json", "results/tiny/average/test_logits.npz", "fold0", "results/tiny/fold0"):
         assert place_of(file) is None
 

@@ -76,7 +76,7 @@ def _precision(scores: np.ndarray, positive: np.ndarray) -> float:
 @pytest.mark.parametrize("name", NAMES)
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
-def test_a_metric_is_what_its_definition_says(name, data):
+def test_a_metric_equals_its_definition(name, data):
     logits, target = data.draw(predictions(every_class=find_metric(name).needs_every_class))
     assert value(name, logits, target) == pytest.approx(by_hand(name, logits, target), abs=1e-9, nan_ok=True)
 
@@ -84,7 +84,7 @@ def test_a_metric_is_what_its_definition_says(name, data):
 @pytest.mark.parametrize("name", NAMES)
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
-def test_what_an_interval_follows_from_gives_the_metric(name, data):
+def test_pseudo_values_and_confusions_give_the_metric(name, data):
     logits, target = data.draw(predictions(every_class=find_metric(name).needs_every_class))
     metric = find_metric(name)
     inputs = inputs_of(metric, logits, target)
@@ -96,7 +96,7 @@ def test_what_an_interval_follows_from_gives_the_metric(name, data):
 
 
 @pytest.mark.parametrize("name", ["roc_auc", "average_precision"])
-def test_an_absent_class_leaves_no_value(name):
+def test_metrics_of_every_class_have_no_value_if_one_is_absent(name):
     logits = np.eye(3)
     assert np.isnan(value(name, logits, np.array([0, 1, 1])))
     assert not np.isnan(value(name, logits, np.array([0, 1, 2])))

@@ -45,7 +45,7 @@ def test_it_selects_another_epoch_than_accuracy(epochs):
     assert selected_row(history, f"best_{name}")["epoch"] == 2
 
 
-def test_training_stops_by_accuracy_and_goes_on_by_the_metric(epochs):
+def test_training_stops_by_accuracy_but_continues_by_the_metric(epochs):
     name, history = epochs
     for monitor, over in (("accuracy", True), (name, False)):
         assert stops(Patience(kind="patience", monitor=monitor, patience=1), history) == over

@@ -26,7 +26,7 @@ def test_images_are_named_by_stem_file_or_path(names, expected):
         ("path", ["b", "a", "b"], ["b"]),
     ],
 )
-def test_names_that_two_images_would_share_are_all_listed(names, images, shared):
+def test_all_shared_names_are_listed(names, images, shared):
     with pytest.raises(DataError, match="submission.names") as refusal:
         submission_names(pd.DataFrame({"name": images}), names)
     assert str(refusal.value).splitlines()[1:] == [f"  {name}" for name in shared]

@@ -46,11 +46,11 @@ KNOWN = [
         ("w" * 300, "w" * 300),
     ],
 )
-def test_the_name_that_is_likely_meant_is_said_and_how_it_differs(name, suggestion):
+def test_a_suggestion_names_the_difference(name, suggestion):
     assert with_suggestions([name], KNOWN) == [suggestion]
 
 
-def test_of_several_names_three_are_said_and_the_most_alike_first():
+def test_up_to_three_names_are_suggested_the_most_similar_first():
     known = ["w/1.png", "x/1.png", "y/01.png", "z/1.png", "1.PNG"]
     assert with_suggestions(["1.png"], known) == [
         "1.png: did you mean 1.PNG or w/1.png or x/1.png? (upper or lower case)"
@@ -66,7 +66,7 @@ def test_all_names_are_listed_and_the_first_twenty_with_suggestions():
     assert [" did you mean " in line for line in lines] == [True] * MOST + [False] * 30
 
 
-def test_what_is_wrong_stands_before_the_suggestion():
+def test_the_finding_precedes_the_suggestion():
     assert with_suggestions(["b.jpg", "zzz"], KNOWN, "not here") == [
         "b.jpg: not here; did you mean B.JPG? (upper or lower case)",
         "zzz: not here",

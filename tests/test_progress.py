@@ -1,4 +1,4 @@
-"""``kfold-progress`` reads what folds leave behind."""
+"""``kfold-progress`` reads the files of running and finished folds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_row_for_every_fold_that_has_begun(folder):
+def test_every_fold_that_has_started_has_a_row(folder):
     rows = {row["fold"]: row for row in progress.fold_rows(folder)}
     assert list(rows) == ["0", "2", "10"]
     assert [row["is"] for row in rows.values()] == ["finished", "training", "silent for 2 min"]
@@ -67,7 +67,7 @@ def test_a_row_for_every_fold_that_has_begun(folder):
         ("of another version", "accuracy 0.8000, loss 0.4000"),
     ],
 )
-def test_best_is_what_the_recipe_selects_by(folder, select, shown):
+def test_the_best_value_is_that_of_the_selecting_score(folder, select, shown):
     write_model(folder, select)
     write_json(folder / "state/tiny/fold2/progress.json", LIVE | {"select": select})
     assert [row["held-out"] for row in progress.fold_rows(folder)] == [shown, shown, ""]
@@ -85,7 +85,7 @@ def test_the_metric_comes_first(folder):
     assert progress.fold_rows(folder)[0]["held-out"] == "macro F1 0.2000 (best 0.3000), accuracy 0.8000, loss 0.4000"
 
 
-def test_a_file_that_vanishes_or_is_no_json_is_no_fault(folder):
+def test_files_that_vanish_or_are_not_json_are_skipped(folder):
     (folder / "state/tiny/fold2/progress.json").write_text("{")
     assert len(progress.fold_rows(folder)) == 3
 

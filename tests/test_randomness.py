@@ -12,7 +12,7 @@ def test_a_seed_is_the_same_on_every_machine():
 
 
 @given(PARTS, PARTS)
-def test_seeds_differ_where_any_part_does(parts, others):
+def test_seeds_differ_if_any_part_differs(parts, others):
     assert (derive_seed(*parts) == derive_seed(*others)) == (parts == others)
     assert 0 <= derive_seed(*parts) < 2**63
 

@@ -1,4 +1,4 @@
-"""Repeats and a fit on everything as users meet them: Snakemake itself, on small images and a small network."""
+"""Repeats and a full fit through Snakemake, on small images and a small network."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def everything(without: Project, tmp_path_factory: pytest.TempPathFactory) -> Pr
         (["full_fit=true", "members=full"], FULL_FIT | COMBINING),
     ],
 )
-def test_what_is_added_later_trains_only_itself(project, config, expected):
+def test_added_repeats_and_a_full_fit_train_only_themselves(project, config, expected):
     assert project.planned("submission", "--config", *config) == expected
 
 
-def test_each_of_them_can_be_asked_for_by_its_name(project):
+def test_each_added_model_is_a_target_by_name(project):
     assert project.planned("train_repeat1_fold1", *REPEATED) == {"folds_repeat1", "train_repeat1_fold1"}
     assert project.planned("train_full", "--config", "full_fit=true") == {"train_full"}
     write_yaml(project.folder / "plain.yaml", SMALL | {"epochs": 2})
@@ -96,7 +96,7 @@ def test_an_ablation_trains_a_full_fit_only_if_its_predictions_count(project, me
     assert planned & full_fit == (full_fit if is_trained else set())
 
 
-def test_a_report_of_what_is_finished_trains_nothing_that_is_added(project):
+def test_a_report_of_finished_folds_trains_no_added_model(project):
     planned = project.planned("report", *EVERYTHING)
     assert "overview" in planned
     assert not {rule for rule in planned if rule.startswith(("train_f", "train_r", "predict_"))}
@@ -112,7 +112,7 @@ def test_a_report_of_what_is_finished_trains_nothing_that_is_added(project):
         ({"repeats": 2, "ablation": ["repeat1.yaml"]}, "would share rules (train_repeat1_fold0); rename them"),
     ],
 )
-def test_what_cannot_be_is_refused_before_training(project, config, words):
+def test_impossible_settings_are_refused_before_training(project, config, words):
     write_yaml(project.folder / "repeat1.yaml", SMALL)
     project.configure(**config)
     done = project.run("submission")
@@ -152,7 +152,7 @@ def test_a_plateau_without_held_out_images_is_refused_with_all_recipes_at_fault(
 
 
 @pytest.mark.slow
-def test_all_of_it_ends_in_a_submission_and_a_report_and_leaves_repeat_0_alone(without, everything):
+def test_repeats_and_full_fit_reach_submission_and_report_and_keep_repeat_0(without, everything):
     models = "results/tiny/fold*/model.safetensors"
     assert list(without.times(models).values()) == list(everything.times(models).values())
     assert everything.planned("submission", "report", *EVERYTHING) == set()
@@ -191,7 +191,7 @@ def test_other_members_are_combined_without_training(everything):
 
 
 @pytest.mark.slow
-def test_a_repeat_is_what_a_run_with_its_seed_trains(everything, tmp_path):
+def test_a_repeat_equals_a_run_with_its_seed(everything, tmp_path):
     project = Project(Path(shutil.copytree(everything.folder, tmp_path / "project", symlinks=True)))
     shutil.rmtree(project.folder / "results/tiny")
     done = project.run("train_fold1", "--config", "seed=1")

@@ -103,7 +103,7 @@ def test_small_rules_are_no_jobs_of_the_cluster(finished, slurm):
     assert stages == {"manifest", "test", "pixels", "train", "predict"}
 
 
-def test_a_fold_whose_node_is_set_down_goes_on_on_another(finished, slurm, tmp_path):
+def test_a_fold_on_a_node_that_goes_down_resumes_on_another(finished, slurm, tmp_path):
     project = without_folds(finished, tmp_path / "project")
     with started(project, slurm, "write_submission") as process, ExitStack() as nodes:
         until(in_training(project, 0), slurm)
@@ -121,7 +121,7 @@ def test_a_fold_whose_node_is_set_down_goes_on_on_another(finished, slurm, tmp_p
     assert_same_results(finished, project)
 
 
-def test_a_fold_goes_on_after_urgent_work_took_its_place(finished, slurm, tmp_path):
+def test_a_preempted_fold_resumes(finished, slurm, tmp_path):
     project = without_folds(finished, tmp_path / "project")
     with started(project, slurm, "write_submission") as process:
         until(in_training(project, 0), slurm)
@@ -134,7 +134,7 @@ def test_a_fold_goes_on_after_urgent_work_took_its_place(finished, slurm, tmp_pa
     assert_same_results(finished, project)
 
 
-def test_a_fold_whose_time_is_over_goes_on_with_more(finished, slurm, tmp_path):
+def test_a_fold_over_its_time_limit_resumes_with_more_time(finished, slurm, tmp_path):
     project = without_folds(finished, tmp_path / "project")
     project.edit("workflow/rules/training.smk", "more_each_attempt(1440)", "more_each_attempt(1)")
     project.edit("tiny.yaml", "epochs: 8", "epochs: 100000")
@@ -146,7 +146,7 @@ def test_a_fold_whose_time_is_over_goes_on_with_more(finished, slurm, tmp_path):
     assert (first["minutes"], second["minutes"]) == ("1:00", "2:00")
 
 
-def test_a_fold_that_is_cancelled_goes_on_in_the_next_run_and_in_the_same(finished, slurm, tmp_path):
+def test_a_cancelled_fold_resumes_in_the_next_run_and_in_the_same(finished, slurm, tmp_path):
     project = without_folds(finished, tmp_path / "project")
     project.configure(checkpoint_minutes=60)  # so what is saved was saved because of the signal
     with started(project, slurm, "--retries", "0", "write_submission") as process:
@@ -193,7 +193,7 @@ def test_with_accounting_jobs_are_charged_to_the_default_account_or_that_of_the_
     assert all("gres/gpu=1," in job for job in jobs)
 
 
-def test_a_job_of_two_gpus_over_its_memory_is_tried_again_with_more(finished, slurm, tmp_path):
+def test_a_job_on_two_gpus_over_its_memory_is_retried_with_more(finished, slurm, tmp_path):
     project = without_folds(finished, tmp_path / "project")
     project.edit("workflow/rules/training.smk", "16000 * RUN", "500 * RUN")
     project.configure(gpus_per_fold=2)

@@ -63,7 +63,7 @@ def test_groups_rare_classes_and_extra_images_lead_to_scores_and_a_report(finish
     assert project.planned("submission") == set()
 
 
-def test_the_split_alone_is_printed_and_trains_nothing(project):
+def test_the_split_can_be_printed_without_training(project):
     done = project.run("folds", "-R", "folds", "--config", "seed=5")
     assert done.returncode == 0, done.stdout
     assert "class        images  groups  fold 0  fold 1  train only" in done.stdout
@@ -102,7 +102,7 @@ def test_wrong_folds_end_the_run_before_training(project):
 
 
 def test_tables_with_groups_then_given_folds_then_extra_images(tmp_path):
-    """Look-alikes stay together too; what is trained again is what learns from other images."""
+    """Near-duplicates stay together too; only folds with other training images are retrained."""
     names, labels = [f"{number:02d}.png" for number in range(16)], ["cat", "dog"] * 8
     for number, name in enumerate([*names, "x.png", "y.png", "t.png"]):
         write_image(tmp_path / "images" / name, 90, number, (48, 48))

@@ -169,7 +169,7 @@ def test_rows_of_the_test_table_in_another_order_and_another_column_retrain_noth
     assert tables.planned("submission") == AFTER_NEW_TEST_IMAGES
 
 
-def test_half_a_test_image_is_refused_until_it_is_gone_and_then_nothing_is_trained(project):
+def test_half_a_test_image_is_refused_and_deleting_it_retrains_nothing(project):
     broken = project.folder / "data/test/broken.png"
     broken.write_bytes((project.folder / "data/test/0.png").read_bytes()[:60])
     for _ in range(2):
@@ -180,7 +180,7 @@ def test_half_a_test_image_is_refused_until_it_is_gone_and_then_nothing_is_train
     assert project.planned("submission") == AFTER_NEW_TEST_IMAGES
 
 
-def test_what_is_wrong_with_both_halves_is_said_at_once_before_the_first_epoch(of_folders, tmp_path):
+def test_errors_in_training_and_test_images_are_reported_at_once_before_training(of_folders, tmp_path):
     shutil.copytree(of_folders.folder / "data", tmp_path / "data")
     for half in ("train/7", "test"):
         (tmp_path / f"data/{half}/broken.png").write_bytes(b"no image")
@@ -196,7 +196,7 @@ def test_what_is_wrong_with_both_halves_is_said_at_once_before_the_first_epoch(o
 
 
 @pytest.mark.slow
-def test_images_that_move_to_another_disk_are_not_trained_on_again(project, tmp_path):
+def test_images_moved_to_another_disk_retrain_nothing(project, tmp_path):
     for name in ("train", "more", "test"):
         shutil.move(project.folder / "data" / name, tmp_path / "disk" / name)
     roots = [str(tmp_path / "disk" / name) for name in ("train", "more")]
@@ -210,7 +210,7 @@ def test_folders_in_another_order_run_nothing(project):
 
 
 @pytest.mark.slow
-def test_renamed_images_are_not_trained_on_again_and_weights_are_the_same_bits(project):
+def test_renamed_images_retrain_nothing_and_keep_the_bits_of_the_weights(project):
     folds = project.folder / "results/data/folds.csv"
     before = pd.read_csv(folds, dtype=str).set_index("sha256")["fold"].to_dict()
     for place, path in enumerate(sorted((project.folder / "data/train").rglob("*.png"))):
@@ -225,12 +225,12 @@ def test_renamed_images_are_not_trained_on_again_and_weights_are_the_same_bits(p
 
 
 @pytest.mark.slow
-def test_the_manifest_asked_for_again_trains_nothing(project):
+def test_forcing_the_manifest_retrains_nothing(project):
     run_without_training(project, "-R", "manifest", "--", "train_fold0", "train_fold1")
 
 
 @pytest.mark.slow
-def test_half_a_training_image_is_refused_and_once_it_is_gone_nothing_is_trained(project):
+def test_half_a_training_image_is_refused_and_deleting_it_retrains_nothing(project):
     broken = project.folder / "data/train/7/broken.png"
     broken.write_bytes(b"half")
     for _ in range(2):
@@ -240,7 +240,7 @@ def test_half_a_training_image_is_refused_and_once_it_is_gone_nothing_is_trained
 
 
 @pytest.mark.slow
-def test_a_replaced_image_of_a_table_is_noticed(tables):
+def test_a_replaced_image_of_a_table_is_detected(tables):
     write_colour(tables.folder / "pictures/b.png", "119", np.random.default_rng(98))
     assert tables.planned("submission") == AFTER_NEW_TEST_IMAGES
     write_colour(tables.folder / "images/7-0.png", "7", np.random.default_rng(97))
@@ -260,7 +260,7 @@ def test_a_disk_that_is_not_mounted_loses_nothing(project):
 
 
 @pytest.mark.slow
-def test_without_the_images_a_vote_and_a_report_are_made(project):
+def test_a_vote_and_a_report_need_no_images(project):
     shutil.rmtree(project.folder / "data")
     before = histories(project)
     for arguments in (("submission", "--config", "ensemble=vote"), ("report",)):
@@ -271,7 +271,7 @@ def test_without_the_images_a_vote_and_a_report_are_made(project):
 
 
 @pytest.mark.slow
-def test_without_the_tables_another_form_of_the_submission_is_made(tables):
+def test_another_form_of_the_submission_needs_no_tables(tables):
     for name in ("train.csv", "test.csv"):
         (tables.folder / name).unlink()
     tables.configure(submission={"label_column": "class"})
@@ -318,7 +318,7 @@ def test_a_recipe_changed_and_changed_back_is_trained_twice_and_not_three_times(
     assert len(list(project.folder.glob("trained/*"))) == 2
 
 
-def test_the_same_recipe_by_another_name_is_not_trained_again(project):
+def test_the_same_recipe_by_another_name_retrains_nothing(project):
     shutil.copy(project.folder / "tiny.yaml", project.folder / "other.yaml")
     done = project.run("train_fold0", "train_fold1", "--config", "recipe=other.yaml")
     assert done.returncode == 0, done.stdout
@@ -338,14 +338,14 @@ def test_a_new_option_at_its_default_runs_nothing(project, monkeypatch):
     assert "trained before" in run_without_training(project, "-R", "folds", "--", "train_fold0", "train_fold1")
 
 
-def test_the_size_of_prediction_batches_is_no_reason_to_run_again(project):
+def test_another_prediction_batch_size_reruns_nothing(project):
     project.configure(prediction_batch_size=2)
     assert project.planned("submission") == set()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", [("-R", "train_fold1", "--"), ("-R", MODEL, "--"), ("--force",), ("--forceall",)])
-def test_a_fold_that_is_asked_for_is_trained_again(project, asked):
+def test_a_forced_fold_is_retrained(project, asked):
     before = histories(project)
     done = project.run(*asked, "train_fold1")
     assert done.returncode == 0, done.stdout
@@ -353,7 +353,7 @@ def test_a_fold_that_is_asked_for_is_trained_again(project, asked):
 
 
 @pytest.mark.slow
-def test_a_fold_that_failed_is_not_replaced_by_what_it_predicted_before(project):
+def test_old_predictions_do_not_replace_a_failed_fold(project):
     project.edit("tiny.yaml", "lr: 0.003", "lr: 0.002")
     obstacle = project.folder / "state/tiny/fold0"
     obstacle.parent.mkdir(parents=True, exist_ok=True)
@@ -373,7 +373,7 @@ def test_without_models_and_pixels_a_vote_trains_nothing(project):
 # --- copies and disks ------------------------------------------------------------------------------------
 
 
-def test_a_copy_without_times_has_nothing_to_do_whatever_its_size(of_folders, tmp_path):
+def test_a_copy_without_times_has_nothing_to_do(of_folders, tmp_path):
     copy = Path(shutil.copytree(of_folders.folder, tmp_path / "copy", copy_function=shutil.copyfile))
     now = time.time()
     for path in copy.glob("results/data/**/*"):
@@ -391,7 +391,7 @@ def test_a_copy_without_times_has_nothing_to_do_whatever_its_size(of_folders, tm
 
 
 @pytest.mark.slow
-def test_a_damaged_kept_fold_is_trained_again_and_an_intact_one_is_not(project):
+def test_a_damaged_kept_fold_is_retrained_and_an_intact_one_is_not(project):
     before = histories(project)
     shutil.rmtree(project.folder / "results/tiny")
     entries = [path.parent for path in project.folder.glob("trained/*/entry.json")]
@@ -403,7 +403,7 @@ def test_a_damaged_kept_fold_is_trained_again_and_an_intact_one_is_not(project):
     assert [Path(path).parent.name for path, each in histories(project).items() if each == before[path]] == ["fold1"]
 
 
-def test_kept_folds_take_no_second_copy(of_folders):
+def test_kept_folds_take_no_extra_disk_space(of_folders):
     models = sorted(of_folders.folder.glob("results/tiny/fold*/model.safetensors"))
     kept = {path.stat().st_ino for path in of_folders.folder.glob("trained/*/model.safetensors")}
     assert {path.stat().st_ino for path in models} == kept
@@ -427,7 +427,7 @@ for number in itertools.count():
 
 
 @pytest.mark.slow
-def test_killed_while_it_keeps_a_fold_it_keeps_it_whole_or_not_at_all(tmp_path):
+def test_a_kill_while_keeping_a_fold_leaves_no_partial_one(tmp_path):
     draw, found = random.Random(time.time_ns()), 0
     for _ in range(15):
         command = [sys.executable, "-c", KEEPS_FOR_EVER]
@@ -517,7 +517,7 @@ class Deeds:
 
 
 @pytest.mark.slow
-def test_whatever_is_done_in_any_order_no_content_is_trained_on_twice(project):
+def test_no_order_of_actions_trains_a_fold_twice_on_the_same_content(project):
     """Two recipes are changed back and forth, so at most two histories a fold are ever seen, each with its weights."""
     seed = time.time_ns()
     deeds, seen, done = Deeds(project, random.Random(seed)), {}, []

@@ -1,4 +1,4 @@
-"""What users have on their disks and in their environment: Snakemake itself, on a project that was never run."""
+"""Odd files and environments of users: Snakemake on a project that was never run."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_folder_where_a_table_should_be_and_a_file_where_a_folder_should_be(pr
     ]
 
 
-def test_a_dataset_that_is_not_to_be_downloaded_must_be_there(project):
+def test_without_download_the_dataset_must_exist(project):
     project.configure(data={"source": "torchvision", "name": "MNIST", "root": "gone", "download": False})
     assert refusal(project)[0] == "data.root: there is no folder gone"
     project.configure(data={"source": "torchvision", "name": "MNIST", "root": "gone"})
@@ -97,7 +97,7 @@ def test_weights_that_were_converted_may_be_gone_but_not_become_a_folder(project
 @pytest.mark.parametrize(
     "name", ["{train}", "{", "a}{b", "{{x}}", "it's", 'a "b"', "a*[b]?", "50%", "$5", "a\\b", " a "]
 )
-def test_odd_characters_in_the_users_words_are_taken_as_they_are(project, name):
+def test_odd_characters_in_settings_are_kept(project, name):
     (project.folder / "data").rename(project.folder / name)
     data = FOLDER | {"train": f"{name}/train", "test": f"{name}/test"}
     submission = {"id_column": name, "label_column": f"{name}2", "zip_member": name}
@@ -158,7 +158,7 @@ def test_a_wrong_key_is_named_by_the_file_it_was_merged_from(project):
     ]
 
 
-def test_a_key_that_is_twice_in_config_yaml_is_refused(project):
+def test_a_repeated_key_in_config_yaml_is_refused(project):
     with open(project.folder / "config.yaml", "a") as file:
         file.write("num_folds: 3\n")
     assert "num_folds occurs twice" in "\n".join(refusal(project))
@@ -171,7 +171,7 @@ def test_a_key_that_is_twice_in_config_yaml_is_refused(project):
         ("data: {source: digits}\nseed: 010\n", 'in "config.yaml", line 2, column 7:'),
     ],
 )
-def test_what_is_wrong_with_the_yaml_of_a_configuration_is_said_with_its_line(project, text, place):
+def test_a_yaml_error_in_config_yaml_is_reported_with_its_line(project, text, place):
     """Snakemake would say that it is not valid YAML, or take 010 for 8."""
     (project.folder / "config.yaml").write_text(text)
     assert place in "\n".join(refusal(project))
@@ -197,7 +197,7 @@ def run_alone(project: Project, *arguments: str, **environment: str) -> subproce
     return subprocess.run(command, cwd=project.folder, env=os.environ | environment, **printed)
 
 
-def test_the_library_of_another_folder_is_warned_of(project):
+def test_a_library_from_another_folder_is_warned_about(project):
     assert "library of another folder" not in project.run("--dry-run").stdout  # no library beside this workflow
     (project.folder / "src").mkdir()
     (project.folder / "src/kfold_ens").symlink_to(REPOSITORY / "src/kfold_ens")

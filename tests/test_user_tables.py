@@ -45,14 +45,14 @@ def refusal(read, content, columns=COLUMNS) -> str:
 # --- separators ------------------------------------------------------------------------------------------
 
 
-def test_a_plain_table_is_read_and_nothing_is_said(read):
+def test_a_plain_table_is_read_without_a_log_line(read):
     text = 'id,label,more\n007,NA,x\n1e3,"two\nlines",\n\n 1.0 ,"say ""so""",y\n'
     assert read(text) == [["007", "NA"], ["1e3", "two\nlines"], [" 1.0 ", 'say "so"']]
     assert read.said == []
 
 
 @pytest.mark.parametrize(("separator", "words"), [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")])
-def test_another_separator_is_read_and_said(read, separator, words):
+def test_another_separator_is_read_and_logged(read, separator, words):
     text = 'id;label;width\r\na.png;"x;1,5";1,5\r\nb.png;y, z;2,5\r\n'.replace(";", separator)
     assert read(text) == [["a.png", f"x{separator}1,5"], ["b.png", "y, z"]]
     assert read.said == [f"data.train: train.csv is read as separated by {words}; results are written with commas"]
@@ -64,7 +64,7 @@ def test_one_column_needs_no_separator(read):
     assert read("id;x\na;1\n", {"data.id_column": "id"}) == [["a"]]
 
 
-def test_a_separator_in_a_columns_name_is_no_separator(read):
+def test_a_separator_within_a_column_name_is_ignored(read):
     columns = {"data.id_column": "id, of the image", "data.label_column": "a;b"}
     assert read('"id, of the image",a;b\n1,2;3\n', columns) == [["1", "2;3"]]
     assert read('id, of the image;"a;b"\n1;2\n', columns) == [["1", "2"]]
@@ -114,7 +114,7 @@ def test_rows_without_text_are_ignored_as_spreadsheets_write_them(read, end):
         ("id label", ["Separated by commas, it has ['id label']"]),
     ],
 )
-def test_columns_that_are_not_there_are_refused_with_those_that_are(read, header, found):
+def test_missing_columns_are_refused_with_the_existing_ones(read, header, found):
     message = refusal(read, f"{header}\n1,2\n")
     assert "lacks columns" in message
     assert all(each in message for each in found), message
@@ -123,14 +123,14 @@ def test_columns_that_are_not_there_are_refused_with_those_that_are(read, header
 @pytest.mark.parametrize(
     ("header", "is_advised"), [("id,cat,dog", True), ("id;cat;dog;cow", True), ("id,cat", False), ("a,b,c", False)]
 )
-def test_a_table_with_a_column_per_class_is_told_to_make_one_of_them(read, header, is_advised):
+def test_a_table_with_a_column_per_class_gets_advice(read, header, is_advised):
     assert ("idxmax" in refusal(read, f"{header}\n1,0,0\n")) == is_advised
 
 
 @pytest.mark.parametrize(
     ("header", "names"), [("id,label,id", "id"), ("id;label;label", "label"), ("id,label,x,y,y,x", "xy")]
 )
-def test_columns_that_are_there_twice_are_refused_and_all_named(read, header, names):
+def test_repeated_columns_are_all_refused_by_name(read, header, names):
     message = refusal(read, f"{header}\n1\n")
     assert "has these columns more than once" in message
     assert message.splitlines()[1:] == [f"  {name!r}" for name in ([names] if names in COLUMNS.values() else names)]
@@ -144,7 +144,7 @@ def test_columns_without_a_name_may_be_several(read):
 
 
 @pytest.mark.parametrize(("encoding", "name"), [("utf-8-sig", "UTF-8"), ("utf-16", "UTF-16"), ("utf-32", "UTF-32")])
-def test_text_with_a_byte_order_mark_is_read_and_said(read, encoding, name):
+def test_text_with_a_byte_order_mark_is_read_and_logged(read, encoding, name):
     assert read("id,label\né,猫\n".encode(encoding)) == [["é", "猫"]]
     assert read.said == [f"data.train: train.csv is read as {name}, by its byte order mark"]
 
@@ -220,11 +220,11 @@ def test_text_that_does_not_keep_what_its_byte_order_mark_says_is_refused(read, 
         (b"\n<!DOCTYPE html><html>", "a web page, not a CSV"),
     ],
 )
-def test_what_is_no_table_is_refused_in_words_that_say_what_it_is(read, content, message):
+def test_a_file_that_is_not_a_table_is_refused_by_its_kind(read, content, message):
     assert message in refusal(read, content)
 
 
-def test_a_table_that_is_not_there_is_a_folder_or_no_file_is_refused(in_folder):
+def test_a_missing_table_a_folder_and_a_device_are_refused(in_folder):
     os.mkfifo("pipe")
     Path("folder.csv").mkdir()
     for name, message in (
@@ -236,7 +236,7 @@ def test_a_table_that_is_not_there_is_a_folder_or_no_file_is_refused(in_folder):
             read_user_table(name, COLUMNS, "data.test")
 
 
-def test_a_table_that_may_not_be_read_is_refused(read, monkeypatch):
+def test_a_table_without_read_permission_is_refused(read, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
@@ -290,7 +290,7 @@ ROWS = st.lists(st.tuples(CELLS, CELLS).filter(lambda row: "".join(row).strip())
     st.sampled_from([(csv.QUOTE_MINIMAL, "\r\n"), *((csv.QUOTE_ALL, end) for end in ("\n", "\r\n", "\r"))]),
 )
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_cell_comes_back_as_it_was_whatever_program_saved_it(tmp_path, rows, separator, encoding, form):
+def test_every_cell_is_read_as_written_by_any_program(tmp_path, rows, separator, encoding, form):
     file = io.StringIO(newline="")
     quoting, end = form
     csv.writer(file, delimiter=separator, quoting=quoting, lineterminator=end).writerows([("id", "label"), *rows])

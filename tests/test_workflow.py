@@ -1,4 +1,4 @@
-"""The workflow as its users meet it: Snakemake itself, on small images and a small network."""
+"""The workflow through Snakemake, on small images and a small network."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict[st
 
 @pytest.fixture
 def project(finished: tuple[Project, dict[str, str]], tmp_path: Path) -> Project:
-    """A copy of the finished run, to do things to; its models, which no job writes into, take no room twice."""
+    """A copy of the finished run, to modify; its models are hard links, since no job writes into them."""
 
     def copy(file: str, to: str) -> None:
         (os.link if file.endswith(".safetensors") else shutil.copy2)(file, to)
@@ -61,7 +61,7 @@ def project(finished: tuple[Project, dict[str, str]], tmp_path: Path) -> Project
     return Project(Path(shutil.copytree(finished[0].folder, tmp_path / "project", symlinks=True, copy_function=copy)))
 
 
-def test_right_labels_stand_under_right_names(finished):
+def test_the_submission_has_the_right_label_for_each_image(finished):
     project, truth = finished
     table = pd.read_csv(project.folder / "results/submission.csv", dtype=str)
     assert list(table) == ["image_name", "pred_label"]
@@ -81,7 +81,7 @@ def test_a_finished_run_has_nothing_to_do(project):
     assert project.planned("submission") == set()
 
 
-def test_one_fold_again_leaves_the_others_and_gives_the_same_submission(project):
+def test_a_forced_fold_keeps_the_others_and_gives_the_same_submission(project):
     before, submission = project.times("results/tiny/*/model.safetensors"), project.folder / "results/submission.csv"
     predictions = submission.read_bytes()
     done = project.run("-R", "train_fold1", "submission")
@@ -104,11 +104,11 @@ def test_one_fold_alone(project):
         (["submission={label_column: class}"], {"write_submission", "metrics", "submission"}),
     ],
 )
-def test_what_concerns_no_training_trains_nothing(project, arguments, expected):
+def test_settings_that_do_not_affect_training_retrain_nothing(project, arguments, expected):
     assert project.planned("submission", "--config", *arguments) == expected
 
 
-def test_comments_and_captions_train_nothing(project):
+def test_comments_and_captions_retrain_nothing(project):
     for file, old, new in [
         ("workflow/scripts/train.py", "from functools import partial", "# a comment\nfrom functools import partial"),
         ("workflow/rules/training.smk", "# Fine-tune", "# Fine-tune, as they say,"),
@@ -144,13 +144,13 @@ def test_an_overlay_of_equal_values_trains_nothing_and_one_of_a_changed_base_tra
     assert project.planned("submission") == TRAINING | COMBINING
 
 
-def test_a_new_image_is_noticed(project):
+def test_a_new_image_is_detected(project):
     folder = project.folder / "data/train/7"
     shutil.copy(folder / "0.png", folder / "new.png")
     assert {"manifest", "folds", "pixels"} | TRAINING <= project.planned("submission")
 
 
-def test_what_is_no_image_runs_nothing(project):
+def test_files_that_are_not_images_rerun_nothing(project):
     (project.folder / "data/train/7/.DS_Store").write_bytes(b"")
     (project.folder / "data/train/7/0.png").touch()
     assert project.planned("submission") == set()
@@ -165,7 +165,7 @@ def test_recipes_that_would_share_a_folder_are_refused(project):
     assert "Traceback" not in done.stdout
 
 
-def test_all_recipes_at_fault_are_refused_at_once_and_no_line_of_ours_is_shown(project):
+def test_all_wrong_recipes_are_refused_at_once_without_a_traceback(project):
     for name in ("one", "two"):
         write_yaml(project.folder / f"{name}.yaml", RECIPE | {"epochs": name})
     done = project.run("submission", "--config", "ablation=[one.yaml, two.yaml, tiny.yaml]")
@@ -194,7 +194,7 @@ def test_test_labels_are_checked_before_training_and_change_only_the_scores(proj
 
 
 @pytest.mark.slow
-def test_a_sample_sets_the_order_and_a_zip_is_made_where_it_is_wanted(project):
+def test_a_sample_sets_the_order_and_a_zip_is_written_on_request(project):
     table = pd.read_csv(project.folder / "results/submission.csv", dtype=str)
     backwards = table[::-1].assign(pred_label="0")
     backwards.to_csv(project.folder / "sample.csv", index=False)
@@ -224,7 +224,7 @@ def largest_remainders(row: np.ndarray, decimals: int = 6) -> list[str]:
 
 
 def of_each_kind(kind: str, scores: dict[str, np.ndarray], classes: list[str]) -> tuple[list[str], list[str]]:
-    """The lines of a sample in an order of its own, and those of the submission that is expected of it."""
+    """The lines of a sample in another order, and those of the expected submission."""
     order = sorted(scores, key=lambda stem: stem[::-1])
     columns = classes[::-1]
     back = [classes.index(label) for label in columns]
@@ -250,7 +250,7 @@ def of_each_kind(kind: str, scores: dict[str, np.ndarray], classes: list[str]) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["label", "probabilities", "top_k"])
-def test_a_sample_alone_says_what_is_submitted_and_retrains_nothing(project, kind):
+def test_a_sample_alone_sets_the_submission_and_retrains_nothing(project, kind):
     logits = read_logits(project.folder / "results/tiny/average/test_logits.npz")
     scores = {Path(image).stem: row for image, row in zip(logits.image_id, logits.values, strict=True)}
     sample, expected = of_each_kind(kind, scores, list(logits.classes))
@@ -282,7 +282,7 @@ FIRST_LINES = {  # of the submission, by the row of the README's table
 
 @pytest.mark.slow
 @pytest.mark.parametrize("says", FIRST_LINES)
-def test_what_the_readme_says_for_a_competition_makes_its_submission_and_trains_nothing(project, says):
+def test_readme_settings_for_a_competition_make_its_submission_and_retrain_nothing(project, says):
     written = competitions()[says]
     stems = sorted(path.stem for path in (project.folder / "data/test").iterdir())
     sample = "\n".join(["f,best", *(f"{stem}.png,0" for stem in stems)])
@@ -386,7 +386,7 @@ def test_a_metric_that_does_not_fit_is_refused_without_test_images(project):
 
 
 @pytest.mark.slow
-def test_where_a_fold_fails_the_others_finish_and_it_alone_is_trained_again(project):
+def test_if_a_fold_fails_the_others_finish_and_it_alone_is_retrained(project):
     for folder in ("results/tiny", "trained"):
         shutil.rmtree(project.folder / folder)
     (project.folder / "results/submission.csv").unlink()
@@ -427,7 +427,7 @@ def test_the_report_follows_the_command_line(project):
 
 
 @pytest.mark.slow
-def test_a_report_of_one_fold_trains_nothing_and_says_so(project):
+def test_a_report_of_one_fold_trains_nothing_and_says_that_folds_are_missing(project):
     (project.folder / "results/tiny/fold1/model.safetensors").unlink()  # as where fold 1 was stopped on its second time
     planned = project.planned("report")
     assert {"overview", "report"} <= planned
@@ -477,7 +477,7 @@ def test_bad_images_are_listed_before_any_training(project):
         (["--config", "gpus_per_fold=2"], 2),
     ],
 )
-def test_the_cap_on_gpus_is_as_many_jobs_as_can_have_one_and_jobs_are_told(project, arguments, gpus):
+def test_the_gpu_limit_is_the_number_of_jobs_that_can_have_one(project, arguments, gpus):
     asks = "from kfold_ens.jobs import processes_at_once\nprint(processes_at_once(), 'at once')\nif __name__"
     project.edit("workflow/scripts/submission.py", "if __name__", asks)
     done = project.run("-R", "write_submission", *arguments, "--", "submission")
@@ -526,7 +526,7 @@ def test_every_recipe_goes_from_images_to_a_submission(tmp_path):
     assert "results/ablation.csv" in (tmp_path / "results/report.html").read_text(encoding="utf-8")
 
 
-def test_a_check_tells_the_classes_and_the_plan_and_trains_nothing(project):
+def test_a_check_shows_classes_and_plan_without_training(project):
     before = sorted(path for path in (project.folder / "results").rglob("*"))
     done = project.run("check")
     assert done.returncode == 0, done.stdout
@@ -550,7 +550,7 @@ def test_a_check_lists_what_a_run_would_refuse(tmp_path):
     assert not (tmp_path / "results/data/folds.csv").exists()
 
 
-def test_both_halves_can_be_had_as_one_table(project):
+def test_both_manifests_can_be_merged(project):
     done = project.run("results/data/manifest.csv")
     assert done.returncode == 0, done.stdout
     table = pd.read_csv(project.folder / "results/data/manifest.csv")
@@ -563,7 +563,7 @@ def test_a_run_names_the_classes_of_an_earlier_manifest(project):
     assert len(re.findall(r"\d+ classes: .* images each\)", done.stdout)) == 1
 
 
-def test_an_ablation_of_nothing_says_what_to_do(project):
+def test_an_empty_ablation_gives_advice(project):
     done = project.run("ablation")
     assert done.returncode != 0
     assert "ablation: config.yaml names no recipes" in done.stdout
@@ -586,7 +586,7 @@ def test_fashion_mnist_through_torchvision(tmp_path, fashion_mnist):
 # --- the ensemble as one file ----------------------------------------------------------------------------
 
 
-def test_an_ensemble_file_is_made_if_it_is_asked_for(project):
+def test_an_ensemble_file_is_written_on_request(project):
     assert project.planned("submission") == set()
     assert project.planned("ensemble") == {"ensemble"}
     assert project.planned("submission", "--config", "bundle=true") == {"ensemble", "submission"}
@@ -603,7 +603,7 @@ def predicted_elsewhere(project, folder):
 
 
 @pytest.mark.slow
-def test_an_ensemble_file_predicts_elsewhere_what_the_submission_says(project, tmp_path):
+def test_an_ensemble_file_predicts_the_submission_elsewhere(project, tmp_path):
     done = project.run("ensemble")
     assert done.returncode == 0, done.stdout
     assert "Out-of-fold scores" in (project.folder / "results/tiny/ensemble.md").read_text()
@@ -615,7 +615,7 @@ def test_an_ensemble_file_predicts_elsewhere_what_the_submission_says(project, t
 
 
 @pytest.mark.slow
-def test_rounded_weights_take_half_the_room_and_predict_elsewhere(project, tmp_path):
+def test_rounded_weights_take_half_the_bytes_and_predict_elsewhere(project, tmp_path):
     assert project.planned("submission", "--config", "bundle_dtype=bf16") == set()
     assert project.planned("ensemble", "--config", "bundle_dtype=bf16") == {"rounding", "ensemble"}
     project.configure(bundle_dtype="bf16", metric="top_5_accuracy")  # as one image in 160 is more than the tolerance
@@ -636,7 +636,7 @@ def test_rounded_weights_take_half_the_room_and_predict_elsewhere(project, tmp_p
 
 
 @pytest.mark.slow
-def test_rounding_that_costs_something_is_refused_and_writes_nothing(project):
+def test_rounding_with_a_cost_is_refused_and_writes_nothing(project):
     file = project.folder / "results/tiny/fold0/oof_logits.npz"
     logits = read_logits(file)
     truth = [[100.0 * (f"/{label}/" in f"/{image}") for label in logits.classes] for image in logits.image_id]
@@ -671,7 +671,7 @@ make()
 
 
 @pytest.mark.slow
-def test_an_ensemble_without_room_on_a_full_disk_is_refused_and_leaves_nothing(project):
+def test_an_ensemble_on_a_full_disk_is_refused_and_leaves_no_file(project):
     (project.folder / "results").rename(project.folder / "before")
     before = sorted(os.listdir(project.folder / "before/tiny"))
     done = run_on_a_disk(project.folder / "results", "250m", ENSEMBLE_ON_A_FULL_DISK)

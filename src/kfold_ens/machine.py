@@ -1,6 +1,6 @@
-"""What one machine has to train folds on, and how many folds it trains at once.
+"""Count a machine's GPUs and memory, and plan how many folds it trains at once.
 
-Snakemake reads this module each time it reads the Snakefile, so it never imports torch.
+Snakemake imports this module with the Snakefile in every job, so it never imports torch.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from kfold_ens.jobs import usable_threads
 from kfold_ens.members import FOLDERS
 
 THREADS_PER_GPU = 4  # to load its images
-OTHER_GPUS = Path("/dev/kfd")  # AMD's driver, which torch takes for CUDA
+OTHER_GPUS = Path("/dev/kfd")  # AMD's driver; torch calls these GPUs CUDA too
 
-# A fold on n threads trains n ** EXPONENT times as fast as on one. benchmarks/README.md, "Folds side by side on a CPU",
-# has the measurement.
+# A fold on n threads trains n ** EXPONENT times as fast as on one thread, as measured in benchmarks/README.md, "Folds
+# side by side on a CPU".
 EXPONENT = 0.55
 
 
@@ -33,7 +33,7 @@ EXPONENT = 0.55
 
 @dataclass(frozen=True)
 class Gpus:
-    """How many GPUs this machine has for jobs, what to call them, and what the user should know of the count."""
+    """The number of GPUs for jobs, a name for them, and a warning about the count."""
 
     count: int
     name: str
@@ -43,8 +43,8 @@ class Gpus:
 def count_gpus(preference: str, visible: str | None) -> Gpus:
     """Count the GPUs that jobs may use: NVIDIA's by NVML, and Apple's.
 
-    ``preference`` is the configuration's ``device``, ``visible`` is CUDA_VISIBLE_DEVICES, None if unset. If the GPUs
-    cannot be counted, one is assumed, with a warning.
+    ``preference`` is ``device`` of config.yaml; ``visible`` is CUDA_VISIBLE_DEVICES, or None if unset. If GPUs cannot
+    be counted, one is assumed, with a warning.
     """
     gpus = _count_nvidia(visible) if preference in ("auto", "cuda") else Gpus(0, "no GPU")
     if not gpus.count and preference in ("auto", "mps") and (sys.platform, platform.machine()) == ("darwin", "arm64"):
@@ -53,7 +53,7 @@ def count_gpus(preference: str, visible: str | None) -> Gpus:
 
 
 def _count_nvidia(visible: str | None) -> Gpus:
-    import pynvml  # here, as reading the Snakefile should not wait for it in every job
+    import pynvml  # here, since not every job that reads the Snakefile needs it
 
     if visible is not None and not _is_listed(visible):
         return Gpus(0, "no GPU")
@@ -74,19 +74,19 @@ def _count_nvidia(visible: str | None) -> Gpus:
 
 
 def _is_listed(visible: str) -> bool:
-    """Whether CUDA_VISIBLE_DEVICES begins with something that could be a GPU."""
+    """Whether CUDA_VISIBLE_DEVICES starts with a possible GPU."""
     return visible.strip().startswith(("GPU-", "MIG-", *"0123456789"))
 
 
 def _assumed(why: str) -> Gpus:
-    return Gpus(1, "1 GPU", f"{why}; 1 is assumed. If there are more: --resources gpu=N")
+    return Gpus(1, "1 GPU", f"{why}; 1 is assumed. If there are more, add --resources gpu=N")
 
 
 def _visible(uuids: Sequence[str], visible: str | None) -> list[int] | None:
-    """The indices of the GPUs that CUDA_VISIBLE_DEVICES lets jobs use; None if it names parts of a GPU (MIG).
+    """Return the indices of the GPUs in CUDA_VISIBLE_DEVICES; None if it names parts of a GPU (MIG).
 
-    Entries are indices, UUIDs, or the beginning of one UUID only. The list ends at its first invalid entry. If it names
-    a GPU twice, jobs can use none, as in torch.cuda.
+    Entries are indices, UUIDs, or unique prefixes of UUIDs. The list ends at its first invalid entry. If it names a GPU
+    twice, jobs can use none, as in torch.cuda.
     https://docs.nvidia.com/cuda/cuda-c-programming-guide/index.html#cuda-environment-variables
     """
     if visible is None:
@@ -103,7 +103,7 @@ def _visible(uuids: Sequence[str], visible: str | None) -> list[int] | None:
 
 
 def _named(entry: str, uuids: Sequence[str]) -> list[int]:
-    """The indices of the GPUs that an entry could mean."""
+    """Return the indices of the GPUs that an entry may mean."""
     if entry.startswith("GPU-"):
         return [index for index, uuid in enumerate(uuids) if uuid.startswith(entry)]
     return [int(entry)] if entry.isdecimal() and int(entry) < len(uuids) else []
@@ -112,17 +112,17 @@ def _named(entry: str, uuids: Sequence[str]) -> list[int]:
 def _in_mig_mode(pynvml: Any, handle: Any) -> bool:
     try:
         return bool(pynvml.nvmlDeviceGetMigMode(handle)[0])
-    except pynvml.NVMLError_NotSupported:  # by most GPUs
+    except pynvml.NVMLError_NotSupported:  # most GPUs have no MIG
         return False
 
 
 # --- memory ----------------------------------------------------------------------------------------------
 
 GB = 10**9
-SPARE_MEMORY = 1 * GB  # for the system, and for Snakemake
+SPARE_MEMORY = 1 * GB  # for the system and Snakemake
 PROCESS_MEMORY = 0.85 * GB  # Python, torch and its libraries
 
-# Millions of parameters, and of activations per image of 224 x 224 pixels, by torchvision's name. From timm's tables:
+# Millions of parameters, and millions of activations per image of 224 x 224 pixels, by torchvision's name. Source:
 # https://github.com/huggingface/pytorch-image-models/tree/main/results
 BACKBONES = {
     "resnet18": (11.7, 2.5),
@@ -139,10 +139,10 @@ BACKBONES = {
 
 
 def fold_memory(recipe: TrainingRecipe, folder: Path) -> float:
-    """Bytes that a process takes to train a fold of a recipe on a CPU: the larger of an estimate and a measurement.
+    """Return the bytes that a process needs to train a fold on a CPU: the larger of an estimate and a measurement.
 
-    ``folder`` is the recipe's folder of results. Infinite for a backbone of timm's that was never measured, so that one
-    fold trains at a time.
+    ``folder`` is the recipe's folder of results. The result is infinite for a timm backbone that was never measured, so
+    that one fold trains at a time.
     """
     measured = measured_memory(folder)
     if recipe.backbone.name not in BACKBONES:
@@ -151,16 +151,16 @@ def fold_memory(recipe: TrainingRecipe, folder: Path) -> float:
 
 
 def estimated_memory(recipe: TrainingRecipe) -> float:
-    """Bytes that a process takes to train a fold of a recipe on a CPU, rather too many than too few."""
+    """Estimate, on the high side, the bytes that a process needs to train a fold of a recipe on a CPU."""
     parameters, activations = BACKBONES[recipe.backbone.name]
     size = max([recipe.image.size, *(getattr(step, "size", None) or 0 for step in recipe.augmentation)])
-    copies = 8  # weights, gradients, two of AdamW, the best weights, the state that is being written, and two to spare
-    per_image = activations * 1e6 * (size / 224) ** 2 * 4 * 2.5  # 2.5: gradients, and what convolutions work in
+    copies = 8  # weights, gradients, two of AdamW, best weights, state being written, and two spare ones
+    per_image = activations * 1e6 * (size / 224) ** 2 * 4 * 2.5  # 2.5: gradients and workspaces of convolutions
     return PROCESS_MEMORY + parameters * 1e6 * 4 * copies + recipe.batch_size * per_image
 
 
 def measured_memory(folder: Path) -> float:
-    """Bytes that a process took to train a fold on a CPU, at most, and a tenth more; 0 if none did.
+    """Return the largest number of bytes that a process used to train a fold on a CPU, plus 10%; 0 if none did.
 
     ``folder`` is a recipe's folder of results.
     """
@@ -173,13 +173,13 @@ def measured_memory(folder: Path) -> float:
 
 
 def memory_for_folds() -> float:
-    """Bytes that all folds may take together: the machine's, or this process's control group's, less some to spare."""
+    """Return the bytes for all folds together: the memory of the machine or control group, minus ``SPARE_MEMORY``."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min([machine, *_group_limits()]) - SPARE_MEMORY
 
 
 def _group_limits(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
-    """Bytes that the control groups of this process allow it, of version 2 or 1.
+    """Yield the memory limits of this process's control groups (version 2 or 1), in bytes.
 
     https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
     """
@@ -191,12 +191,12 @@ def _group_limits(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path
 
 
 def _limits_above(root: Path, path: str) -> Iterator[int]:
-    """The limits of a group and of those that it is in; a container may see only the last of them, at the root."""
+    """Yield the limits of a group and its parents; a container may see only the one at the root."""
     for folder in [root / path, *(root / path).parents]:
         if not folder.is_relative_to(root):
             return
         for name in ("memory.max", "memory.limit_in_bytes"):
-            with suppress(OSError, ValueError):  # there is none, or it is "max"
+            with suppress(OSError, ValueError):  # no such file, or "max"
                 yield int((folder / name).read_text())
 
 
@@ -205,8 +205,10 @@ def _limits_above(root: Path, path: str) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is for folds: ``cores`` is Snakemake's --cores, ``processors`` those that this process may use, and
-    ``memory`` is in bytes."""
+    """The resources for folds.
+
+    ``cores`` is Snakemake's --cores, ``processors`` the number that this process may use; ``memory`` is in bytes.
+    """
 
     gpus: Gpus
     cores: int
@@ -215,17 +217,17 @@ class Machine:
 
 
 def this_machine(preference: str, cores: int) -> Machine:
-    """The machine that this process runs on, by the configuration's ``device`` and Snakemake's --cores."""
+    """Describe this machine; ``preference`` is ``device`` of config.yaml, ``cores`` is Snakemake's --cores."""
     gpus = count_gpus(preference, os.environ.get("CUDA_VISIBLE_DEVICES"))
     return Machine(gpus, cores, usable_threads(cores), memory_for_folds())
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many folds train at once, and the threads of each.
+    """How many folds train at once, and with how many threads.
 
-    ``gpu`` is how much there is of Snakemake's resource ``gpu``; by it Snakemake limits folds without GPUs too.
-    ``sentence`` says the plan to the user.
+    ``gpu`` is the amount of Snakemake's resource ``gpu``, which limits folds on CPUs too. ``sentence`` describes the
+    plan to the user.
     """
 
     gpu: int
@@ -242,11 +244,11 @@ def plan_folds(
     gpu_slots: int = 1,
     given: int | None = None,
 ) -> Plan:
-    """Share a machine out among folds.
+    """Divide a machine among folds.
 
-    ``fold_memory`` is what one process of a fold takes on a CPU, in bytes. ``given`` is --resources gpu=N, which comes
-    before what was counted; None if there is none. Which folds are finished plays no part, so that a fold trained
-    again gets the same threads, unless it took more memory than was estimated.
+    ``fold_memory`` is the memory of one process of a fold on a CPU, in bytes. ``given`` is --resources gpu=N, which
+    overrides the counted GPUs; None if not set. Finished folds do not matter, so a retrained fold gets the same number
+    of threads, unless it used more memory than estimated.
     """
     if given is None and not machine.gpus.count:
         return _plan_processors(machine, folds, fold_memory, gpus_per_fold)
@@ -264,7 +266,7 @@ def plan_folds(
 
 
 def _plan_processors(machine: Machine, folds: int, fold_memory: float, gpus_per_fold: int) -> Plan:
-    """Without GPUs a fold takes ``gpus_per_fold`` processes, too; they share its threads."""
+    """Plan without GPUs. A fold then still has ``gpus_per_fold`` processes, which share its threads."""
     cores = min(machine.cores, machine.processors)
     most = min(folds, cores // gpus_per_fold)
     room = int(machine.memory // (fold_memory * gpus_per_fold))
@@ -278,7 +280,7 @@ def _plan_processors(machine: Machine, folds: int, fold_memory: float, gpus_per_
 
 
 def _fastest(folds: int, cores: int, most: int) -> int:
-    """How many folds at once finish them all first; fewer if it makes no difference."""
+    """Return how many folds at once finish all folds first; the smallest such number."""
 
     def time(at_once: int) -> float:
         return math.ceil(folds / at_once) / (cores // at_once) ** EXPONENT

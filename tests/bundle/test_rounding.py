@@ -134,7 +134,7 @@ def test_a_metric_that_gets_worse_is_refused():
     assert str(refusal.value) == (
         "bundle_dtype: bf16 costs more than the tolerance: accuracy 0.9500 before rounding and 0.9485 after it "
         "(tolerance 0.001); 3 of 2,000 images get another label; write bundle_dtype: fp32 into config.yaml, which "
-        "keeps the weights as they were trained"
+        "stores the weights without rounding"
     )
 
 
