@@ -8,9 +8,9 @@ from pathlib import Path
 
 INTRODUCTION = """# Error messages
 
-Every message that stops a run, by the package that raises it. `…` stands for a name, a number or a list of findings. All that
-can be checked before training is checked then, and all findings are listed at once. `ValueError` is raised while a
-configuration or recipe is read; the message then begins with the file and the key.
+Every message that stops a run, by the package that raises it. `…` stands for a name, a number or a list of findings.
+All that can be checked before training is checked then, and all findings are listed at once. `ValueError` is raised
+while a configuration or recipe is read; the message then begins with the file and the key.
 
 `python docs/reference` writes this page from the source.
 """
