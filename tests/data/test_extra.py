@@ -116,16 +116,16 @@ def test_a_copy_with_another_label_is_a_contradiction(folders):
 
 def test_classes_of_extra_images_only_are_refused(folders):
     write_image(folders / "extra/Dog/0.png", seed=8000)
-    with pytest.raises(DataError, match=r"data.extra has classes that no image of data.train has(.|\n)*  Dog: did you"):
+    with pytest.raises(DataError, match=r"data.extra has classes that data.train lacks(.|\n)*  Dog: did you"):
         list_images(run(FOLDERS).data, "train", 0, None)
 
 
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda: Path("extra/owl").mkdir(), "data.extra: these class folders hold no image(.|\n)*owl"),
+        (lambda: Path("extra/owl").mkdir(), "data.extra: these class folders have no images(.|\n)*owl"),
         (lambda: shutil.rmtree("extra"), "there is no folder extra"),
-        (lambda: take_test_images_from("extra/cat"), "data.test lies inside a training folder"),
+        (lambda: take_test_images_from("extra/cat"), "data.test overlaps a training folder"),
     ],
     ids=["empty", "gone", "tested"],
 )
@@ -140,13 +140,13 @@ def test_a_check_shows_the_split_and_all_findings_at_once(folders, caplog):
         check_data(
             run(FOLDERS), 1, {half: Path(f"{half}.csv") for half in HALVES}, make_split, lambda images, run: None
         )
-    assert "the split, in images of each class:\n  class" in caplog.text
+    assert "the split, in images per class:\n  class" in caplog.text
     pd.DataFrame({"image": ["cat/0000.png"], "fold": [0]}).to_csv("folds.csv", index=False)
     write_image(folders / "extra/emu/0.png", seed=8000)
     data = FOLDERS | {"folds": "folds.csv", "groups": "00(0[12])"}
     with pytest.raises(DataError) as refusal:
         check_data(run(data), 1, {half: Path(f"{half}.csv") for half in HALVES}, make_split, lambda images, run: None)
-    for words in ("finds no group for 8 of 12", "data.extra has classes", "leaves out 11 of 12 training images"):
+    for words in ("finds no group for 8 of 12", "data.extra has classes", "lacks 11 of 12 training images"):
         assert words in str(refusal.value)
 
 

@@ -86,10 +86,15 @@ def test_why_a_path_is_not_there_is_said(tmp_path, monkeypatch):
     monkeypatch.delenv("NOWHERE", raising=False)
     (tmp_path / "link").symlink_to("gone")
     os.mkfifo(tmp_path / "pipe")
-    assert file_fault("$NOWHERE/a.csv", "table") == "there is no table $NOWHERE/a.csv; the variable NOWHERE is not set"
-    assert folder_fault("${NOWHERE}/a") == "there is no folder ${NOWHERE}/a; the variable NOWHERE is not set"
-    assert folder_fault("~no-such-user/a") == "there is no folder ~no-such-user/a; no home is known for ~no-such-user"
-    assert file_fault(f"{tmp_path}/link").endswith("/link; it is a link to gone, which is not there")
+    assert (
+        file_fault("$NOWHERE/a.csv", "table")
+        == "there is no table $NOWHERE/a.csv; the environment variable NOWHERE is not set"
+    )
+    assert (
+        folder_fault("${NOWHERE}/a") == "there is no folder ${NOWHERE}/a; the environment variable NOWHERE is not set"
+    )
+    assert folder_fault("~no-such-user/a") == "there is no folder ~no-such-user/a; ~no-such-user has no home folder"
+    assert file_fault(f"{tmp_path}/link").endswith("/link; it is a link to gone, which does not exist")
     assert file_fault(f"{tmp_path}/pipe") == f"{tmp_path}/pipe is not a regular file"
 
 

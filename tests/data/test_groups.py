@@ -70,7 +70,7 @@ def test_groups_are_in_the_manifests_and_shared_ones_are_counted(request, data, 
     with caplog.at_level(logging.INFO):
         write_manifests(data, folder)
     assert "group" in read_table("train_manifest.csv")
-    assert "1 of 2 groups of test images are groups of training images too (1 test images):\n" in caplog.text
+    assert "1 of 2 groups of test images also occur in the training images (1 test images):\n" in caplog.text
 
 
 def test_without_groups_the_manifests_are_as_ever(folders):
@@ -83,7 +83,7 @@ def test_test_images_need_no_group(tables, caplog):
     pd.DataFrame({"id": list("45")}).to_csv("test.csv", index=False)
     with caplog.at_level(logging.INFO):
         write_manifests(TABLES | {"group_column": "patient"}, tables)
-    assert "test.csv has no column 'patient': groups of test images are unknown" in caplog.text
+    assert "test.csv has no column 'patient', so the groups of test images are unknown" in caplog.text
 
 
 # --- bad input -----------------------------------------------------------------------------------------------
@@ -122,9 +122,7 @@ def test_empty_groups_of_a_table_are_counted_and_named(tables):
     table = read_table("train.csv")
     table.loc[1, "patient"] = ""
     table.to_csv("train.csv", index=False)
-    with pytest.raises(
-        DataError, match="column 'patient' is empty for 1 of 4 training images(.|\n)*a group of its own"
-    ):
+    with pytest.raises(DataError, match="column 'patient' is empty for 1 of 4 training images(.|\n)*a unique group"):
         listed(TABLES | {"group_column": "patient"})
 
 

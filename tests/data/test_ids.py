@@ -56,7 +56,7 @@ def test_an_id_is_a_name_with_or_without_an_ending_of_any_case(have):
 def test_an_id_that_two_files_answer_is_refused_naming_both(have, files, name):
     have(*files)
     one, other = sorted(f"images/{file.partition(' -> ')[0]}" for file in files[:2])
-    assert f"several files answer; rename or remove one of them:\n  {name}: {one} or {other}" in refusal(name)
+    assert f"match several files; rename or remove all but one:\n  {name}: {one} or {other}" in refusal(name)
 
 
 def test_a_whole_name_or_two_names_of_one_file_are_not_in_doubt(have):
@@ -79,7 +79,7 @@ def test_two_ids_that_mean_one_file_are_refused_naming_both(have, in_folder, pai
     have("7.png", "sub/8.png", "linked -> sub")
     one, other = (name.replace("<here>", str(in_folder / "images")) for name in pair)
     message = refusal(one, other)
-    assert f"one image by two ids; keep one row of each:\n  {one} and {other}: images/" in message
+    assert f"one image under two ids; keep one row of each:\n  {one} and {other}: images/" in message
 
 
 def test_an_id_that_is_there_twice_is_refused(have):
@@ -93,7 +93,7 @@ def test_ids_with_white_space_around_them_are_said(have, caplog):
     with caplog.at_level(logging.INFO):
         assert paths("7", " 8") == ["images/7.png", "images/ 8.png"]
     assert [record.getMessage() for record in caplog.records] == [
-        "data.train: t.csv: ids with white space around them, as their files have it:\n  ' 8'"
+        "data.train: t.csv: these ids, like their files, start or end with whitespace:\n  ' 8'"
     ]
 
 
@@ -142,7 +142,7 @@ def test_links_out_of_the_folder_are_followed_by_any_path(have, in_folder):
 def test_a_file_outside_of_the_folder_is_refused_in_words_that_say_so(have, in_folder, name):
     have("a.png", "../source.png", "../images2/a.png", "../away/sub/x.png", "more -> ../away/sub", "../away/source.png")
     name = name.replace("<here>", str(in_folder))
-    message = f"lists images outside of images; move them there, or name their folder:\n  {name}"
+    message = f"lists images outside images; move them into it, or change data.images (data.test_images):\n  {name}"
     assert refusal("a", name) == f"data.train: t.csv {message}"
 
 

@@ -126,5 +126,5 @@ def test_a_pipe_is_not_waited_for_and_annotations_are_not_decoded(tmp_path, monk
 
 def test_the_summary_adds_up():
     ignored = [("hidden", ".a"), ("text/csv", "b.csv"), ("hidden", ".c")]
-    assert summary(4, ignored) == "7 files: 4 images; ignored: 2 hidden (as .a), 1 text/csv (as b.csv)"
+    assert summary(4, ignored) == "7 files: 4 images; ignored: 2 hidden (such as .a), 1 text/csv (such as b.csv)"
     assert summary(4, []) == "4 files: 4 images"

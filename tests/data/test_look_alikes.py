@@ -112,7 +112,7 @@ def test_a_manifest_warns_of_look_alikes(data, caplog):  # noqa: F811
         picture(1).save(place)
     with caplog.at_level(logging.WARNING):
         write(data)
-    assert f"images that look alike: 1 groups; {data / 'look_alikes.csv'} lists them" in caplog.text
+    assert f"near-duplicates: 1 groups; see {data / 'look_alikes.csv'}" in caplog.text
     assert read_table("look_alikes.csv")["label"].tolist() == ["cat", "dog", ""]
     assert "train/cat/1.png ~ train/dog/same.jpg ~ test/same.webp" in caplog.text
 

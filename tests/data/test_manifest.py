@@ -200,7 +200,7 @@ def test_test_images_that_come_later_are_looked_at_alike(data):
         write_test(data)
     (data / "test" / "sub" / "0.png").unlink()
     (data / "test" / "sub" / "linked").symlink_to(data / "train" / "cat")
-    with pytest.raises(DataError, match=r"data\.test lies inside a training folder"):
+    with pytest.raises(DataError, match=r"data\.test overlaps a training folder"):
         write_test(data)
     assert (data / "test.csv").read_bytes() == before
 
@@ -209,7 +209,7 @@ def test_what_is_wrong_with_either_half_is_said_at_once(data):
     (data / "train" / "eel").mkdir()
     (data / "test" / "0.png").unlink()
     (data / "test" / "notes.txt").write_text("no image")
-    with pytest.raises(DataError, match="class folders hold no image(.|\n)*  eel\n(.|\n)*there are no test images"):
+    with pytest.raises(DataError, match="class folders have no images(.|\n)*  eel\n(.|\n)*there are no test images"):
         write(data)
     assert not (data / "train.csv").exists()
 
@@ -235,7 +235,7 @@ def test_training_images_are_listed_while_the_test_images_are_gone(data, caplog,
         (data / "test").mkdir()
     with caplog.at_level(logging.WARNING):
         assert set(write_train(data)["split"]) == {"train"}
-    assert f"the test images are not looked at: data.test: {reason}" in caplog.text
+    assert f"the test images are not checked: data.test: {reason}" in caplog.text
     assert len(read_manifest("train.csv")) == 4
 
 

@@ -69,7 +69,7 @@ def test_a_dark_scan_of_16_bits_is_found(tmp_path, caplog):
     files = tmp_path / "pixels", tmp_path / "index.npz"
     with caplog.at_level(logging.WARNING):
         write_pixels(manifest, 16, *files, 2)
-    assert "images far outside the rest: 1;" in caplog.text
+    assert "outliers: 1 images;" in caplog.text
     assert "scan.png: dark" in caplog.text
     looks = PixelStore(*files).looks()
     store = PixelStore(*files)

@@ -122,11 +122,10 @@ def test_what_is_no_image_is_ignored_and_counted(data, caplog):
     with caplog.at_level(logging.INFO):
         images = folders()
     assert labels_of(images) == {"cat": 3, "dog": 2}
-    assert "train/cat: 6 files: 3 images; ignored: 1 hidden (as .hidden.png), 1 made by the system (as Thumbs.db)" in (
-        caplog.text
-    )
-    assert "1 text/plain (as notes.txt)" in caplog.text
-    assert "test: 3 files: 2 images; ignored: 1 text/csv (as labels.csv)" in caplog.text
+    assert "train/cat: 6 files: 3 images; ignored: 1 hidden (such as .hidden.png)" in caplog.text
+    assert "1 made by the system (such as Thumbs.db)" in caplog.text
+    assert "1 text/plain (such as notes.txt)" in caplog.text
+    assert "test: 3 files: 2 images; ignored: 1 text/csv (such as labels.csv)" in caplog.text
     assert "images beside the class folders of train are not read:\n  stray.png" in caplog.text
 
 
@@ -212,7 +211,7 @@ def test_empty_class_folders_are_refused_and_all_listed(data):
     for name in ("x", "eel", "bat"):
         (data / "train" / name).mkdir()
     (data / "train" / "x" / "notes.txt").touch()
-    with pytest.raises(DataError, match="hold no image") as refusal:
+    with pytest.raises(DataError, match="class folders have no images") as refusal:
         folders()
     assert lines(refusal) == ["bat", "eel", "x"]
 
@@ -226,11 +225,11 @@ def test_empty_class_folders_are_refused_and_all_listed(data):
         ("train", "file", "there is no folder file"),
         ("test", "train", "test holds no class folders"),
         ("train", "empty", "there are no test images"),
-        ("train", "train/cat", "data.test lies inside a training folder"),
-        ("train", "train", "data.test lies inside a training folder"),
-        ("train", "./train/../train/cat", "data.test lies inside a training folder"),
-        ("train", "linked", "data.test lies inside a training folder"),
-        ("outer", "outer/test", "data.test lies inside a training folder"),
+        ("train", "train/cat", "data.test overlaps a training folder"),
+        ("train", "train", "data.test overlaps a training folder"),
+        ("train", "./train/../train/cat", "data.test overlaps a training folder"),
+        ("train", "linked", "data.test overlaps a training folder"),
+        ("outer", "outer/test", "data.test overlaps a training folder"),
     ],
 )
 def test_folders_that_cannot_be_right_are_refused(data, train, test, message):
@@ -346,10 +345,10 @@ def test_all_that_is_wrong_with_ids_is_said_at_once(images):
         tables([(name, "cat") for name in rows])
     assert str(refusal.value).replace("data.train: train.csv lists ", "") == (
         "these images more than once; keep one row of each:\n  b\n"
-        "images outside of images; move them there, or name their folder:\n  ../source.png\n"
+        "images outside images; move them into it, or change data.images (data.test_images):\n  ../source.png\n"
         "images that are not in images:\n  gone\n"
-        "ids that several files answer; rename or remove one of them:\n  a: images/a.jpg or images/a.png\n"
-        "one image by two ids; keep one row of each:\n  007 and 007.png: images/007.png"
+        "ids that match several files; rename or remove all but one:\n  a: images/a.jpg or images/a.png\n"
+        "one image under two ids; keep one row of each:\n  007 and 007.png: images/007.png"
     )
 
 
@@ -556,7 +555,7 @@ def test_a_dataset_without_splits_has_a_fifth_held_out_of_each_class(torchvision
 @pytest.mark.parametrize("counts", [{"a": 1, "b": 9}, {"a": 2, "b": 2, "c": 2}])
 def test_too_few_images_to_hold_some_out_are_refused(in_folder, counts):
     write_classes(in_folder / "few", counts)
-    with pytest.raises(DataError, match="no fifth of the images can be held out as a test set: .* class"):
+    with pytest.raises(DataError, match="cannot hold out 20% of the images as a test set: .* class"):
         listed("torchvision", name="ImageFolder", root="few")
 
 
@@ -579,10 +578,10 @@ def test_few_images_of_a_dataset_are_drawn_and_only_those_written(torchvision):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Missing, "torchvision cannot read Missing below data: Dataset not found(.|\n)*put its files there by hand"),
-        (OfBoxes, "the targets of OfBoxes are no class labels"),
-        (NeedsMore, "NeedsMore cannot be used here: .*annotations"),
-        (TrainOnly, r"TrainOnly has no split for training and one for testing; it has \['train'\]"),
+        (Missing, "torchvision cannot read Missing in data: Dataset not found(.|\n)*copy them there"),
+        (OfBoxes, "OfBoxes has no class labels"),
+        (NeedsMore, "NeedsMore cannot be loaded: .*annotations"),
+        (TrainOnly, r"TrainOnly needs a training split and a test split; found \['train'\]"),
     ],
 )
 def test_datasets_that_cannot_be_used_are_refused(torchvision, kind, message):
@@ -599,18 +598,18 @@ def test_an_unknown_dataset_is_refused(in_folder, name):
 @pytest.mark.parametrize("name", ["FakeData", "DatasetFolder", "CocoDetection"])
 def test_a_dataset_that_wants_more_than_a_folder_is_refused(in_folder, name):
     write_classes(in_folder / "data", {"a": 1})
-    with pytest.raises(DataError, match=f"^data.name: {name} cannot be used here"):
+    with pytest.raises(DataError, match=f"^data.name: {name} cannot be loaded"):
         listed("torchvision", name=name)
 
 
 def test_missing_files_of_a_real_dataset_are_refused(in_folder):
-    with pytest.raises(DataError, match="cannot read FashionMNIST below data(.|\n)*by hand"):
+    with pytest.raises(DataError, match="cannot read FashionMNIST in data(.|\n)*copy them there"):
         listed("torchvision", name="FashionMNIST", download=False)
 
 
 def test_the_folder_of_the_dataset_itself_as_root_is_told(in_folder):
     """pytorch/vision#777: root is the folder above."""
-    with pytest.raises(DataError, match="cannot read FashionMNIST below all/FashionMNIST(.|\n)*write root: all\n"):
+    with pytest.raises(DataError, match="cannot read FashionMNIST in all/FashionMNIST(.|\n)*write root: all\n"):
         listed("torchvision", name="FashionMNIST", root="all/FashionMNIST", download=False)
 
 
