@@ -71,7 +71,7 @@ def test_folds_counted_from_one_are_moved_and_a_line_says_so(train, caplog):
     write(train["image_id"], [fold + 1 if fold >= 0 else fold for fold in GIVEN])
     with caplog.at_level(logging.INFO):
         assert split(train) == GIVEN
-    assert "counts folds from 1; fold 1 of it is fold 0 here" in caplog.text
+    assert "counts folds from 1; its fold 1 is fold 0 here" in caplog.text
 
 
 @pytest.mark.parametrize("num_folds", [2, 4, 5])
@@ -85,7 +85,7 @@ def test_another_number_of_folds_is_refused(train, num_folds):
 def test_a_fold_without_images_is_refused(train):
     write(train["image_id"], [3 if fold == 1 else fold for fold in GIVEN])
     with pytest.raises(
-        DataError, match="has the folds 0, 2, 3, but num_folds is 3; give images to each of the folds 0"
+        DataError, match="has the folds 0, 2, 3, but num_folds is 3; assign images to each of the folds 0"
     ):
         split(train)
 
@@ -96,8 +96,9 @@ def test_unknown_missing_and_repeated_images_are_listed_at_once(train):
     with pytest.raises(DataError) as refusal:
         split(train)
     text = str(refusal.value)
-    assert "names 1 images that are no training images:\n  train/cat/00.png: did you mean train/cat/" in text
-    assert "leaves out 1 of 12 training images" in text
+    assert "has 1 images that are not training images; correct or remove them:\n" in text
+    assert "\n  train/cat/00.png: did you mean train/cat/" in text
+    assert "lacks 1 of 12 training images" in text
     assert "\n  train/cat/0.png\n" in text
     assert f"more than once; keep one row of each:\n  {ids[3]}" in text
 
@@ -147,14 +148,14 @@ def test_rows_of_extra_images_that_only_train_are_accepted(train):
     write(train["image_id"], GIVEN)
     assert split(train) == GIVEN
     write(train["image_id"], [*GIVEN[:-1], 2])
-    with pytest.raises(DataError, match="names 1 images that are no training images"):
+    with pytest.raises(DataError, match="has 1 images that are not training images"):
         split(train)
 
 
 def test_images_that_a_limit_leaves_out_may_be_named(train):
     write(train["image_id"], GIVEN)
     few = train.iloc[:10]
-    with pytest.raises(DataError, match="names 2 images that are no training images"):
+    with pytest.raises(DataError, match="has 2 images that are not training images"):
         split(few)
     data = {"source": "digits", "folds": "folds.csv", "limit_per_class": 5}
     assert make_split(few, run(data=data)).set_index("image_id")["fold"].loc[few["image_id"]].tolist() == GIVEN[:10]
@@ -165,7 +166,7 @@ def test_what_given_folds_do_not_follow_is_said(train, caplog):
     split(train)
     assert not caplog.text
     split(train, repeats=3, rare_classes="train_only")
-    assert "all 3 repeats have this one split, and differ by their training alone" in caplog.text
+    assert "all 3 repeats use these folds, and differ only in training" in caplog.text
     assert "rare_classes: train_only has no effect on given folds" in caplog.text
 
 

@@ -199,7 +199,9 @@ def test_fewer_groups_than_folds_are_refused():
 
 def test_a_class_of_a_single_group_is_refused():
     groups = [str(number % 5) for number in range(30)] + ["0"] * 6
-    with pytest.raises(DataError, match=r"trained on no image of a class(.|\n)*owl: all of its images are in fold"):
+    with pytest.raises(
+        DataError, match=r"one fold holds out all images of these classes(.|\n)*owl: all of its images are in fold"
+    ):
         make_split(images(["a", "b"] * 15 + ["owl"] * 6, groups), run())
 
 
@@ -218,7 +220,7 @@ def test_of_many_classes_those_farthest_from_their_share_are_logged(caplog):
     labels = [f"{number:02d}" for number in range(30)] * 3 + ["01"]
     with caplog.at_level(logging.INFO):
         make_split(images(labels), run())
-    assert "of 30 classes, the 5 that are farthest" in caplog.text
+    assert "of 30 classes, the 5 most uneven" in caplog.text
     assert sum(line.startswith("  ") for line in caplog.text.splitlines()) == 7
     assert "\n  01 " in caplog.text
 
@@ -227,7 +229,7 @@ def test_uneven_folds_and_large_groups_are_warned_of(caplog):
     """Class b is in two groups only; 20 of its 24 images are in one."""
     groups = [str(number) for number in range(30)] + ["0"] * 20 + ["1"] * 4
     make_split(images(["a"] * 30 + ["b"] * 24, groups), run())
-    assert "hold out no image of a class" in caplog.text
+    assert "hold out no images of a class" in caplog.text
     assert "b: none in fold" in caplog.text
     assert "very different numbers of images" in caplog.text
     assert "an equal share is 8" in caplog.text
@@ -248,7 +250,7 @@ def test_rare_classes_train_in_every_fold_if_the_user_says_so(caplog):
     common = train[train["label"] != "owl"]
     assert by_content(split[split["fold"] >= 0]) == by_content(assign_folds(common, 3, 0))
     assert "train only" in caplog.text
-    assert "hold out no image of a class" not in caplog.text
+    assert "hold out no images of a class" not in caplog.text
 
 
 def test_copies_do_not_make_a_class_less_rare():
@@ -264,13 +266,13 @@ def test_a_class_in_fewer_groups_than_folds_is_rare():
 
 
 def test_if_every_class_is_rare_the_split_is_refused():
-    with pytest.raises(DataError, match="every class is rare"):
+    with pytest.raises(DataError, match="every class has fewer images or groups than that"):
         assign_folds(images(["a"] * 4 + ["b"] * 4), 5, 0, "none", "train_only")
 
 
 def test_a_metric_of_every_class_is_refused_if_some_only_train():
     train = images(["a"] * 9 + ["b"] * 9 + ["owl"] * 2)
-    with pytest.raises(DataError, match=r"metric: roc_auc has a value only if every class is held out(.|\n)*  owl$"):
+    with pytest.raises(DataError, match=r"metric: roc_auc needs held-out images of every class(.|\n)*  owl$"):
         make_split(train, run(rare_classes="train_only", metric="roc_auc"))
     make_split(train, run(rare_classes="train_only", metric="f1_macro"))
 
@@ -291,7 +293,7 @@ def test_the_splits_of_all_repeats_are_checked(caplog):
         check_splits(images(["a", "b"] * 15, groups), run(repeats=2))
     first, second = caplog.text.split("repeat 1:")
     for each in (first, second):
-        assert each.count("the split, in images of each class:") == 1
+        assert each.count("the split, in images per class:") == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
