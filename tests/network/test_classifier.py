@@ -93,7 +93,7 @@ OTHER_FILES = {
 def test_a_broken_file_is_refused_and_named(content, saved, tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content(saved[2].read_bytes()))
-    with pytest.raises(KfoldError, match=f"^{path} is no model of this workflow"):
+    with pytest.raises(KfoldError, match=f"^{path} is not a model of this workflow"):
         load_model(path)
 
 
@@ -101,7 +101,7 @@ def test_a_broken_file_is_refused_and_named(content, saved, tmp_path):
 def test_safetensors_of_something_else_are_refused(header, tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({"weight": torch.zeros(3)}, path, metadata=header)
-    with pytest.raises(KfoldError, match=f"^{path} is no model of this workflow"):
+    with pytest.raises(KfoldError, match=f"^{path} is not a model of this workflow"):
         load_model(path)
 
 

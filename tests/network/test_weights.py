@@ -125,7 +125,7 @@ def test_a_file_that_is_none_gets_none_of_torchs_advice(tmp_path):
     (tmp_path / "page.pth").write_text("<html>")
     with pytest.raises(WeightsError) as refused:
         read_weights(tmp_path / "page.pth")
-    assert str(refused.value) == f"backbone.weights: {tmp_path}/page.pth is damaged, or no file of weights"
+    assert str(refused.value) == f"backbone.weights: {tmp_path}/page.pth is damaged, or not a file of weights"
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -154,7 +154,7 @@ def test_a_truncated_file_is_refused(name, kept, tmp_path):
 @pytest.mark.parametrize("content", [[torch.zeros(2)], torch.zeros(2), {"a": 1}, {"state_dict": torch.zeros(2)}])
 def test_what_is_no_state_dictionary_is_refused(content, tmp_path):
     torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(WeightsError, match="other.pth holds no state dictionary"):
+    with pytest.raises(WeightsError, match="other.pth is not a state dictionary"):
         read_weights(tmp_path / "other.pth")
 
 
@@ -184,7 +184,7 @@ def test_every_tensor_that_does_not_fit_is_listed(tmp_path):
     with pytest.raises(WeightsError) as refused:
         load_backbone(own, tmp_path / "weights.safetensors")
     assert str(refused.value).splitlines() == [
-        f"{tmp_path / 'weights.safetensors'} does not fit the backbone in 7 tensors:",
+        f"backbone.weights: {tmp_path / 'weights.safetensors'} does not fit the backbone; 7 tensors differ:",
         "  1.running_var: missing",
         "  layer4.weight: not part of the network",
         "  0.bias: shape (4,) instead of (3,)",
@@ -235,21 +235,21 @@ def test_published_weights_are_fetched_once(publish, tmp_path):
 
 def test_a_download_that_is_not_what_its_name_says_is_refused(publish, tmp_path):
     publish("tiny-0badc0de.pth")
-    with pytest.raises(WeightsError, match="could not be fetched .*0badc0de"):
+    with pytest.raises(WeightsError, match="could not download the pretrained weights .*0badc0de"):
         prepare_weights(PUBLISHED, tmp_path / "resources" / "weights.safetensors")
     assert list((tmp_path / "resources").iterdir()) == []
 
 
 def test_a_file_that_is_not_published_is_refused(publish, tmp_path):
     publish().unlink()
-    with pytest.raises(WeightsError, match="could not be fetched .*404"):
+    with pytest.raises(WeightsError, match="could not download the pretrained weights .*404"):
         prepare_weights(PUBLISHED, tmp_path / "weights.safetensors")
 
 
 def test_a_file_put_there_by_hand_is_checked_too(publish, tmp_path):
     file = publish()
     (tmp_path / file.name).write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(WeightsError, match=f"{tmp_path / file.name} is damaged: .* Remove it"):
+    with pytest.raises(WeightsError, match=f"{tmp_path / file.name} is damaged: .* remove it"):
         prepare_weights(PUBLISHED, tmp_path / "weights.safetensors")
     assert not (tmp_path / "weights.safetensors").exists()
 
@@ -262,10 +262,10 @@ def test_without_a_network_the_message_says_what_to_put_where(monkeypatch, tmp_p
     with pytest.raises(WeightsError) as refused:
         prepare_weights(PUBLISHED, tmp_path / "weights.safetensors")
     assert f"Download {url}\n" in str(refused.value)
-    assert f"put the file at {tmp_path / 'tiny-0badc0de.pth'}, and run again" in str(refused.value)
+    assert f"copy the file to {tmp_path / 'tiny-0badc0de.pth'}, and rerun" in str(refused.value)
 
 
 def test_torchvisions_names_lead_to_its_files():
     assert weights_url(PUBLISHED) == "https://download.pytorch.org/models/resnet18-f37072fd.pth"
-    with pytest.raises(WeightsError, match="resnet18 has no weights 'IMAGENET1K_V9'; there are IMAGENET1K_V1, a .pth"):
+    with pytest.raises(WeightsError, match="resnet18 has no weights 'IMAGENET1K_V9'; write IMAGENET1K_V1, a .pth"):
         weights_url(section("IMAGENET1K_V9"))
