@@ -1,4 +1,4 @@
-"""Folds that the user gives are taken as they are, or refused by name."""
+"""Folds that the user gives are used unchanged, or refused by name."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ LABELS = ["cat", "dog"] * 6
 
 @pytest.fixture
 def train(in_folder):
-    """Twelve images in class folders, whose file names are there once in each class."""
+    """Twelve images in class folders, with the same file names in each class."""
     table = images(LABELS)
     names = [f"{number // 2}.png" for number in range(12)]
     ids = [f"train/{label}/{name}" for label, name in zip(LABELS, names, strict=True)]
@@ -50,24 +50,24 @@ GIVEN = [0, 1, 2, 2, 1, 0, 0, 0, 1, 1, 2, -1]
     ],
     ids=["id", "path", "below the folder", "without ending"],
 )
-def test_folds_are_as_given_whatever_the_table_calls_the_images(train, form):
+def test_given_folds_are_used_whatever_the_table_calls_the_images(train, form):
     write(form(train)[::-1], GIVEN[::-1])
     assert split(train) == GIVEN
 
 
-def test_a_file_name_is_enough_if_no_other_image_has_it(train):
+def test_a_unique_file_name_is_enough(train):
     train["name"] = [f"sub.folder/{number}.jpg" for number in range(12)]
     write(map(str, range(12)), GIVEN)
     assert split(train) == GIVEN
 
 
-def test_folds_of_a_column_are_as_given(train):
+def test_folds_of_a_column_are_used(train):
     data = {"source": "csv", "train": "t.csv", "test": "t.csv", "images": ".", "fold_column": "fold"}
     made = make_split(train.assign(fold=[f"{fold}.0" for fold in GIVEN]), run(data=data))
     assert made.set_index("image_id")["fold"].loc[train["image_id"]].tolist() == GIVEN
 
 
-def test_folds_counted_from_one_are_moved_and_a_line_says_so(train, caplog):
+def test_folds_counted_from_one_are_shifted_and_logged(train, caplog):
     write(train["image_id"], [fold + 1 if fold >= 0 else fold for fold in GIVEN])
     with caplog.at_level(logging.INFO):
         assert split(train) == GIVEN
@@ -104,19 +104,19 @@ def test_unknown_missing_and_repeated_images_are_listed_at_once(train):
 
 
 @pytest.mark.parametrize("value", ["", "val", "1.5"])
-def test_what_is_no_fold_is_refused_by_image(train, value):
+def test_an_invalid_fold_is_refused_by_image(train, value):
     write(train["image_id"], [value, *map(str, GIVEN[1:])])
     with pytest.raises(DataError, match=f"-1 for an image that only trains(.|\n)*  0.png: '{value}'"):
         split(train)
 
 
-def test_a_table_without_its_columns_is_refused(train):
+def test_a_table_of_folds_without_its_columns_is_refused(train):
     write(train["image_id"], GIVEN, ("image", "part"))
     with pytest.raises(DataError, match=r"config.yaml wants 'fold' \(data.folds, folds\)"):
         split(train)
 
 
-def test_copies_and_groups_in_several_folds_are_warned_of(train, caplog):
+def test_copies_and_groups_in_several_folds_are_warned_about(train, caplog):
     train.loc[1, "sha256"] = train.loc[3, "sha256"]
     write(train["image_id"], GIVEN)
     assert split(train) == GIVEN
@@ -152,7 +152,7 @@ def test_rows_of_extra_images_that_only_train_are_accepted(train):
         split(train)
 
 
-def test_images_that_a_limit_leaves_out_may_be_named(train):
+def test_images_skipped_by_a_limit_may_be_listed(train):
     write(train["image_id"], GIVEN)
     few = train.iloc[:10]
     with pytest.raises(DataError, match="has 2 images that are not training images"):
@@ -161,7 +161,7 @@ def test_images_that_a_limit_leaves_out_may_be_named(train):
     assert make_split(few, run(data=data)).set_index("image_id")["fold"].loc[few["image_id"]].tolist() == GIVEN[:10]
 
 
-def test_what_given_folds_do_not_follow_is_said(train, caplog):
+def test_settings_without_effect_on_given_folds_are_warned_about(train, caplog):
     write(train["image_id"], GIVEN)
     split(train)
     assert not caplog.text
@@ -170,7 +170,7 @@ def test_what_given_folds_do_not_follow_is_said(train, caplog):
     assert "rare_classes: train_only has no effect on given folds" in caplog.text
 
 
-def test_a_fold_without_a_class_is_refused_if_a_recipe_follows_a_metric_of_every_class(train):
+def test_a_fold_without_a_class_is_refused_if_a_recipes_metric_needs_every_class(train):
     train["label"] = ["cat"] * 6 + ["dog"] * 6
     write(train["image_id"], [0, 0, 1, 1, 0, 1, 0, 0, 1, 1, 2, 2])
     of_recipes = {"a.yaml: select": Scoring(metric="roc_auc"), "b.yaml: select": Scoring(metric="f1_macro")}
