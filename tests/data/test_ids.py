@@ -40,7 +40,7 @@ def test_an_id_is_a_file_name_with_or_without_its_extension(have):
     found = ["a.png", "b.JPG", "c.Jpeg", "7", "x.y.tif", "sub/d.PNG", "notes.txt", ".e.png", "f.jfif"]
     assert paths(*names) == [f"images/{name}" for name in found]
     assert paths(*found) == [f"images/{name}" for name in found]
-    assert "images that are not in images:\n  notes: did you mean notes.txt?" in refusal("notes")
+    assert "images that are not in images; add or rename them:\n  notes: did you mean notes.txt?" in refusal("notes")
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_other_files_are_ignored_and_counted(data, caplog):
     assert "1 made by the system (such as Thumbs.db)" in caplog.text
     assert "1 text/plain (such as notes.txt)" in caplog.text
     assert "test: 3 files: 2 images; ignored: 1 text/csv (such as labels.csv)" in caplog.text
-    assert "images beside the class folders of train are not read:\n  stray.png" in caplog.text
+    assert "images directly in train are skipped; move them into class folders:\n  stray.png" in caplog.text
 
 
 def test_folders_below_a_class_or_the_test_folder_are_read(data):
@@ -333,7 +333,9 @@ def test_an_image_may_be_listed_in_both_tables(images):
 )
 def test_all_images_missing_in_the_folder_are_listed(images, split, wrong, findings):
     rows = {"train": {"train": [*TRAIN, *((name, "cat") for name in wrong)]}, "test": {"test": [("g",), *zip(wrong)]}}
-    with pytest.raises(DataError, match=f"^data.{split}: {split}.csv lists images that are not in images:") as refusal:
+    with pytest.raises(
+        DataError, match=f"^data.{split}: {split}.csv lists images that are not in images; add or rename them:"
+    ) as refusal:
         tables(**rows[split])
     assert [line[: len(finding)] for line, finding in zip(lines(refusal), findings, strict=True)] == findings
 
@@ -346,7 +348,7 @@ def test_all_faults_of_ids_are_listed_at_once(images):
     assert str(refusal.value).replace("data.train: train.csv lists ", "") == (
         "these images more than once; keep one row of each:\n  b\n"
         "images outside images; move them into it, or change data.images (data.test_images):\n  ../source.png\n"
-        "images that are not in images:\n  gone\n"
+        "images that are not in images; add or rename them:\n  gone\n"
         "ids that match several files; rename or remove all but one:\n  a: images/a.jpg or images/a.png\n"
         "one image under two ids; keep one row of each:\n  007 and 007.png: images/007.png"
     )

@@ -47,7 +47,7 @@ def test_folding_keeps_the_outputs_of_every_recipes_network(path):
 
 
 class Shared(nn.Module):
-    """A convolution with two outputs, and one that is used twice: neither may be folded."""
+    """A convolution whose output has two uses, and one that is called twice: neither may be folded."""
 
     def __init__(self):
         super().__init__()

@@ -48,7 +48,7 @@ GIVEN = [0, 1, 2, 2, 1, 0, 0, 0, 1, 1, 2, -1]
         lambda train: train["image_id"].str.removeprefix("train/"),
         lambda train: train["image_id"].str.removeprefix("train/").str.removesuffix(".png"),
     ],
-    ids=["id", "path", "below the folder", "without ending"],
+    ids=["id", "path", "below the folder", "without extension"],
 )
 def test_given_folds_are_used_whatever_the_table_calls_the_images(train, form):
     write(form(train)[::-1], GIVEN[::-1])

@@ -39,8 +39,8 @@ def refuse_ungrouped(images: pd.DataFrame, data: Source, half: Half) -> None:
         return
     where, what = _where(data)
     raise DataError(
-        f"{where} for {len(names)} of {len(listed)} training images; {what}. Give each unrelated "
-        f"image a unique group:\n{listing(names)}"
+        f"{where} for {len(names)} of {len(listed)} training images; {what} (unrelated images need "
+        f"a unique group each):\n{listing(names)}"
     )
 
 

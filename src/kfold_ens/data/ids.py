@@ -67,7 +67,7 @@ def _refusals(found: Sequence[Found], folder: str, table: str) -> Iterator[str]:
     if missing:
         known = sorted(set(_names_below(folder)).difference(missing))  # a broken link exists, but is not a file
         lines = with_suggestions(missing, known)
-        yield f"{table} lists images that are not in {folder}:\n{listing(lines)}"
+        yield f"{table} lists images that are not in {folder}; add or rename them:\n{listing(lines)}"
     doubtful = [f"{shown(each.name)}: {' or '.join(each.files.values())}" for each in found if len(each.files) > 1]
     if doubtful:
         yield f"{table} lists ids that match several files; rename or remove all but one:\n{listing(doubtful)}"

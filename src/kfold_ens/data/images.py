@@ -21,7 +21,7 @@ MAX_PIXELS = 100_000_000  # 300 MB as RGB; larger images are refused before they
 BACKGROUND = (255, 255, 255)  # shows through transparent pixels
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
-# Allow one text or colour profile of a PNG what Pillow allows all of them together (64 MB): large ones are valid.
+# Pillow refuses PNG texts and colour profiles above 1 MB, though they are valid: use its limit for their sum, 64 MB.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 

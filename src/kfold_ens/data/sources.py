@@ -90,7 +90,9 @@ def _warn_of_stray_images(root: Path, key: str) -> None:
     stray = sorted(_utf8(Path(entry.name)) for entry in os.scandir(root) if entry.is_file())
     images = [name for name in stray if could_be_image(root / name)]
     if images:
-        log.warning("%s: images beside the class folders of %s are not read:\n%s", key, root, listing(images))
+        log.warning(
+            "%s: images directly in %s are skipped; move them into class folders:\n%s", key, root, listing(images)
+        )
 
 
 def _subfolders(root: Path) -> list[str]:

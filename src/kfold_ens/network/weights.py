@@ -113,7 +113,9 @@ def _hash_prefix(file: Path) -> str | None:
 def _check_hash(file: Path) -> None:
     prefix = _hash_prefix(file)
     if prefix and not sha256_of(file).startswith(prefix):
-        raise WeightsError(f"{file} is damaged: its SHA-256 does not start with {prefix}; remove it and rerun")
+        raise WeightsError(
+            f"backbone.weights: {file} is damaged: its SHA-256 does not start with {prefix}; remove it and rerun"
+        )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

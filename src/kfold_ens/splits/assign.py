@@ -113,7 +113,10 @@ def grouped_draws(labels: np.ndarray, units: np.ndarray, num_folds: int, seed: i
 
 
 def imbalance(labels: np.ndarray, folds: np.ndarray, num_folds: int) -> tuple[int, float, float]:
-    """Empty folds; the largest, then the mean deviation of a fold's share of a class from 1 / ``num_folds``."""
+    """How uneven folds are: empty folds, and deviations of a fold's share of a class from 1 / ``num_folds``.
+
+    Returns the number of empty folds, the largest deviation and the mean deviation; smaller is better.
+    """
     counts = np.zeros((labels.max() + 1, num_folds))
     np.add.at(counts, (labels, folds), 1)
     deviation = np.abs(counts / counts.sum(axis=1, keepdims=True) - 1 / num_folds)

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def is_grouped(images: pd.DataFrame, keep_together: str) -> bool:
-    """Whether other images than copies stay together."""
+    """Whether images other than copies stay together."""
     return "group" in images or keep_together != "none"
 
 
