@@ -48,7 +48,7 @@ def test_all_files_that_are_missing_or_of_another_kind_are_named_by_key(project,
     kept.parent.mkdir()
     kept.touch()
     assert refusal(project) == [
-        "data.test: there is no folder $NOWHERE/test; the variable NOWHERE is not set",
+        "data.test: there is no folder $NOWHERE/test; the environment variable NOWHERE is not set",
         "submission.sample: there is no file sampel.csv",
         "data.test_labels: data is a folder, not a file",
         "pretrained.yaml: backbone.weights: there is no file gone.pth",
@@ -65,7 +65,7 @@ def test_a_folder_where_a_table_should_be_and_a_file_where_a_folder_should_be(pr
     assert refusal(project)[:-1] == [
         "data.train: train.csv is a folder, not a table",
         "data.images: images is a file, not a folder",
-        "data.test: there is no table test.csv; it is a link to gone.csv, which is not there",
+        "data.test: there is no table test.csv; it is a link to gone.csv, which does not exist",
     ]
 
 
