@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import tracemalloc
 import zlib
@@ -297,3 +298,10 @@ def test_a_jpeg_with_an_embedded_preview_is_read_as_the_photograph(tmp_path):
     seen = inspect(path)
     assert not seen.has_pages
     assert read_rgb(path, seen.sha256).size == (20, 10)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ImageError, match="^a pipe, not a file$"):
+        inspect(tmp_path / "pipe.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,6 +136,8 @@ def _read(path: str | Path) -> bytes:
 @contextmanager
 def _reading(path: str | Path) -> Iterator[BinaryIO]:
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # to open it would wait for a writer
+            raise ImageError("a pipe, not a file")
         with open(path, "rb") as file:
             yield file
     except OSError as error:
