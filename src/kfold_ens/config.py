@@ -187,9 +187,9 @@ class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-    also: ClassVar[frozenset[str]] = (
-        frozenset()
-    )  # keys that are read before the model is, for the advice about misspelled ones
+    # For advice about misplaced keys: those that are read before the model is, and another file that may hold them.
+    also: ClassVar[frozenset[str]] = frozenset()
+    beside: ClassVar[tuple[str, type[BaseModel]] | None] = None
 
 
 # --- config.yaml -----------------------------------------------------------------------------------------
@@ -1372,6 +1372,9 @@ class Recipe(TrainingRecipe):
         for view in getattr(self.tta, "views", []):
             _refuse_large_kernels(view.steps, self.image.size)
         return self
+
+
+Config.beside, Recipe.beside = ("a recipe", Recipe), ("config.yaml", Config)
 
 
 # --- reading ---------------------------------------------------------------------------------------------
