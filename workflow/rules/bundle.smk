@@ -1,4 +1,4 @@
-# All models of the recipe in one file, which kfold-predict reads, and its model card.
+# Write all models of the recipe to one file, which kfold-predict reads, and its model card.
 rule ensemble:
     input:
         **bundled(RECIPE),
