@@ -109,7 +109,7 @@ def test_a_report_of_what_is_finished_trains_nothing_that_is_added(project):
         ({"repeats": 2, "seed": 2**32 - 1}, "repeats: 2 repeats use the seeds from 4294967295 on"),
         ({"members": "both"}, "members: both needs full_fit: true"),
         ({"members": "full"}, "members: full needs full_fit: true"),
-        ({"repeats": 2, "ablation": ["repeat1.yaml"]}, "would share rules (train_repeat1_fold0); rename them"),
+        ({"repeats": 2, "ablation": ["repeat1.yaml"]}, "two recipes would share the rule train_repeat1_fold0; rename"),
     ],
 )
 def test_what_cannot_be_is_refused_before_training(project, config, words):

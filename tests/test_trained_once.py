@@ -253,7 +253,7 @@ def test_a_replaced_image_of_a_table_is_noticed(tables):
 def test_a_disk_that_is_not_mounted_loses_nothing(project):
     (project.folder / "data").rename(project.folder / "away")
     done = project.run("submission")
-    assert "data.train: there is no folder data/train; results/data/train.csv is taken as it is" in done.stdout
+    assert "data.train: there is no folder data/train; using results/data/train.csv" in done.stdout
     assert "Nothing to be done" in done.stdout
     (project.folder / "away").rename(project.folder / "data")
     assert project.planned("submission") == set()

@@ -64,7 +64,7 @@ def test_the_start_page_tells_of_groups_given_folds_repeats_and_a_full_fit(data,
 def test_a_folds_caption_tells_of_held_out_images(member, words):
     caption = rendered("fold.rst", wildcards=SimpleNamespace(recipe="tiny", member=member))
     assert words in caption
-    assert "solid: images held out" in caption
+    assert "solid: held-out images" in caption
 
 
 def test_a_full_fits_caption_says_that_nothing_is_held_out():
