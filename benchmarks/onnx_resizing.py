@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("images", nargs="+")
     parser.add_argument("--times", type=int, default=12)
     options = parser.parse_args()
-    about, _ = read_onnx(options.ensemble, "cpu", 2)
+    about, _ = read_onnx(options.ensemble)
     session, size = open_session(options.ensemble, "cpu", 2), about.members[0].recipe.image.size
     ways = {
         "as decoded": lambda image: image,

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from kfold_ens import config
-from kfold_ens.bundle.about import About, Member, refuse_random_views
+from kfold_ens.bundle.about import About, Member
+from kfold_ens.bundle.exportable import refuse_what_no_graph_holds
 from kfold_ens.loading.augmentation import IMAGENET_MEAN, IMAGENET_STD, LONGEST
 
-WEIGHT_BITS = 15  # of the weights that torch resizes uint8 with
+PILLOW_BITS = 22  # after the point, of the weights that Pillow resizes with
+TORCH_BITS = 15  # of the weights that torch resizes uint8 with
 
 
 class EnsembleGraph(nn.Module):
@@ -23,12 +25,12 @@ class EnsembleGraph(nn.Module):
     first shrunk to the short side that the workflow stores, which leaves those of that size as they are.
 
     Raises:
-        EnsembleError: if test-time views are random, listing them.
+        EnsembleError: if test-time views are random, or members store images at different sizes.
     """
 
     def __init__(self, about: About, networks: Sequence[nn.Module]) -> None:
         super().__init__()
-        refuse_random_views(about.members)
+        refuse_what_no_graph_holds(about.members)
         self.networks = nn.ModuleList(networks)
         self._about = about
 
@@ -93,7 +95,7 @@ def _votes(logits_mnk: Tensor) -> Tensor:
 
 # Test-time views of an evaluation view (N, 3, size, size).
 
-FLIPS = {"horizontal_flip": 3, "vertical_flip": 2}  # the dimension that each of about.FLIPS turns round
+FLIPS = {"horizontal_flip": 3, "vertical_flip": 2}  # the dimension that each of exportable.FLIPS turns round
 
 
 def _named_views(view: Tensor, tta: config.Views) -> list[Tensor]:
@@ -104,27 +106,42 @@ VIEWS: dict[str, Callable[..., list[Tensor]]] = {"none": lambda view, tta: [view
 
 
 # Resizing, which torch and Pillow do alike: Pillow's antialiased bilinear filter, first along rows, then along columns,
-# each pass rounded to whole grey levels. ONNX's own Resize differs by up to 14 levels at the edges.
+# each pass rounded to whole grey levels. ONNX's own Resize differs by up to 14 levels at the edges. Weights are whole
+# numbers of a unit; float64 adds up their products exactly.
 
 
 def shrunk(images_nchw: Tensor, short_side: int) -> Tensor:
-    """Images with the short side brought down to ``short_side``, as ``stored_shape`` has it; float32 grey levels."""
+    """Images with the short side reduced to ``short_side``, by the bits of Pillow; float64 grey levels."""
     height, width = images_nchw.shape[2:]
-    scale = torch.sym_min(1, short_side / torch.sym_min(height, width))
-    shape = [torch.sym_int(side * scale + 0.5) for side in (height, width)]
-    rows, columns = (filter_matrix(side, 0, side, to, 0, to) for side, to in zip((height, width), shape, strict=True))
-    return _passes(images_nchw.to(torch.float32), rows.to(torch.float32), columns.to(torch.float32))
+    matrices = [_to(stored(side, height, width, short_side), side) for side in (height, width)]
+    return _passes(images_nchw.to(torch.float64), *(_in_units(matrix, 2.0**PILLOW_BITS) for matrix in matrices))
+
+
+def _to(target: int, source: int) -> Tensor:
+    return filter_matrix(source, 0, source, target, 0, target)
+
+
+def stored(side: int, height: int, width: int, short_side: int) -> int:
+    """As ``stored_shape``, in whole numbers: ``round(side * short_side / shortest)``, to the even one of two."""
+    shortest = torch.sym_min(height, width)
+    kept = torch.sym_min(short_side, shortest)
+    twice = 2 * side * kept + shortest
+    rounded_up, rest = twice // (2 * shortest), twice % (2 * shortest)
+    return torch.sym_max(1, rounded_up - (1 - torch.sym_min(1, rest)) * (rounded_up % 2))
 
 
 def _passes(images_nchw: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Resize along rows, then along columns, and round to whole grey levels after each."""
     across = torch.floor(images_nchw @ columns.T + 0.5)
     return torch.floor(rows @ across + 0.5)
 
 
+def _in_units(weights: Tensor, unit: Tensor | float) -> Tensor:
+    return torch.floor(weights * unit + 0.5) / unit
+
+
 def _squash(images_nchw: Tensor, image: config.Squash) -> Tensor:
-    height, width = images_nchw.shape[2:]
-    rows, columns = (filter_matrix(side, 0, side, image.size, 0, image.size) for side in (height, width))
-    return _resized_as_torch_does(images_nchw, rows, columns)
+    return _resized_as_torch_does(images_nchw, *(_to(image.size, side) for side in images_nchw.shape[2:]))
 
 
 def _center_crop(images_nchw: Tensor, image: config.CenterCrop) -> Tensor:
@@ -147,15 +164,14 @@ EVALUATION_VIEWS: dict[str, Callable[..., Tensor]] = {"squash": _squash, "center
 
 
 def _resized_as_torch_does(images_nchw: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """By weights of 16 bits, whose products need float64 to be exact."""
-    return _passes(images_nchw.to(torch.float64), _rounded(rows), _rounded(columns)).to(torch.float32)
+    """By weights of 16 bits, as ``_compute_index_ranges_int16_weights`` of torch's UpSampleKernel.cpp rounds them."""
+    units = [torch.pow(2.0, _bits(weights).clamp(max=float(PILLOW_BITS))) for weights in (rows, columns)]
+    return _passes(images_nchw, _in_units(rows, units[0]), _in_units(columns, units[1])).to(torch.float32)
 
 
-def _rounded(weights: Tensor) -> Tensor:
-    """Weights rounded as ``_compute_index_ranges_int16_weights`` of torch's UpSampleKernel.cpp does it."""
-    bits = torch.ceil(torch.log2((2**WEIGHT_BITS - 0.5) / weights.max())) - 1
-    unit = torch.pow(2.0, bits.clamp(max=22.0))
-    return torch.floor(weights * unit + 0.5) / unit
+def _bits(weights: Tensor) -> Tensor:
+    """The bits after the point, for the largest weight to fit into 16 bits with a sign."""
+    return torch.ceil(torch.log2((2**TORCH_BITS - 0.5) / weights.max())) - 1
 
 
 def filter_matrix(source: int, window: int, kept: int, target: int, first: int, count: int) -> Tensor:

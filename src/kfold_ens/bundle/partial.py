@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kfold_ens.bundle.output import refuse_existing, refuse_place
 from kfold_ens.data.folders import file_size
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_json, sync, write_json
@@ -46,13 +47,8 @@ class PartialCsv:
         Raises:
             KfoldError: naming the file, and the options.
         """
-        if self._out.is_dir():
-            raise KfoldError(f"--out {self._out} is a folder; name a file in it")
-        if self._out.exists() and not self._out.is_file():
-            raise KfoldError(f"--out {self._out} is a device or a pipe; name a file")
-        _refuse_folder(self._out)
-        if self._out.exists() and not force:
-            raise KfoldError(f"--out {self._out} exists; --force replaces it")
+        refuse_place(self._out)
+        refuse_existing(self._out, force)
         if self._partial.exists() and not (resume or force):
             raise KfoldError(
                 f"{self._partial} is of an interrupted prediction; --resume continues it, --force begins again"
@@ -99,6 +95,15 @@ class PartialCsv:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise KfoldError(f"another process is writing {self._partial}") from None
+        if not self._is_in_place():
+            raise KfoldError(f"another process has just written {self._out}; --force replaces it")
+
+    def _is_in_place(self) -> bool:
+        """Whether the opened file is still the one of that name: between opening and locking, it can be finished."""
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self._partial.stat())
+        except FileNotFoundError:
+            return False
 
     def append(self, rows: Iterable[Sequence[str]]) -> None:
         """Write some rows; a process that is killed leaves them."""
@@ -108,21 +113,12 @@ class PartialCsv:
         self._file.flush()
 
     def finish(self) -> None:
-        """Put the file in place."""
-        self._file.close()
+        """Put the file in place; until then no other process can open it."""
         sync(self._partial)
         self._partial.replace(self._out)
         sync(self._out.parent)
         self._about.unlink(missing_ok=True)
-
-
-def _refuse_folder(out: Path) -> None:
-    """Refuse a file in a folder that cannot be made or written to."""
-    there = next(folder for folder in out.absolute().parents if folder.exists())
-    if not there.is_dir():
-        raise KfoldError(f"--out {out}: {there} is a file, not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise KfoldError(f"--out {out}: the folder {there} cannot be written to: permission denied")
+        self._file.close()
 
 
 def done_so_far(partial: Path, header: list[str], names: Sequence[str], batch_size: int) -> Done:
