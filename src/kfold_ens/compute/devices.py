@@ -76,20 +76,20 @@ class Utilization:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._looked_at = -float("inf")
-        self._seen: list[int] = []
+        self._sampled_at = -float("inf")
+        self._samples: list[int] = []
 
     def look(self) -> None:
         """Take a sample if it is time."""
-        if self._device.type == "cuda" and time.monotonic() - self._looked_at >= LOOK_SECONDS:
-            self._looked_at = time.monotonic()
+        if self._device.type == "cuda" and time.monotonic() - self._sampled_at >= LOOK_SECONDS:
+            self._sampled_at = time.monotonic()
             with suppress(Exception):  # the driver may not report it, or its library may be missing
-                self._seen.append(torch.cuda.utilization(self._device))
+                self._samples.append(torch.cuda.utilization(self._device))
 
     def mean(self) -> float | None:
         """Mean of the samples since the last call, from 0 to 1; None if there are none."""
-        seen, self._seen = self._seen, []
-        return round(sum(seen) / len(seen) / 100, 2) if seen else None
+        samples, self._samples = self._samples, []
+        return round(sum(samples) / len(samples) / 100, 2) if samples else None
 
 
 def _kind(preference: str) -> str:
@@ -144,7 +144,7 @@ def lease(names: Sequence[str], folder: Path, count: int = 1, slots: int = 1) ->
 
 def _hold_some(names: Sequence[str], folder: Path, count: int, slots: int, held: ExitStack) -> list[int]:
     """Hold ``count`` devices and return their indices; hold and return none if fewer are free."""
-    attempts = [_hold_whole] if slots == 1 else [_hold_first_slot, _hold_slot]
+    attempts = [_hold_whole] if slots == 1 else [_hold_unused_share, _hold_share]
     indices = []
     for attempt in attempts:
         for index, name in enumerate(names):
@@ -160,15 +160,15 @@ def _hold_whole(device: Path, slots: int, held: ExitStack) -> bool:
     return _locked(device.with_suffix(".lock"), fcntl.LOCK_EX, held)
 
 
-def _hold_first_slot(device: Path, slots: int, held: ExitStack) -> bool:
+def _hold_unused_share(device: Path, slots: int, held: ExitStack) -> bool:
     """Lock a GPU share of a device that no other job uses."""
     with ExitStack() as look:
         if not _hold_whole(device, slots, look):
             return False
-    return _hold_slot(device, slots, held)
+    return _hold_share(device, slots, held)
 
 
-def _hold_slot(device: Path, slots: int, held: ExitStack) -> bool:
+def _hold_share(device: Path, slots: int, held: ExitStack) -> bool:
     """Lock a GPU share of a device that no job holds exclusively."""
     with ExitStack() as mine:
         if not _locked(device.with_suffix(".lock"), fcntl.LOCK_SH, mine):

@@ -109,7 +109,7 @@ def _follow(
 ) -> None:
     """Main function of a follower process."""
     parent, threads, deterministic = settings
-    _end_with(parent)
+    _die_with_parent(parent)
     for name in ASKING_TO_END:
         signal.signal(name, signal.SIG_IGN)  # rank 0 saves the state, then ends this process
     logging.getLogger("kfold_ens").setLevel(logging.ERROR)
@@ -127,7 +127,7 @@ def _follow(
             raise
 
 
-def _end_with(parent: int) -> None:
+def _die_with_parent(parent: int) -> None:
     """Let the kernel kill this process when its parent ends for any reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -39,7 +39,7 @@ class Loading:
         if self.workers and sys.platform == "linux":
             options["multiprocessing_context"] = "fork"  # starts at once and shares memory with this process
         if self.workers:
-            options["worker_init_fn"] = _leave_signals_to_the_job
+            options["worker_init_fn"] = _ignore_signals
             Finalize(None, _end_workers, exitpriority=1)
         return options
 
@@ -95,7 +95,7 @@ def as_tensor(store: PixelStore, row: int) -> Tensor:
     return torch.from_numpy(store[row].copy()).permute(2, 0, 1)
 
 
-def _leave_signals_to_the_job(worker: int) -> None:
+def _ignore_signals(worker: int) -> None:
     """Ignore signals in a worker: a signal sent to the whole job must not kill a worker that the last step needs."""
     for name in ASKING_TO_END:
         signal.signal(name, signal.SIG_IGN)

@@ -18,11 +18,11 @@ log = logging.getLogger(__name__)
 
 
 class Backward:
-    """Leaves the gradient of a batch in the parameters of a network.
+    """Computes the gradient of a batch, into the parameters of a network.
 
-    Out of memory, it splits the batch into micro-batches of half the size, then a quarter, and so on. Their gradients
-    add up to that of the batch; only batch normalisation then sees fewer images at a time. Micro-batches are not
-    compiled. A compiled step that fails or runs out of memory is first repeated uncompiled.
+    If memory runs out, it splits the batch into micro-batches of half the size, then of a quarter, and so on. Their
+    gradients add up to that of the batch; only batch normalisation then sees fewer images at a time. Micro-batches are
+    not compiled. A compiled step that fails or runs out of memory is first repeated uncompiled.
     """
 
     def __init__(self, network: nn.Module, criterion: Criterion, compute: Compute, batch_size: int, title: str) -> None:
@@ -45,12 +45,12 @@ class Backward:
                     self._loss(part, labels, len(inputs), epoch, sums).backward()
                 return tuple(sum_over(self._compute.ranks, sums))
             except torch.OutOfMemoryError as error:
-                self._need_less(len(inputs), error)
+                self._handle_out_of_memory(len(inputs), error)
             except TorchDynamoException as error:
                 log.warning(
                     "%s: cannot be compiled; continues uncompiled, only slower: %s", self._title, _summary(error)
                 )
-            self._start_over()
+            self._clean_up()
 
     def _micro_batches(self, inputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """This rank's part of a batch, split into micro-batches of almost equal size."""
@@ -79,7 +79,7 @@ class Backward:
         """Compiled network for a full batch in one pass; uncompiled for any other size."""
         return self.compiled if length == self._batch_size == self.micro_batch_size else self.network
 
-    def _need_less(self, length: int, error: torch.OutOfMemoryError) -> None:
+    def _handle_out_of_memory(self, length: int, error: torch.OutOfMemoryError) -> None:
         if self._compute.ranks.count > 1:
             raise error  # the other ranks are in the middle of the same step
         if self._network_for(length) is not self.network:
@@ -96,7 +96,7 @@ class Backward:
             *(self._title, self.micro_batch_size, length),
         )
 
-    def _start_over(self) -> None:
+    def _clean_up(self) -> None:
         """Clean up after a failed attempt. Later steps run uncompiled, because micro-batches do too."""
         self.compiled = self.network
         self.network.zero_grad(set_to_none=True)

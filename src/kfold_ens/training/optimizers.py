@@ -1,4 +1,4 @@
-"""Optimizers, by torch, fused."""
+"""Fused optimizers, by torch."""
 
 from __future__ import annotations
 
@@ -79,4 +79,4 @@ def _stage(network: Classifier, name: str) -> nn.Module:
     try:
         return network.backbone.get_submodule(name)
     except AttributeError:
-        raise KfoldError(f"optimizer.stage_lr: the backbone has no stage {name!r}") from None
+        raise KfoldError(f"optimizer.stage_lr: the backbone has no stage {name!r}; correct the name") from None

@@ -135,7 +135,7 @@ def _event_writer(folder: Path, epochs_done: int) -> Any:
 
 
 def _numbers(trainer: Trainer) -> dict[str, Any]:
-    """Progress so far; estimates the seconds left from the speed of this epoch and the last three."""
+    """Progress so far; estimates the seconds left from the speed of this epoch and of the three before."""
     at, steps, epochs = trainer.position, trainer.order.steps_per_epoch, trainer.recipe.last_epoch
     pace = at.seconds / at.step
     whole = max([row["seconds"] for row in trainer.history[-3:]], default=pace * steps)

@@ -35,13 +35,13 @@ def scored_by(recipe: TrainingRecipe, fold: Fold, scoring: Scoring, title: str) 
     class_order = recipe.class_order or scoring.class_order
     for name in recipe.monitored:
         refuse_unfit(name, fold.classes, class_order)
-        _refuse_without_value(name, fold, title)
+        _refuse_if_undefined(name, fold, title)
     names = tuple(dict.fromkeys(["accuracy", *recipe.monitored, scoring.metric]))
     ordered = "quadratic_kappa" in names
     return ScoredBy(names, tuple(places_in_order(fold.classes, class_order)) if ordered else None)
 
 
-def _refuse_without_value(name: str, fold: Fold, title: str) -> None:
+def _refuse_if_undefined(name: str, fold: Fold, title: str) -> None:
     absent = absent_classes(fold.validation.target, len(fold.classes))
     if absent and find_metric(name).needs_every_class:
         missing = ", ".join(fold.classes[place] for place in absent)

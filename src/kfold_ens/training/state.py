@@ -71,13 +71,13 @@ class Checkpoints:
         self._file = file
         self._seconds = 60 * minutes
         self._saved_at = time.monotonic()
-        self._asked_to_end = False
+        self._stop_requested = False
         for name in ASKING_TO_END:
             if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN:  # nohup: continue without a terminal
-                signal.signal(name, self._ask_to_end)
+                signal.signal(name, self._request_stop)
 
-    def _ask_to_end(self, number: int, frame: Any) -> None:
-        self._asked_to_end = True
+    def _request_stop(self, number: int, frame: Any) -> None:
+        self._stop_requested = True
 
     def after_step(self, state: Callable[[], dict[str, Any]]) -> None:
         """Save if it is time.
@@ -85,8 +85,8 @@ class Checkpoints:
         Raises:
             Preempted: if a signal stopped the job; the state is saved.
         """
-        if self._asked_to_end or time.monotonic() - self._saved_at >= self._seconds:
+        if self._stop_requested or time.monotonic() - self._saved_at >= self._seconds:
             self._file.save(state())
             self._saved_at = time.monotonic()
-        if self._asked_to_end:
+        if self._stop_requested:
             raise Preempted("stopped by a signal: the state is saved, and the next run resumes from here")
