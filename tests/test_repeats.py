@@ -196,8 +196,8 @@ def test_a_repeat_is_what_a_run_with_its_seed_trains(everything, tmp_path):
     shutil.rmtree(project.folder / "results/tiny")
     done = project.run("train_fold1", "--config", "seed=1")
     assert done.returncode == 0, done.stdout
-    assert "trained before" in done.stdout
-    assert "as tiny, fold 1 of repeat 1" in done.stdout
+    assert "already trained with" in done.stdout
+    assert "(tiny, fold 1 of repeat 1, " in done.stdout
     same = "results/tiny/{}/model.safetensors"
     own, repeat = project.folder / same.format("fold1"), everything.folder / same.format("repeat1/fold1")
     assert own.read_bytes() == repeat.read_bytes()
@@ -211,8 +211,8 @@ def test_the_full_fit_is_trained_once_and_cleaning_keeps_it(everything, tmp_path
     done = project.run("clean_models", *EVERYTHING)
     assert "removed" not in done.stdout
     done = project.run("train_full", *EVERYTHING)
-    assert "trained before for the same data and recipe" in done.stdout
-    assert "as tiny, full fit" in done.stdout
+    assert "already trained with the same data and recipe" in done.stdout
+    assert "(tiny, full fit, " in done.stdout
 
 
 @pytest.mark.slow
@@ -227,7 +227,7 @@ def test_a_stopped_full_fit_resumes_to_the_same_bits(everything, tmp_path):
         for job in project.processes("train.py"):
             os.kill(job, signal.SIGTERM)
         output = process.communicate()[0]
-    assert "asked to end" in output, output
+    assert "stopped by a signal" in output, output
     done = project.run("train_full", "--rerun-incomplete", *config)
     assert done.returncode == 0, done.stdout
     assert "full fit resumes at epoch" in done.stdout

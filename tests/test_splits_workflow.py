@@ -40,7 +40,7 @@ def folds_of(project):
 def run_without_training(project):
     done = project.run("submission")
     assert done.returncode == 0, done.stdout
-    assert "trained before for the same data and recipe" in done.stdout
+    assert "already trained with the same data and recipe" in done.stdout
     assert project.planned("submission") == set()
 
 
@@ -126,5 +126,5 @@ def test_tables_with_groups_then_given_folds_then_extra_images(tmp_path):
     done = project.run("submission", "report")
     assert done.returncode == 0, done.stdout
     assert (folds_of(project) == -1).sum() == 2
-    assert "trained before for the same data" not in done.stdout
+    assert "already trained with the same data" not in done.stdout
     assert project.planned("submission") == set()
