@@ -69,7 +69,7 @@ def ratio(of: Mapping[str, Any], some: str, to: Mapping[str, Any], other: str) -
 
 
 def times(some: str, other: str) -> Value:
-    """Speed of ``some`` relative to ``other``. If given two parts, ``some`` is from the last and ``other`` from the first."""
+    """Speed of ``some`` relative to ``other``. Of two parts, the first has ``other`` and the last has ``some``."""
     return lambda first, last=None: f"{ratio(last or first, some, first, other):.2f}"
 
 
