@@ -439,7 +439,8 @@ def growth(recipe: Recipe, how: argparse.Namespace, folder: Path) -> dict[str, d
     small = recipe.model_copy(update={"backbone": backbone, "image": image, "batch_size": 64})
     compute = Compute(how.device, how.dtype, how.workers)
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:  # a Pool's could not start loaders
+    # not a Pool, whose processes cannot start loader workers
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
         runs = {count: pool.submit(epochs_over, count, small, compute, folder) for count in how.growth}
         return {f"{count:,} images": run.result() for count, run in runs.items()}
 

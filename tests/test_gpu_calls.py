@@ -198,7 +198,7 @@ def only_on_a_gpu(result) -> None:
     ("work", "error"),
     [
         (partial(time.sleep, 60), "stopped after 2 s"),
-        (partial(os._exit, 9), "exit code is 9"),
+        (partial(os._exit, 9), "exit code 9"),
         (partial(int, "x"), "ValueError: invalid literal"),
     ],
 )
