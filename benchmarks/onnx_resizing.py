@@ -1,7 +1,7 @@
 """Measure how predictions change if you resize images before you give them to an exported ensemble.
 
-Images are first enlarged, to imitate photographs. Each way of resizing is compared with kfold-predict, which decodes and
-shrinks files as the workflow does.
+Images are first enlarged, to imitate photographs. Each way of resizing is compared with kfold-predict, which decodes
+and shrinks files as the workflow does.
 
     python benchmarks/onnx_resizing.py ensemble.onnx results/data/images/test --times 12
 """
