@@ -113,12 +113,16 @@ VIEWS: dict[str, Callable[..., list[Tensor]]] = {"none": lambda view, tta: [view
 def shrunk(images_nchw: Tensor, short_side: int) -> Tensor:
     """Images with the short side reduced to ``short_side``, by the bits of Pillow; float64 grey levels."""
     height, width = images_nchw.shape[2:]
-    matrices = [_to(stored(side, height, width, short_side), side) for side in (height, width)]
-    return _passes(images_nchw.to(torch.float64), *(_in_units(matrix, 2.0**PILLOW_BITS) for matrix in matrices))
+    targets = [stored(side, height, width, short_side) for side in (height, width)]
+    matrices = [_in_units(matrix, 2.0**PILLOW_BITS) for matrix in _both(images_nchw, *targets)]
+    return _passes(images_nchw.to(torch.float64), *matrices)
 
 
-def _to(target: int, source: int) -> Tensor:
-    return filter_matrix(source, 0, source, target, 0, target)
+def _both(images_nchw: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The matrices that resize the columns, and the rows, of an image to (height, width)."""
+    source_height, source_width = images_nchw.shape[2:]
+    rows = filter_matrix(source_height, 0, source_height, height, 0, height)
+    return rows, filter_matrix(source_width, 0, source_width, width, 0, width, of=0)
 
 
 def stored(side: int, height: int, width: int, short_side: int) -> int:
@@ -131,8 +135,11 @@ def stored(side: int, height: int, width: int, short_side: int) -> int:
 
 
 def _passes(images_nchw: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Resize along rows, then along columns, and round to whole grey levels after each."""
-    across = torch.floor(images_nchw @ columns.T + 0.5)
+    """Resize along rows, then along columns, and round to whole grey levels after each.
+
+    No matrix is transposed here: onnxruntime 1.22 and earlier cannot run a product with a transposed float64 matrix.
+    """
+    across = torch.floor(images_nchw @ columns + 0.5)
     return torch.floor(rows @ across + 0.5)
 
 
@@ -141,7 +148,7 @@ def _in_units(weights: Tensor, unit: Tensor | float) -> Tensor:
 
 
 def _squash(images_nchw: Tensor, image: config.Squash) -> Tensor:
-    return _resized_as_torch_does(images_nchw, *(_to(image.size, side) for side in images_nchw.shape[2:]))
+    return _resized_as_torch_does(images_nchw, *_both(images_nchw, image.size, image.size))
 
 
 def _center_crop(images_nchw: Tensor, image: config.CenterCrop) -> Tensor:
@@ -149,9 +156,10 @@ def _center_crop(images_nchw: Tensor, image: config.CenterCrop) -> Tensor:
     middle = torch.sym_min(height, LONGEST * width), torch.sym_min(width, LONGEST * height)
     short = torch.sym_min(*middle)
     matrices = []
-    for side, kept in zip((height, width), middle, strict=True):
+    for side, kept, of in zip((height, width), middle, (1, 0), strict=True):
         target = image.resize * kept // short
-        matrices.append(filter_matrix(side, _half(side - kept), kept, target, _half(target - image.size), image.size))
+        first = _half(target - image.size)
+        matrices.append(filter_matrix(side, _half(side - kept), kept, target, first, image.size, of))
     return _resized_as_torch_does(images_nchw, *matrices)
 
 
@@ -174,15 +182,17 @@ def _bits(weights: Tensor) -> Tensor:
     return torch.ceil(torch.log2((2**TORCH_BITS - 0.5) / weights.max())) - 1
 
 
-def filter_matrix(source: int, window: int, kept: int, target: int, first: int, count: int) -> Tensor:
-    """What ``count`` pixels, from ``first`` on, of ``target`` take from each of ``source``: (count, source) float64.
+def filter_matrix(source: int, window: int, kept: int, target: int, first: int, count: int, of: int = 1) -> Tensor:
+    """What ``count`` pixels, from ``first`` on, of ``target`` take from each of ``source``: float64.
 
-    Only ``kept`` pixels of the source are seen, from ``window`` on. Each row sums to 1.
+    The source is dimension ``of``: (count, source) to resize columns of pixels, (source, count) to resize rows. Only
+    ``kept`` pixels of the source are seen, from ``window`` on. The weights of each pixel sum to 1.
     """
     scale = kept / target
     centers = (torch.arange(count, dtype=torch.float64) + first + 0.5) * scale
     places = torch.arange(source, dtype=torch.float64) - window + 0.5
     reach = torch.clamp(torch.scalar_tensor(scale, dtype=torch.float64), min=1.0)
-    weights = torch.clamp(1 - (places[None] - centers[:, None]).abs() / reach, min=0)
-    seen = weights * ((places > 0) & (places < kept))
-    return seen / seen.sum(dim=1, keepdim=True)
+    is_seen = ((places > 0) & (places < kept)).unsqueeze(1 - of)
+    distances = (places.unsqueeze(1 - of) - centers.unsqueeze(of)).abs()
+    weights = torch.clamp(1 - distances / reach, min=0) * is_seen
+    return weights / weights.sum(dim=of, keepdim=True)
