@@ -3,7 +3,7 @@ from snakemake.utils import min_version
 min_version("9.14")
 
 
-# Checks config.yaml before Snakemake reads it: Snakemake names no line if the YAML is invalid.
+# Checks config.yaml before Snakemake reads it: Snakemake's error about invalid YAML names no line.
 include: "workflow/rules/start.smk"
 
 
@@ -53,22 +53,22 @@ localrules:
     write_report,
 
 
-# The main job: a submission, and how good it is.
+# The default target: a submission and its scores.
 rule submission:
     default_target: True
     input:
         "results/submission.csv",
-        made_on_the_way(RECIPE),
+        intermediate_files(RECIPE),
         ["results/submission.zip"] if RUN.submission.zip_member else [],
         ENSEMBLE_FILES if RUN.bundle else [],
         REPORTED if MAKES_REPORT else [],
 
 
 onstart:
-    say_classes()
+    log_classes()
     refuse_submission()
 
 
 onsuccess:
-    fetch(*TAKEN_HOME)
+    fetch(*COPIED_AT_THE_END)
     show_metrics("results/submission.csv", f"results/{RECIPE}/metrics.json")

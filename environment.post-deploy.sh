@@ -1,3 +1,3 @@
-# What Snakemake runs in the environment it makes of environment.yml, for `snakemake --sdm conda`.
+# With `snakemake --sdm conda`, Snakemake runs this in the environment that it makes from environment.yml.
 set -eu
 pip install --no-deps --editable .

@@ -1,4 +1,4 @@
-"""Call 1 of gpu.py: the card's limits, steps of training, and variants of them."""
+"""Call 1 of gpu.py: limits of the card, training steps, and variants of them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from kfold_ens.network.classifier import Classifier
 from kfold_ens.network.convolution import MatrixConv2d
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-MERGED = 32  # channels of a group, at least, after groups are merged: what a tensor core multiplies at once
-GROUPED = "resnext50_32x4d"  # of a rehearsal that is about grouped convolutions
+MERGED = 32  # least channels per group after merging: what a tensor core multiplies at once
+GROUPED = "resnext50_32x4d"  # backbone with grouped convolutions for rehearsals
 SHORT = {"warmup": 5, "steps": 15}
 LIMIT = 8e9  # bytes; a step of batch 64 needs more
 
@@ -50,7 +50,7 @@ def ours(how: argparse.Namespace, scale: argparse.Namespace, tiny: str = "resnet
 
 
 def of_arms(how: argparse.Namespace, names: list[str]) -> dict[str, Any]:
-    """Images per second, peak memory and seconds of the first step, of arms that take turns."""
+    """Images per second, peak memory and seconds of the first step. The arms take turns."""
     scale, recipe = scaled(how), kfold_mix(how)
     scale.compile = True
     with noise(scale, train=64_000) as fold:
@@ -63,7 +63,7 @@ def steps(how: argparse.Namespace) -> dict[str, Any]:
 
 
 def compiled(how: argparse.Namespace) -> dict[str, Any]:
-    """Ours compiles first; B3 may find the same kernels in torch's cache."""
+    """Compare compiled arms. Ours compiles first, so B3 may find the same kernels in torch's cache."""
     return of_arms(how, ["B2", "ours, compiled", "B3"])
 
 
@@ -72,13 +72,13 @@ def kernels(how: argparse.Namespace) -> dict[str, Any]:
     return largest_kernels(ours(how, scale), scale)
 
 
-# --- what tests/training/test_gpu.py holds, on the real network ------------------------------------------
+# --- checks of tests/training/test_gpu.py, on the real network -------------------------------------------
 
 
 def determinism(how: argparse.Namespace) -> dict[str, Any]:
-    """Whether two runs give the same bits, and what that costs."""
+    """Whether two runs give the same bits, and how much speed that costs."""
     scale, threads = sizes(how, **SHORT), torch.get_num_threads()
-    configure_torch(threads, True)  # first: cuBLAS reads its setting once
+    configure_torch(threads, True)  # before anything else: cuBLAS reads its setting only once
     some, others = (weights_after(ours(how, scale), 5) for _ in range(2))
     step = ours(how, scale)
 
@@ -99,7 +99,7 @@ def weights_after(step: Ours, times: int) -> dict[str, Tensor]:
 
 
 def out_of_memory(how: argparse.Namespace) -> dict[str, Any]:
-    """A batch on a part of the memory that does not suffice for it."""
+    """Train a batch on too little memory: how many images fit at a time, and the seconds per step."""
     scale = scaled(how)
     if scale.device.type == "cuda":
         total = torch.cuda.get_device_properties(scale.device).total_memory
@@ -119,7 +119,7 @@ def out_of_memory(how: argparse.Namespace) -> dict[str, Any]:
 
 
 def tests(how: argparse.Namespace) -> dict[str, Any]:
-    """tests/training/test_gpu.py itself, if pytest is installed."""
+    """Run tests/training/test_gpu.py, if pytest is installed."""
     command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "addopts="]
     command += ["-rs", "tests/training/test_gpu.py"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
@@ -131,7 +131,7 @@ def tests(how: argparse.Namespace) -> dict[str, Any]:
 
 
 def grouped(how: argparse.Namespace) -> dict[str, Any]:
-    """Ours by other layouts and kernels of the grouped convolutions alone."""
+    """Images/s of ours with other layouts and kernels for the grouped convolutions."""
     scale = sizes(how, **SHORT)
     arms = {
         "channels_last": ours(how, scale, GROUPED),
@@ -149,14 +149,14 @@ def changed(step: Ours, change: Callable[[nn.Conv2d], None]) -> Ours:
 
 
 def contiguous(convolution: nn.Conv2d) -> None:
-    """Compute in NCHW between layers that stay in channels_last."""
+    """Compute this convolution in NCHW, while its neighbours stay in channels_last."""
     convolution.weight.data = convolution.weight.data.contiguous()
     convolution.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
     convolution.register_forward_hook(lambda _, __, output: output.contiguous(memory_format=torch.channels_last))
 
 
 class MergedConv2d(nn.Conv2d):
-    """A grouped convolution as one of fewer, larger groups, whose weights between the old groups are zeros."""
+    """A grouped convolution with fewer, larger groups: weights between the old groups are zero."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         together = merging(self)
@@ -167,13 +167,13 @@ class MergedConv2d(nn.Conv2d):
 
 
 def merging(convolution: nn.Conv2d) -> int:
-    """How many groups become one."""
+    """Number of groups to merge into one."""
     own = convolution.in_channels // convolution.groups
     return min(max(1, MERGED // own), convolution.groups)
 
 
 def merged_weights(weight: Tensor, groups: int, together: int) -> Tensor:
-    """Weights (out, channels of a group, height, width) of a convolution of groups / together groups."""
+    """Weights (out, channels per group, height, width) for a convolution with groups / together groups."""
     out, own, height, width = weight.shape
     blocks = weight.view(groups // together, together, out // groups, 1, own, height, width)
     apart = torch.eye(together, device=weight.device, dtype=weight.dtype).view(1, together, 1, together, 1, 1, 1)
@@ -185,14 +185,14 @@ def merge(convolution: nn.Conv2d) -> None:
 
 
 def convolutions(how: argparse.Namespace) -> list[dict[str, Any]]:
-    """Each convolution of the network alone, forward and backward, in both layouts and with its groups merged."""
+    """Time each convolution of the network, forward and backward: both layouts, and with merged groups."""
     scale, recipe = scaled(how), kfold_mix(how, GROUPED)
     torch.backends.cudnn.benchmark = True
     return [of_convolution(layer, shape, times, scale) for layer, shape, times in distinct(recipe, scale)]
 
 
 def distinct(recipe: Recipe, scale: argparse.Namespace) -> list[tuple[nn.Conv2d, tuple[int, ...], int]]:
-    """The convolutions that differ in shape, with the shape of their input and how often each is there."""
+    """Find the distinct convolutions, with the shape of their input and how often each occurs."""
     seen: dict[str, list] = {}
     network = Classifier(recipe, CLASSES).eval().to(scale.device)
 
@@ -222,7 +222,7 @@ def of_convolution(layer: nn.Conv2d, shape: tuple[int, ...], times: int, scale: 
 def convolving(
     layer: nn.Conv2d, shape: tuple[int, ...], kind: type, layout: torch.memory_format, scale: argparse.Namespace
 ) -> float:
-    """Seconds of a forward and backward pass."""
+    """Seconds per forward and backward pass."""
     layer.__class__ = kind
     layer._forward_hooks.clear()
     layer.to(dtype=scale.dtype or torch.float32, memory_format=layout)
@@ -236,7 +236,7 @@ def convolving(
 
 
 def batches(how: argparse.Namespace) -> dict[str, Any]:
-    """Two batches beside one that is twice as large; the names are those of the full size."""
+    """Compare two batches with one of twice the size. The names are for the full size, even in a rehearsal."""
     scale, batch = sizes(how, **SHORT), kfold_mix(how).batch_size
     once, twice = ours(how, scale), ours(how, scale, batch_size=2 * batch)
     arms = {"batch of 64": lambda: (once(), once()), "batch of 128": twice}
@@ -244,7 +244,7 @@ def batches(how: argparse.Namespace) -> dict[str, Any]:
 
 
 def cuda_graphs(how: argparse.Namespace) -> dict[str, Any]:
-    """Compiled, without and with CUDA graphs; and the compiled step's largest kernels."""
+    """Compare the compiled step with and without CUDA graphs, and list its largest kernels."""
     scale = sizes(how, **SHORT)
     arms = {
         "compiled": compiled_by(ours(how, scale)),

@@ -1,4 +1,4 @@
-"""Call 2 of gpu.py: whole folds on four cores, prediction, equivalence, and two folds on one GPU."""
+"""Call 2 of gpu.py: whole folds on four cores, prediction, equivalence, and two folds sharing a GPU."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SEEDS = (0, 1, 2)
 
 
 def whole(how: argparse.Namespace, compile: bool = False) -> dict[str, Any]:
-    """A fold by ``train_fold`` on four cores beside its step alone, and the seconds of saving a state."""
+    """A fold of ``train_fold`` on four cores, compared with its step alone, and the seconds of saving its state."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     configure_torch(len(os.sched_getaffinity(0)), False)
     scale, chosen = scaled(how), kfold_mix(how)
@@ -66,7 +66,7 @@ def loader_memory(how: argparse.Namespace) -> dict[str, float]:
 
 
 def digits(folder: Path, seed: int, every: int = 1) -> Fold:
-    """scikit-learn's digits, a fifth of them held out."""
+    """The digits of scikit-learn, with a fifth held out."""
     found = load_digits()
     pixels = (found.images[::every] * (255 / 16)).round().astype(np.uint8)
     write_decoded(np.repeat(pixels[..., None], 3, axis=3), folder)
@@ -77,7 +77,7 @@ def digits(folder: Path, seed: int, every: int = 1) -> Fold:
 
 
 def curves(how: argparse.Namespace, dtype: torch.dtype | None, compile: bool = False) -> list[list[float]]:
-    """The loss of each step, a curve per seed."""
+    """The loss of each step: one curve per seed."""
     scale = scaled(how)
     torch.backends.cudnn.allow_tf32 = dtype is not None
     compute, steps = Compute(scale.device, dtype, 0, compile), 10 if how.tiny else STEPS
@@ -92,7 +92,7 @@ def equivalence(how: argparse.Namespace) -> dict[str, Any]:
 
 
 def equivalence_compiled(how: argparse.Namespace) -> dict[str, Any]:
-    """Beside the float32 curves of the record before it, if there is one."""
+    """Compare with the float32 curves of the record of ``equivalence``, if it exists."""
     record = how.records / "equivalence.json"
     known = read_json(record).get("result", {}) if record.is_file() else {}
     plain, ours = known.get("float32") or curves(how, None), curves(how, torch.bfloat16, compile=True)
@@ -103,10 +103,10 @@ def equivalence_compiled(how: argparse.Namespace) -> dict[str, Any]:
 
 
 def two_folds(how: argparse.Namespace) -> dict[str, float]:
-    """Two small folds one after the other, and at once with ``gpu_slots: 2``: seconds from first start to last end."""
-    fork = multiprocessing.get_context("fork")  # this process has not begun CUDA, and has imported all
+    """Seconds for two small folds, one after the other and at once with ``gpu_slots: 2``."""
+    fork = multiprocessing.get_context("fork")  # CUDA is not initialized in this process, and imports are done
     with ProcessPoolExecutor(2, mp_context=fork) as pool:
-        list(pool.map(small_fold, [how] * 2, [0, 0]))  # the driver, and cuDNN's search
+        list(pool.map(small_fold, [how] * 2, [0, 0]))  # warm up the driver and cuDNN's search
         after = [pool.submit(small_fold, how, 1).result() for _ in range(2)]
         at_once = list(pool.map(small_fold, [how] * 2, [1, 1]))
     one_after_the_other = sum(ended - started for started, ended in after)
@@ -115,7 +115,7 @@ def two_folds(how: argparse.Namespace) -> dict[str, float]:
 
 
 def small_fold(how: argparse.Namespace, number: int) -> tuple[float, float]:
-    """When training a fold of the digits started and ended; number 0 is a short one."""
+    """Train a fold of the digits, and return when it started and ended. Number 0 is a short one."""
     values = {"data": {"source": "digits"}, "gpu_slots": 2, "device": "auto" if torch.cuda.is_available() else "cpu"}
     chosen = training_sections(recipe(how, DIGITS)).model_copy(update={"epochs": 5 if number and not how.tiny else 1})
     with tempfile.TemporaryDirectory() as folder, leased_compute(load_config(values), CORES // 2) as compute:

@@ -1,4 +1,4 @@
-"""Call 3 of gpu.py: Fashion-MNIST, five folds of ResNeXt-101 64x4d at 32 pixels, mixed and unmixed."""
+"""Call 3 of gpu.py: Fashion-MNIST, five folds of ResNeXt-101 64x4d at 32 pixels, with and without mixing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ MIXING = {"mixed": FASHION["mixing"], "unmixed": {"kind": "none"}}
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An array of bytes in the format of MNIST: http://yann.lecun.com/exdb/mnist/."""
+    """Read a gzipped MNIST file into an array of bytes. Format: http://yann.lecun.com/exdb/mnist/."""
     with gzip.open(path) as file:
         content = file.read()
     dimensions = content[3]
@@ -54,7 +54,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def read_labels(data: Path) -> pd.DataFrame:
-    """``image_id, split, label`` of all images; ids are their positions, training images first."""
+    """Columns ``image_id, split, label`` of all images. Ids are positions, training images first."""
     labels = {split: read_idx(data / f"{name}-labels-idx1-ubyte.gz") for split, name in FILES.items()}
     rows = [pd.DataFrame({"split": split, "label": values.astype(str)}) for split, values in labels.items()]
     table = pd.concat(rows, ignore_index=True)
@@ -62,7 +62,7 @@ def read_labels(data: Path) -> pd.DataFrame:
 
 
 def pixels(how: argparse.Namespace, size: int) -> PixelStore:
-    """All images, enlarged once."""
+    """Pixel store of all images, enlarged once."""
     folder = how.state / f"pixels-{size}"
     if not folder.is_dir():
         grey = np.concatenate([read_idx(how.data / f"{name}-images-idx3-ubyte.gz") for name in FILES.values()])
@@ -98,7 +98,7 @@ def logits_file(how: argparse.Namespace, mixing: str, number: int, split: str) -
 
 
 def train(how: argparse.Namespace, mixing: str, number: int) -> dict[str, Any]:
-    """Train a fold, or resume it, and keep its logits beside the records."""
+    """Train or resume a fold, and write its logits next to the records."""
     began, labels = time.perf_counter(), read_labels(how.data)
     chosen = training_sections(recipe(how, FASHION, mixing=MIXING[mixing]))
     fold = fold_of(number, labels, pixels(how, chosen.image.size))
@@ -112,7 +112,7 @@ def train(how: argparse.Namespace, mixing: str, number: int) -> dict[str, Any]:
 
 
 def compute_of(how: argparse.Namespace) -> Compute:
-    """All cores but two load images; on a CPU the network needs them."""
+    """Use all cores but two as loader workers on a GPU; none on a CPU, where the network needs them."""
     scale = scaled(how)
     workers = max(1, len(os.sched_getaffinity(0)) - 2) if scale.device.type == "cuda" else 0
     configure_torch(usable_threads(4), False)
@@ -120,9 +120,9 @@ def compute_of(how: argparse.Namespace) -> Compute:
 
 
 def trained(chosen: TrainingRecipe, fold: Fold, compute: Compute, folder: Path) -> pd.DataFrame:
-    """The history of a fold whose model is in the folder."""
+    """Train the fold unless its model exists, and return its history."""
     files = TrainingOutputs(folder / "history.csv", folder / "model.safetensors", folder / "state", CHECKPOINT_MINUTES)
-    if not files.model.exists():  # it does if a call was cut off while it predicted
+    if not files.model.exists():  # exists if a call was cut off during prediction
         train_fold(chosen, fold, None, "benchmark", compute, files)
     return pd.read_csv(files.history).astype(object).where(lambda table: table.notna(), None)
 
@@ -149,24 +149,24 @@ def logits_of(how: argparse.Namespace, mixing: str, split: str) -> dict[int, Log
     """The logits of all folds.
 
     Raises:
-        KfoldError: naming the folds that are missing.
+        KfoldError: if folds are not trained yet.
     """
     files = {number: logits_file(how, mixing, number, split) for number in range(FOLDS)}
     missing = [number for number, file in files.items() if not file.exists()]
     if missing:
-        raise KfoldError(f"folds {missing} of {mixing} are not trained yet")
+        raise KfoldError(f"{mixing}: folds {missing} are not trained yet; repeat call 3")
     return {number: read_logits(file) for number, file in files.items()}
 
 
 def ensembles(how: argparse.Namespace, mixing: str) -> dict[str, Any]:
-    """Accuracy of each fold and ensemble, with intervals and paired differences."""
+    """Accuracy of each fold and ensembling method, with intervals and paired differences."""
     oof, test = (logits_of(how, mixing, split) for split in ("out_of_fold", "test"))
     combined = {method: combine({str(fold): each for fold, each in test.items()}, method) for method in METHODS}
     return summarize(oof, test, combined, label_of(read_labels(how.data)))
 
 
 def mixed_to_unmixed(how: argparse.Namespace) -> dict[str, Any]:
-    """How much more accurate mixing is, out of fold and by the average on the test images."""
+    """Paired difference in accuracy of mixed to unmixed: out-of-fold, and averaged on the test images."""
     labels, outcomes = label_of(read_labels(how.data)), {}
     for mixing in MIXING:
         test = {str(fold): each for fold, each in logits_of(how, mixing, "test").items()}

@@ -1,10 +1,10 @@
-"""How fast a fold computes beside other work, by how OpenMP's threads wait for each other.
+"""Measure a fold's speed beside other work, by how OpenMP threads wait for each other.
 
     python benchmarks/contention.py --out benchmarks/results
 
-Each cell is a process of its own that trains or predicts for some seconds, on two threads or one, alone, beside
-processes that do nothing but count, or beside another of its kind. A fair share is what the scheduler would give its
-threads if each thread on the machine got the same time. Images are random, and in memory.
+Each cell is one process that trains or predicts for some seconds, on two threads or one: alone, beside busy processes,
+or beside another like itself. A share is fair if each thread on the machine gets the same time. Images are random and
+in memory.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WORKS = {
 
 
 def images_per_second(backbone: str, work: str, seconds: float) -> float:
-    """Of steps of training, or batches of prediction, at the default recipe's size and batch, after three of them."""
+    """Images per second of training or prediction, at the size and batch of the default recipe, after three steps."""
     import torch
 
     from kfold_ens.compute.compute import Compute
@@ -88,7 +88,7 @@ def busy_processes(count: int) -> Iterator[None]:
 
 
 def measure(work: tuple[str, str], environment: Mapping[str, str], beside: tuple[int, int], seconds: float) -> float:
-    """Images per second of one process, the mean where two run."""
+    """Images per second of one process; the mean if two run."""
     folds, busy = beside
     command = [sys.executable, __file__, "--work", *work, "--seconds", str(seconds)]
     with ExitStack() as stack:
@@ -100,7 +100,7 @@ def measure(work: tuple[str, str], environment: Mapping[str, str], beside: tuple
 
 
 def fair_share(threads: int, beside: tuple[int, int], cores: int) -> float:
-    """The part of its speed alone that a process of so many threads keeps, where every thread gets the same time."""
+    """Share of its speed alone that a process keeps if each thread on the machine gets the same time."""
     folds, busy = beside
     return min(1, cores / (threads * folds + busy))
 
@@ -119,9 +119,9 @@ def as_table(results: Mapping[str, Mapping[str, float]], cores: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", nargs=2, help="measure this alone, and print images per second")
-    parser.add_argument("--seconds", type=float, default=6)
-    parser.add_argument("--out", type=Path, help="a folder")
+    parser.add_argument("--work", nargs=2, help="BACKBONE train|predict: print this images/s only")
+    parser.add_argument("--seconds", type=float, default=6, help="time per cell")
+    parser.add_argument("--out", type=Path, help="folder for the JSON file")
     how = parser.parse_args()
     if how.work:
         print(images_per_second(*how.work, how.seconds))

@@ -1,13 +1,13 @@
-"""How often the 95% intervals of metrics hold the true value, by simulation.
+"""Simulate how often the 95% intervals of metrics contain the true value.
 
-A population of ten classes of unequal size is drawn from again and again, as many images per class each time. The true
-value is that of 200,000 images. Two predictors of one strength are drawn, so that their true difference is zero.
+Each run samples the same number of images per class from a population of ten classes of unequal size. The true value is
+that of 200,000 images. Two predictors of equal strength are sampled, so their true difference is zero.
 
     python benchmarks/coverage.py --runs 1000 --images 300 3000
 
-With ``--few`` it measures classes with few images, on which a metric is expected to lie elsewhere than on very many:
-how often the interval holds the mean of all draws, and how often the value of 200,000 images. With ``--seconds`` it
-measures instead how long the intervals of 60,000 images and 100 classes take.
+With ``--few``: classes with few images, where the expected value of a metric differs from that on very many images.
+Measures how often the interval contains the mean of all samples, and how often the value on 200,000 images.
+With ``--seconds``: time of the intervals of 60,000 images and 100 classes.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from kfold_ens.metrics import METRICS, find_metric, inputs_of, value
 
 CLASSES = 10
 NAMES = [name.replace("_k", "_3") if METRICS[name].needs == "ranking" else name for name in METRICS]
-NAMES = [name for name in NAMES if name != "accuracy"]  # Wilson's interval and that of Agresti and Min are known
+NAMES = [name for name in NAMES if name != "accuracy"]  # its intervals (Wilson; Agresti and Min) have known coverage
 
 
-FEW = {(30, 10): 6.0, (50, 6): 6.0, (100, 30): 2.0}  # classes and images of each: how strong the predictor is
+FEW = {(30, 10): 6.0, (50, 6): 6.0, (100, 30): 2.0}  # (classes, images per class): strength of the predictor
 FEW_NAMES = ["balanced_accuracy", "f1_macro", "quadratic_kappa", "roc_auc", "average_precision"]
 
 
 def drawn(
     counts: np.ndarray, rng: np.random.Generator, strength: float = 6.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two predictors' logits (N, K) of the same images, and these images' classes (N,).
+    """Sample the logits (N, K) of two predictors on the same images, and the classes (N,) of these images.
 
-    Near classes are alike, and so are the two predictors: images are hard or easy for both.
+    Neighbouring classes are similar, and so are the predictors: an image is hard or easy for both.
     """
     target = np.repeat(np.arange(len(counts)), counts)
     near = np.exp(-np.abs(np.arange(len(counts)) - target[:, None]))
@@ -46,10 +46,10 @@ def drawn(
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--runs", type=int, default=1000)
-    arguments.add_argument("--images", type=int, nargs="+", default=[300, 3000])
-    arguments.add_argument("--few", action="store_true")
-    arguments.add_argument("--seconds", action="store_true")
+    arguments.add_argument("--runs", type=int, default=1000, help="samples drawn")
+    arguments.add_argument("--images", type=int, nargs="+", default=[300, 3000], help="images per sample")
+    arguments.add_argument("--few", action="store_true", help="few images per class")
+    arguments.add_argument("--seconds", action="store_true", help="time instead of coverage")
     options = arguments.parse_args()
     if options.seconds:
         print_seconds()
@@ -69,8 +69,8 @@ def main() -> None:
 
 
 def coverage(images: int, runs: int, names: list[str] = NAMES) -> dict[str, tuple[float, ...]]:
-    """Per metric: its true value, the shares of runs whose interval holds it, or lies below or above it, and the share
-    whose interval of a difference holds zero."""
+    """Per metric: its true value; shares of runs whose interval contains it, is below, is above; and the share of runs
+    whose interval of the difference contains zero."""
     rng = np.random.default_rng(0)
     shares = np.linspace(1, 4, CLASSES)
     counts = np.round(images * shares / shares.sum()).astype(int)
@@ -94,9 +94,11 @@ def _outcome(name: str, first: np.ndarray, second: np.ndarray, target: np.ndarra
 
 
 def print_few(runs: int) -> None:
-    """The coverage with few images of each class: of the value on as many images, and of that on 200,000."""
+    """Print the coverage with few images per class: of the expected value on as many images, and of that on 200,000."""
     print(
-        "| metric | classes | images of each | on as many | inside | on 200,000 | inside |", "|---" * 7 + "|", sep="\n"
+        "| metric | classes | images per class | expected on as many | inside | on 200,000 | inside |",
+        "|---" * 7 + "|",
+        sep="\n",
     )
     for (classes, each), strength in FEW.items():
         rng, counts = np.random.default_rng(0), np.full(classes, each)
@@ -120,7 +122,7 @@ def _with_interval(name: str, logits: np.ndarray, target: np.ndarray) -> tuple[f
 
 
 def print_seconds(images: int = 60_000, classes: int = 100) -> None:
-    """How long the interval of each metric takes, and that of a difference, and the most memory used so far."""
+    """Print the seconds for the interval of each metric and of a difference, and the peak memory so far."""
     rng = np.random.default_rng(0)
     target = np.repeat(np.arange(classes), images // classes)
     both = [rng.normal(size=(images, classes)) + 3.5 * np.eye(classes)[target] for _ in range(2)]

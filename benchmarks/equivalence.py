@@ -1,11 +1,11 @@
-"""Whether what makes training and prediction fast changes what they give.
+"""Compare the results of fast training and prediction with plain float32.
 
     python benchmarks/equivalence.py training --recipe digits
     python benchmarks/equivalence.py prediction results/digits/fold*/model.safetensors
 
-training: the loss of 200 steps as ``train_fold`` takes them here (bf16, channels_last, compiled if asked for),
-beside plain float32 from the same and from other seeds, on scikit-learn's digits: how far they part, step by step.
-prediction: of finished models, the logits of the test images as ``predict_images`` has them beside plain float32.
+training: losses of 200 steps of ``train_fold`` (bf16, channels_last, compiled with --compile) on scikit-learn's digits,
+compared with plain float32 of the same and of other seeds, step by step.
+prediction: logits of the test images by ``predict_images`` and finished models, compared with plain float32.
 Run it in the folder of a finished run of the digits.
 """
 
@@ -34,7 +34,7 @@ from kfold_ens.training.trainer import Trainer
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 DATA = Path("results/data")
-WINDOW = 10  # steps that are averaged before curves are compared: a batch's own loss is mostly noise
+WINDOW = 10  # steps to average before comparing curves: the loss of one batch is mostly noise
 
 
 def losses(recipe: Recipe, fold: Fold, compute: Compute, steps: int) -> np.ndarray:
@@ -60,7 +60,7 @@ def smoothed(curve_n: np.ndarray) -> np.ndarray:
 
 
 def compare_training(how: argparse.Namespace) -> dict:
-    """Distances of smoothed curves: ours to float32 of the same seed, and of float32 among its seeds."""
+    """Distances of smoothed curves: ours to float32 with the same seed, and float32 between seeds."""
     recipe = load_recipe(find_recipe(how.recipe, RECIPES), RECIPES)
     epochs = -(-how.steps // (1000 // recipe.batch_size))
     backbone = recipe.backbone.model_copy(update={"weights": "none", "name": how.backbone or recipe.backbone.name})
@@ -72,7 +72,7 @@ def compare_training(how: argparse.Namespace) -> dict:
 
 
 def distances(curves_sn: Sequence[np.ndarray], ours_sn: Sequence[np.ndarray]) -> dict:
-    """How far the losses of ours are from those in float32, each a curve per seed, after smoothing."""
+    """Distances between losses of ours and of float32, each one curve (steps,) per seed, after smoothing."""
     curves, ours = [smoothed(curve) for curve in curves_sn], [smoothed(curve) for curve in ours_sn]
     low, high = np.min(curves, axis=0), np.max(curves, axis=0)
     return {
@@ -101,7 +101,7 @@ def store(recipe: Recipe, half: Half) -> PixelStore:
 
 
 def compare_prediction(how: argparse.Namespace) -> dict:
-    """Of each model: the largest distance of a logit, relative to their spread, and how many classes differ."""
+    """Per model: the largest difference of a logit, relative to their spread, and how many predictions differ."""
     test = listed_images(*files("test.csv"))
     plain, fast = Compute(how.device, None, 0), Compute(how.device, autocast_dtype(how.device, "bf16"), 0)
     rows = {}
@@ -139,7 +139,7 @@ def main() -> None:
     parts = parser.add_subparsers(required=True)
     training = parts.add_parser("training")
     training.add_argument("--recipe", default="digits")
-    training.add_argument("--backbone", help="of the same family, where not the recipe's")
+    training.add_argument("--backbone", help="of the same family; default: the recipe's")
     training.add_argument("--steps", type=int, default=200)
     training.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     training.add_argument("--compile", action="store_true")

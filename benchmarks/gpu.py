@@ -1,12 +1,12 @@
-"""Measure on a GPU in three calls. Each ends within 8 minutes, and can be repeated.
+"""Measure on a GPU in three calls, each of at most 8 minutes.
 
     python benchmarks/gpu.py 1    # limits, steps, compiling, determinism, variants
     python benchmarks/gpu.py 2    # whole folds on four cores, prediction, equivalence, two folds at once
     python benchmarks/gpu.py 3 --data data/fashion-mnist    # Fashion-MNIST, five folds
 
-Each part runs in a process of its own that is ended at a time limit, and leaves one record: its results, or why it
-failed. A repeated call skips the parts that have results. `--tiny` rehearses a call without a GPU.
-benchmarks/README.md, "On a GPU machine", says what to carry. benchmarks/tables.py fills the tables from the records.
+Each part runs in its own process with a time limit, and writes one record: its results, or why it failed. If you repeat
+a call, it skips the parts that have results. `--tiny` rehearses a call without a GPU.
+benchmarks/README.md, "On a GPU machine", lists what the machine needs. benchmarks/tables.py fills the tables.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from kfold_ens.jobs import keep_freed_memory, wait_briefly
 
 HERE = Path(__file__).resolve().parent
 CALL_SECONDS = 480
-RECKONED_START = 15  # seconds until the first part begins
+RECKONED_START = 15  # seconds, estimated, until the first part starts
 GRACE = 15  # seconds: a fold saves its state between SIGTERM and SIGKILL
-START_SECONDS = 90  # of imports and of the driver, at most
-LEAST = 20  # seconds in which a fold that resumes gets anywhere
+START_SECONDS = 90  # limit for imports and the start of the driver
+LEAST = 20  # seconds below which resuming a fold achieves nothing
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a part takes on an H100 as reckoned, and after how long it is ended: seconds."""
+    """Estimated time of a part on an H100, and its time limit: seconds."""
 
     reckoned: int
     limit: int
@@ -53,7 +53,7 @@ class Part:
 
 
 FOLD = Part(48, 150, resumes=True)
-PARTS: dict[int, dict[str, Part]] = {  # in order of value
+PARTS: dict[int, dict[str, Part]] = {  # the most valuable first
     1: {
         "limits": Part(5, 40),
         "steps": Part(45, 120),
@@ -86,11 +86,11 @@ PARTS: dict[int, dict[str, Part]] = {  # in order of value
 }
 
 
-# --- a process per part ----------------------------------------------------------------------------------
+# --- processes -----------------------------------------------------------------------------------------
 
 
 def attempt(context: BaseContext, work: Callable[[], Any], limit: float) -> dict[str, Any]:
-    """What ``work`` returns, or why it did not: ``result`` or ``error``."""
+    """Run ``work`` in a process with a time limit in seconds. Return its ``result``, or an ``error``."""
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=answer, args=(work, sender))
     process.start()
@@ -102,7 +102,7 @@ def attempt(context: BaseContext, work: Callable[[], Any], limit: float) -> dict
             process.terminate()
             connection.wait([receiver, process.sentinel], GRACE)
         found = received(receiver, process)
-        return {"error": f"ended after {limit:.0f} s. {found['error']}"} if late and "error" in found else found
+        return {"error": f"stopped after {limit:.0f} s. {found['error']}"} if late and "error" in found else found
     finally:
         end_all(process)
 
@@ -114,11 +114,11 @@ def received(receiver: connection.Connection, process: multiprocessing.Process) 
     except EOFError:
         pass
     process.join(1)
-    return {"error": f"The process said nothing; its exit code is {process.exitcode}."}
+    return {"error": f"The process returned no result (exit code {process.exitcode})."}
 
 
 def end_all(process: multiprocessing.Process) -> None:
-    """End a part's process and all that it started."""
+    """Kill the process of a part and all its children."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
@@ -126,23 +126,23 @@ def end_all(process: multiprocessing.Process) -> None:
 
 
 def answer(work: Callable[[], Any], sender: connection.Connection) -> None:
-    """Send what ``work`` returns, or why it does not."""
+    """Send the ``result`` of ``work``, or its ``error``."""
     os.setsid()
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         sender.send({"result": work()})
-    except BaseException as error:  # Preempted, and what a library exits with, too
+    except BaseException as error:  # also Preempted, and SystemExit from a library
         sender.send({"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
 
 
 def end_with_parent() -> None:
-    """A call that is killed leaves nothing running."""
+    """Kill this process group when the parent ends, so that a killed call leaves nothing running."""
     multiprocessing.parent_process().join()
     os.killpg(0, signal.SIGKILL)
 
 
 def part_of_call(how: argparse.Namespace, name: str) -> Any:
-    keep_freed_memory()  # as jobs do on a CPU
+    keep_freed_memory()  # on a CPU, as jobs do
     return importlib.import_module(f"call{how.call}").PARTS[name](how)
 
 
@@ -151,10 +151,10 @@ def machine(how: argparse.Namespace) -> dict[str, Any]:
 
 
 def started(how: argparse.Namespace) -> tuple[BaseContext, dict[str, Any]]:
-    """How processes start, and the machine as the first of them sees it.
+    """Choose how processes start, and describe the machine as the first of them sees it.
 
-    A server that has imported torch once, and has not touched CUDA, saves each part the imports. If CUDA does not work
-    in its children, each part starts anew.
+    A fork server imports torch once, without initializing CUDA, and so saves each part the imports. If CUDA does not
+    work in its children, each part starts a new Python.
     """
     for method in ("forkserver", "spawn"):
         context = multiprocessing.get_context(method)
@@ -164,7 +164,7 @@ def started(how: argparse.Namespace) -> tuple[BaseContext, dict[str, Any]]:
         if "result" in found:
             return context, found["result"] | {"processes": method}
         say(f"{method}: {found['error']}")
-    sys.exit("No process starts here; the reasons are above.")
+    sys.exit("Cannot start processes on this machine: see the errors above.")
 
 
 # --- records ---------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def is_measured(how: argparse.Namespace, name: str) -> bool:
 
 
 def keep(how: argparse.Namespace, name: str, record: dict[str, Any]) -> None:
-    """Write a part's record, and all records as one archive: some machines bring back few files."""
+    """Write the record of a part. With ``--pack``, also rewrite the archive of all records."""
     write_json(how.records / f"{name}.json", record)
     if how.pack:
         with atomic(how.pack) as temporary, tarfile.open(temporary, "w:gz") as archive:
@@ -194,17 +194,17 @@ def say(line: str) -> None:
 
 
 def measure(how: argparse.Namespace) -> bool:
-    """Measure the parts that have no results yet, while time is left; whether all have results now."""
+    """Measure parts without results while time is left. Return whether all parts have results."""
     ends = time.monotonic() + how.seconds
     context, found = started(how)
     if found["device"].startswith("CPU") and not how.tiny:
-        sys.exit("There is no GPU here. Add --tiny to rehearse the call.")
+        sys.exit("No GPU found. Add --tiny to rehearse the call without one.")
     for name, part in PARTS[how.call].items():
         left = ends - time.monotonic() - GRACE
         if is_measured(how, name):
-            say(f"{name}: has results")
+            say(f"{name}: skipped, has results")
         elif left < (LEAST if part.resumes else part.reckoned) and not how.tiny:
-            say(f"{name}: left to the next call, as {left:.0f} s are left")
+            say(f"{name}: postponed to the next call ({left:.0f} s left)")
         else:
             measure_part(how, name, min(part.limit, left), context, found)
     return all(is_measured(how, name) for name in PARTS[how.call])
@@ -224,12 +224,17 @@ def measure_part(
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("call", type=int, choices=list(PARTS))
-    parser.add_argument("--records", type=Path, default=HERE / "results" / "gpu", help="a folder: a file per part")
-    parser.add_argument("--pack", type=Path, help="a .tar.gz of all records, written anew after each part")
-    parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"), help="four .gz files")
-    parser.add_argument("--state", type=Path, default=Path("state/gpu"), help="where folds keep what they resume from")
-    parser.add_argument("--seconds", type=float, default=CALL_SECONDS, help="after which the call has ended")
+    parser.add_argument("call", type=int, choices=list(PARTS), help="see above")
+    parser.add_argument("--records", type=Path, default=HERE / "results" / "gpu", help="folder with one file per part")
+    parser.add_argument("--pack", type=Path, help=".tar.gz of all records, rewritten after each part")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("/usr/share/datasets/fashion-mnist"),
+        help="folder with four .gz files",
+    )
+    parser.add_argument("--state", type=Path, default=Path("state/gpu"), help="folder with the resume states of folds")
+    parser.add_argument("--seconds", type=float, default=CALL_SECONDS, help="time limit of the call")
     parser.add_argument("--tiny", action="store_true", help="rehearse on tiny images, without compiling")
     how = parser.parse_args()
     how.command = shlex.join(["python", "benchmarks/gpu.py", *sys.argv[1:]])
@@ -243,7 +248,7 @@ def main() -> None:
     wait_briefly()
     if how.tiny:
         os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
-    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # so asking for a GPU does not begin CUDA in the server
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # so asking for a GPU does not initialize CUDA in the fork server
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
     sys.exit(0 if measure(how) else 1)
 

@@ -1,9 +1,9 @@
-"""How even folds of grouped images are: the first draw of StratifiedGroupKFold beside the best balanced of several.
+"""Measure how even folds of grouped images are: StratifiedGroupKFold's first draw, and the most even of several.
 
     python benchmarks/grouped_folds.py
 
-Each data set is drawn at random: 20 to 120 groups of sizes from a geometric distribution, 2 to 10 classes of unequal
-frequency; a group leans to one class. Classes in fewer groups than folds are left out, as by rare_classes: train_only.
+Each data set is random: 20 to 120 groups of geometrically distributed sizes, and 2 to 10 classes of unequal frequency.
+Each group prefers one class. Classes in fewer groups than folds are skipped, as by ``rare_classes: train_only``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TRIES = (1, 2, 5, 10)
 
 
 def data_set(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The labels (N,) and groups (N,) of some images."""
+    """The labels (N,) and groups (N,) of a random data set."""
     random = np.random.default_rng(seed)
     groups, classes = random.integers(20, 121), random.integers(2, 11)
     units = np.repeat(np.arange(groups), random.geometric(random.uniform(0.05, 0.5), groups))
@@ -36,13 +36,13 @@ def data_set(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unavoidable(labels: np.ndarray, units: np.ndarray) -> float:
-    """The deviation that no split is below: a class's largest group is in one fold."""
+    """Lower bound of the deviation of any split: the largest group of a class is in one fold."""
     counts = pd.crosstab(labels, units)
     return max(0.0, (counts.max(axis=1) / counts.sum(axis=1)).max() - 1 / NUM_FOLDS)
 
 
 def worst_shares(seed: int) -> Iterator[float]:
-    """The largest deviation of a fold's share of a class from an equal one: unavoidable, then of 1, 2, ... draws."""
+    """Yield the largest deviation of a fold's share of a class from an equal share: unavoidable, then per TRIES."""
     labels, units = data_set(seed)
     yield unavoidable(labels, units)
     draws = [imbalance(labels, draw, NUM_FOLDS) for draw in grouped_draws(labels, units, NUM_FOLDS, seed)]
@@ -55,7 +55,7 @@ def main() -> None:
     started = time.perf_counter()
     columns = ["unavoidable", *TRIES]
     worst = pd.DataFrame([list(worst_shares(seed)) for seed in range(DATA_SETS)], columns=columns)
-    print("| draws | mean | median | worst tenth | of all | better than one draw |")
+    print("| draws | mean | median | 90th percentile | largest | better than one draw |")
     print("|---|---|---|---|---|---|")
     for tries, values in worst.items():
         cells = [values.mean(), values.median(), values.quantile(0.9), values.max()]

@@ -1,7 +1,7 @@
-"""What it costs to resize images before they reach an exported ensemble, instead of giving them as they are.
+"""Measure how predictions change if you resize images before you give them to an exported ensemble.
 
-Images are first enlarged, as if they were photos. Each way is compared with kfold-predict, which decodes and shrinks
-files as the workflow does.
+Images are first enlarged, to imitate photographs. Each way of resizing is compared with kfold-predict, which decodes
+and shrinks files as the workflow does.
 
     python benchmarks/onnx_resizing.py ensemble.onnx results/data/images/test --times 12
 """
@@ -25,7 +25,7 @@ BATCH = 32
 
 
 def enlarged(paths: list[str], times: int, folder: Path) -> list[str]:
-    """The images as PNGs with sides so many times as long, by Pillow's Lanczos filter."""
+    """Write the images as PNGs, enlarged by Pillow's Lanczos filter. ``times``: factor per side."""
     names = []
     for number, path in enumerate(paths):
         image = Image.open(path).convert("RGB")
@@ -35,12 +35,12 @@ def enlarged(paths: list[str], times: int, folder: Path) -> list[str]:
 
 
 def by(resample: Image.Resampling, size: int) -> Callable[[Image.Image], Image.Image]:
-    """Resizing to the size of the network without any regard to antialiasing but Pillow's own."""
+    """Resize by Pillow to the size of the network."""
     return lambda image: image.resize((size, size), resample)
 
 
 def without_antialiasing(size: int) -> Callable[[Image.Image], Image.Image]:
-    """As OpenCV's and TensorFlow's default bilinear resizing: four neighbours, however much it shrinks."""
+    """Resize bilinearly as OpenCV and TensorFlow do by default: from four neighbours, however much it shrinks."""
     transform = Image.Transform.AFFINE
 
     def resize(image: Image.Image) -> Image.Image:
@@ -51,13 +51,13 @@ def without_antialiasing(size: int) -> Callable[[Image.Image], Image.Image]:
 
 
 def main() -> None:
-    """Print, for each way, the share of images with another label and the mean and largest change of probability."""
+    """Print, per way, the share of images with another label, and the mean and largest change of a probability."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ensemble")
-    parser.add_argument("images", nargs="+")
-    parser.add_argument("--times", type=int, default=12)
+    parser.add_argument("ensemble", help="the .onnx of kfold-export")
+    parser.add_argument("images", nargs="+", help="files or folders")
+    parser.add_argument("--times", type=int, default=12, help="factor of enlargement per side")
     options = parser.parse_args()
-    about, _ = read_onnx(options.ensemble, "cpu", 2)
+    about, _ = read_onnx(options.ensemble)
     session, size = open_session(options.ensemble, "cpu", 2), about.members[0].recipe.image.size
     ways = {
         "as decoded": lambda image: image,

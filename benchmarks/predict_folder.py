@@ -1,6 +1,6 @@
-"""kfold-predict beside the loop that people write: PIL, float32, one batch after the other, one model after the other.
+"""Compare the speed of kfold-predict with a plain loop: PIL, float32, one batch and one model after the other.
 
-Both read the same files of random pixels, with networks of random weights, in one process. Rounds alternate.
+Both read the same files of random pixels, with networks of random weights, in one process. They take turns.
 
     python benchmarks/predict_folder.py --images 64 --models 5 --backbone resnet18 --size 64
 """
@@ -33,7 +33,7 @@ CLASSES = tuple(map(str, range(100)))
 
 
 def write_photos(folder: Path, count: int, width: int) -> list[str]:
-    """Smooth JPEGs of random pixels."""
+    """Write smooth JPEGs of random pixels."""
     random, paths = np.random.default_rng(0), []
     for number in range(count):
         small = Image.fromarray(random.integers(0, 256, (24, 32, 3), dtype=np.uint8))
@@ -43,7 +43,7 @@ def write_photos(folder: Path, count: int, width: int) -> list[str]:
 
 
 def write_models(path: Path, count: int, backbone: str, size: int, batch_size: int) -> None:
-    """An ensemble file of random weights."""
+    """Write an ensemble file of random weights."""
     own = {
         "image": {"kind": "squash", "size": size, "short_side": size * 8 // 7, "normalize": False},
         "augmentation": [{"kind": "resize"}],
@@ -64,7 +64,7 @@ def write_models(path: Path, count: int, backbone: str, size: int, batch_size: i
 
 @torch.inference_mode()
 def plain_loop(models: list[torch.nn.Module], paths: list[str], size: int, batch_size: int) -> np.ndarray:
-    """The mean logits (N, K) of models that each read all files."""
+    """Mean logits (N, K) over models. Each model reads all files."""
     logits = []
     for model in models:
         for start in range(0, len(paths), batch_size):
@@ -77,7 +77,7 @@ def plain_loop(models: list[torch.nn.Module], paths: list[str], size: int, batch
 
 
 def main() -> None:
-    """Print images/s of both, round by round, and the ratio."""
+    """Print the images/s of both per round, and the ratio of the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     numbers = {"images": 64, "models": 5, "size": 64, "width": 640, "batch": 16, "rounds": 3}
     for name, default in numbers.items():
@@ -101,7 +101,7 @@ def main() -> None:
             for name, arm in arms.items():
                 began = time.perf_counter()
                 arm()
-                if round_number:  # the first warms up
+                if round_number:  # round 0 warms up
                     rates[name].append(round(options.images / (time.perf_counter() - began), 2))
     ratio = np.median(rates["kfold-predict"]) / np.median(rates["plain loop"])
     print(json.dumps({"images/s": rates, "ratio": round(float(ratio), 2), "threads": threads, **vars(options)}))

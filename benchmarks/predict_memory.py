@@ -1,6 +1,6 @@
-"""Peak memory of kfold-predict over ever more files, each in a process of its own.
+"""Measure the peak memory of kfold-predict by number of files, one process per number.
 
-The files are hard links to 200 small JPEGs; one in a hundred is cut off. The networks are small and of random weights.
+The files are hard links to 200 small JPEGs; one in a hundred is truncated. The networks are small, with random weights.
 
     python benchmarks/predict_memory.py --files 1000 10000 100000
 """
@@ -22,7 +22,7 @@ KINDS, DAMAGED_EVERY = 200, 100
 
 
 def link_files(folder: Path, photos: list[str], cut: str, count: int) -> None:
-    """So many paths to a few files, a thousand to a folder."""
+    """Make ``count`` hard links to a few files, a thousand per folder."""
     for number in range(count):
         place = folder / f"{number // 1000:03d}"
         place.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def link_files(folder: Path, photos: list[str], cut: str, count: int) -> None:
 
 
 def measured(ensemble: Path, folder: Path, out: Path) -> dict[str, Any]:
-    """The exit code, the peak memory in MiB and the seconds of one process that predicts a folder."""
+    """Predict a folder in one process, and return its exit code, peak memory in MiB, seconds and rows written."""
     command = [sys.executable, "-m", "kfold_ens.bundle.command", ensemble, folder, "--out", out, "--device", "cpu"]
     began = time.perf_counter()
     with open(out.with_suffix(".log"), "wb") as log:
@@ -47,7 +47,7 @@ def measured(ensemble: Path, folder: Path, out: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print a record per number of files."""
+    """Print one record per number of files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, nargs="+", default=[1000, 10_000, 100_000])
     for name, default in {"models": 3, "size": 16, "batch": 64}.items():

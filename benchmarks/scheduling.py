@@ -1,4 +1,4 @@
-"""How long Snakemake plans a large run, and what it takes around each job; wants no GPU, and trains nothing.
+"""Measure how long Snakemake plans a large run, and the overhead per job. Needs no GPU and trains nothing.
 
 python benchmarks/scheduling.py
 """
@@ -25,7 +25,7 @@ REPEATS = 3
 
 
 def make_project(folder: Path, num_folds: int) -> None:
-    """A configuration of ten recipes to be compared."""
+    """Write a configuration that compares ten recipes."""
     names = [f"recipe{number}" for number in range(RECIPES)]
     for name in names:
         shutil.copy(REPOSITORY / "recipes/digits.yaml", folder / f"{name}.yaml")
@@ -35,7 +35,7 @@ def make_project(folder: Path, num_folds: int) -> None:
 
 
 def snakemake(folder: Path, *arguments: str) -> tuple[float, str]:
-    """Seconds, and what it printed."""
+    """Run Snakemake, and return its seconds and its output."""
     options = ["--snakefile", str(REPOSITORY / "Snakefile"), "--configfile", "config.yaml", "--cores", "1"]
     started = time.perf_counter()
     command = [sys.executable, "-m", "snakemake", *options, *arguments]
@@ -46,7 +46,7 @@ def snakemake(folder: Path, *arguments: str) -> tuple[float, str]:
 
 
 def planning() -> tuple[list[float], int]:
-    """Seconds of some dry runs of everything, and how many jobs they plan."""
+    """Seconds of dry runs of everything, and the number of planned jobs."""
     with tempfile.TemporaryDirectory() as folder:
         make_project(Path(folder), FOLDS)
         runs = [
@@ -56,7 +56,7 @@ def planning() -> tuple[list[float], int]:
 
 
 def around_a_job() -> tuple[list[float], int]:
-    """Seconds a job of runs whose jobs have next to nothing to do, without the planning before; and how many jobs."""
+    """Seconds per job of runs whose jobs have almost nothing to do, without planning; and the number of jobs."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_project(folder, 2)
@@ -84,7 +84,7 @@ def line(what: str, seconds: list[float]) -> str:
 
 if __name__ == "__main__":
     seconds, jobs = planning()
-    print(line(f"planning {RECIPES} recipes x {FOLDS} folds x 3 combinations, {jobs} jobs", seconds))
+    print(line(f"planning {RECIPES} recipes x {FOLDS} folds x 3 ensembling methods, {jobs} jobs", seconds))
     seconds, jobs = around_a_job()
-    print(line(f"around a job that has nothing to do, one of {jobs}", seconds))
+    print(line(f"overhead of one job that has nothing to do, of {jobs}", seconds))
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")

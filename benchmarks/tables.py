@@ -1,9 +1,9 @@
-"""Fill the tables of the documentation from the records of gpu.py, so that no number is copied by hand.
+"""Fill the GPU tables of the documentation from the records of gpu.py, so that no number is copied by hand.
 
     python benchmarks/tables.py
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`. A cell without a record stays empty, and so does one
-whose records are of several cards. Records of a rehearsal (`--tiny`) fill nothing.
+A table is between `<!-- table: NAME -->` and `<!-- end -->`. A cell stays empty if it has no record, or if its records
+are from different cards. Records of a rehearsal (`--tiny`) are ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FILES = ("benchmarks/README.md", "benchmarks/fashion_mnist/README.md", "docs/clu
 RECORDS = REPOSITORY / "benchmarks" / "results" / "gpu"
 TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-MEMORY_ALLOWS = 2457  # images/s on an H100: eager convolutions, everything between them fused
+MEMORY_ALLOWS = 2457  # images/s, bound by an H100's memory: eager convolutions, all else fused
 TRAIN, HELD_OUT, EPOCHS, FOLDS = 16_819, 4_205, 80, 5  # kfold_mix at NYCU's size: images per fold, epochs, folds
 SAVED_EVERY = 300  # seconds
 
@@ -34,7 +34,7 @@ Value = Callable[..., str]
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """The records that have results, by part."""
+    """Map each part to its record; skip records without results and rehearsals."""
     records = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
     return {record["part"]: record for record in records if "result" in record and not record["tiny"]}
 
@@ -43,14 +43,14 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def cell(records: Records, value: Value, *parts: str) -> str:
-    """What ``value`` makes of the parts' results; empty unless all are there, of one card."""
+    """Format the parts' results by ``value``. Empty unless all records exist and are from one card."""
     if not all(part in records for part in parts) or len({records[part]["device"] for part in parts}) > 1:
         return ""
     return value(*(records[part]["result"] for part in parts))
 
 
 def source(records: Records, *parts: str) -> str:
-    """Date, card and command of the records that a row stands on."""
+    """Date, card and command of the records behind a row."""
     found = [records[part] for part in dict.fromkeys(parts) if part in records]
     said = [f"{each['date'][:10]}, {each['device']}, `{each['command']}`" for each in found]
     return "; ".join(dict.fromkeys(said))
@@ -69,7 +69,7 @@ def ratio(of: Mapping[str, Any], some: str, to: Mapping[str, Any], other: str) -
 
 
 def times(some: str, other: str) -> Value:
-    """Of one part, or of two: the arm is the last one's."""
+    """Speed of ``some`` relative to ``other``. Of two parts, the first has ``other`` and the last has ``some``."""
     return lambda first, last=None: f"{ratio(last or first, some, first, other):.2f}"
 
 
@@ -82,7 +82,7 @@ def end_to_end(whole: Mapping[str, Any]) -> str:
 
 
 def fold_hours(whole: Mapping[str, Any], images: int = 1) -> float:
-    """A fold of kfold_mix at NYCU's size, or so many times that: training, validation and saving."""
+    """Hours of one fold of kfold_mix at NYCU's size times ``images``: training, validation and saving."""
     per_held_out = (whole["seconds an epoch"] - whole["of which training"]) / whole["held-out images"]
     epoch = images * (TRAIN / whole["training images/s"] + HELD_OUT * per_held_out)
     return EPOCHS * epoch * (1 + whole["saving, s"] / SAVED_EVERY) / 3600
@@ -104,42 +104,47 @@ def determinism_costs(result: Mapping[str, Any]) -> str:
     return f"{1 - ratio(result, 'deterministic', result, 'any algorithm'):.0%} of the speed"
 
 
-AIMS: list[tuple[str, str, tuple, tuple]] = [  # what, aim, and of eager and compiled: value, parts
+AIMS: list[tuple[str, str, tuple, tuple]] = [  # what, aim, then (value, parts...) for eager and for compiled
     (
-        "ours to B0, the reports' loop",
+        "speed of ours relative to B0",
         "5",
         (times("ours", "B0"), "steps"),
         (times("ours, compiled", "B0"), "steps", "compiled"),
     ),
     (
-        "ours to B2: bf16, channels_last, fused AdamW",
+        "speed of ours relative to B2",
         "1.5",
         (times("ours", "B2"), "steps"),
         (times("ours, compiled", "B2"), "compiled"),
     ),
-    ("ours to B3, as timm's `train.py` with torch.compile", "1.1", (), (times("ours, compiled", "B3"), "compiled")),
+    ("speed of ours relative to B3", "1.1", (), (times("ours, compiled", "B3"), "compiled")),
     (
-        "share of the 2,457 images/s that an H100's memory allows, model alone",
+        "share of the 2,457 images/s that an H100's memory bandwidth allows, model alone",
         "80%",
         (share_of_memory("ours"), "steps"),
         (share_of_memory("ours, compiled"), "compiled"),
     ),
-    ("end to end with four CPU cores, to model alone", "95%", (end_to_end, "whole"), (end_to_end, "whole_compiled")),
     (
-        "share of the time waiting for data",
+        "end to end with four CPU cores, relative to model alone",
+        "95%",
+        (end_to_end, "whole"),
+        (end_to_end, "whole_compiled"),
+    ),
+    (
+        "share of the time spent waiting for data",
         "",
         (lambda whole: f"{whole['share waiting for data']:.1%}", "whole"),
         (lambda whole: f"{whole['share waiting for data']:.1%}", "whole_compiled"),
     ),
     (
-        "five folds of `kfold_mix` at NYCU's size, from measured steps",
+        "five folds of `kfold_mix` at NYCU's size, computed from measured steps",
         "90 minutes",
         (lambda whole: f"{FOLDS * 60 * fold_hours(whole):.0f} minutes", "whole"),
         (lambda whole: f"{FOLDS * 60 * fold_hours(whole):.0f} minutes", "whole_compiled"),
     ),
     ("peak memory", "no more than B2", (memory("ours"), "steps"), (memory("ours, compiled"), "compiled")),
-    ("prediction by five models, to float32 eager", "4", (five_models, "prediction"), ()),
-    ("`deterministic: true`: what it costs", "stated", (determinism_costs, "determinism"), ()),
+    ("prediction by five models, relative to float32 eager", "4", (five_models, "prediction"), ()),
+    ("cost of `deterministic: true`", "reported", (determinism_costs, "determinism"), ()),
 ]
 
 
@@ -156,12 +161,12 @@ def aims(records: Records) -> str:
 
 
 def arms(rows: Sequence[tuple[str, str]], first_steps: bool = False) -> Callable[[Records], str]:
-    """Images per second of arms, each given with its part; the ratio is to the first arm of the part."""
+    """Table of images per second of ``(part, arm)`` rows. Ratios are relative to the first arm of the part."""
     extra = ["first step, s", "peak memory, GiB"] if first_steps else []
 
     def made(records: Records) -> str:
         lines = [arm_row(records, part, name, extra) for part, name in rows]
-        return table(["", "images/s", "blocks", "to the part's first", *extra, "measured"], lines)
+        return table(["", "images/s", "blocks", "relative to the part's first arm", *extra, "measured"], lines)
 
     return made
 
@@ -198,7 +203,7 @@ VARIANTS = [
 
 
 def facts(records: Records) -> str:
-    """Single numbers, each with its part."""
+    """Table of single numbers."""
     rows = [[what, cell(records, value, part), source(records, part)] for what, part, value in FACTS]
     return table(["", "", "measured"], rows)
 
@@ -214,28 +219,28 @@ def apart(result: Mapping[str, Any]) -> str:
 
 
 FACTS: list[tuple[str, str, Value]] = [
-    ("copied, read and written", "limits", lambda of: f"{of['copied, GB/s']:,.0f} GB/s"),
+    ("memory copy, read and write", "limits", lambda of: f"{of['copied, GB/s']:,.0f} GB/s"),
     ("matrix product in bf16", "limits", lambda of: f"{of['matrix product, TFLOP/s']:.0f} TFLOP/s"),
-    ("time without a kernel, ours", "kernels", lambda of: f"{of['share of the time without a kernel']:.1%}"),
+    ("GPU idle time, ours", "kernels", lambda of: f"{of['share of the time without a kernel']:.1%}"),
     (
-        "time without a kernel, ours compiled",
+        "GPU idle time, ours compiled",
         "cuda_graphs",
         lambda of: f"{of['kernels, compiled']['share of the time without a kernel']:.1%}",
     ),
-    ("the same bits twice", "determinism", lambda of: "yes" if of["same bits"] else "no"),
+    ("two runs give the same bits", "determinism", lambda of: "yes" if of["same bits"] else "no"),
     (
-        "batch of 64 in 8 GB",
+        "batch of 64 in 8 GB of memory",
         "out_of_memory",
         lambda of: f"{of['images at a time']} images at a time, {of['later steps, s']:.2f} s per step",
     ),
     ("`tests/training/test_gpu.py`", "tests", lambda of: of["last lines"][-1]),
-    ("saving a state", "whole", lambda of: f"{of['saving, s']:.1f} s"),
+    ("saving the resume state", "whole", lambda of: f"{of['saving, s']:.1f} s"),
     ("four loader workers, private memory", "loader_memory", lambda of: f"{of['private, MB, sum of four']:,.0f} MB"),
-    ("decoded images that they share", "loader_memory", lambda of: f"{of['decoded images, MB']:,.0f} MB"),
-    ("200 steps, ours: distance to float32 of the same seed", "equivalence", apart),
-    ("200 steps, ours: inside the band of three float32 seeds", "equivalence", inside),
+    ("four loader workers, shared decoded images", "loader_memory", lambda of: f"{of['decoded images, MB']:,.0f} MB"),
+    ("200 steps, ours: distance to float32 with the same seed", "equivalence", apart),
+    ("200 steps, ours: within the band of three float32 seeds", "equivalence", inside),
     ("200 steps, ours compiled: distance", "equivalence_compiled", apart),
-    ("200 steps, ours compiled: inside the band", "equivalence_compiled", inside),
+    ("200 steps, ours compiled: within the band", "equivalence_compiled", inside),
     ("two small folds, one after the other", "two_folds", lambda of: f"{of['one after the other, s']:.1f} s"),
     ("two small folds at once, `gpu_slots: 2`", "two_folds", lambda of: f"{of['at once, s']:.1f} s"),
 ]
@@ -267,9 +272,9 @@ LAYOUTS = ("contiguous", "channels_last", "groups merged")
 
 
 def convolutions(records: Records) -> str:
-    """All of them together, then the grouped ones: milliseconds of a forward and backward pass."""
+    """Milliseconds of a forward and backward pass: all convolutions together, then each grouped one."""
     found = records.get("convolutions", {"result": []})["result"]
-    rows = [["all, as often as they are there", "", "", *(sum_of(found, layout) for layout in LAYOUTS)]]
+    rows = [["all, weighted by how often each occurs", "", "", *(sum_of(found, layout) for layout in LAYOUTS)]]
     rows += [
         [each["convolution"], str(each["groups"]), str(each["times"]), *(time_of(each, layout) for layout in LAYOUTS)]
         for each in found
@@ -280,7 +285,7 @@ def convolutions(records: Records) -> str:
 
 
 def sum_of(found: Sequence[Mapping[str, Any]], layout: str) -> str:
-    """If a convolution has no groups to merge, it counts in channels_last."""
+    """Sum over all convolutions. One without groups to merge counts in channels_last."""
     times = [each["times"] * each["milliseconds"].get(layout, each["milliseconds"]["channels_last"]) for each in found]
     return f"{sum(times):.1f}" if times else ""
 
@@ -295,7 +300,7 @@ def reckoning(records: Records) -> str:
         for name, part in parts.items():
             seconds = f"{records[name]['seconds']:.0f}" if name in records else ""
             rows.append([str(call), f"`{name}`", str(part.reckoned), str(part.limit), seconds, source(records, name)])
-    return table(["call", "part", "reckoned, s", "ended after, s", "took, s", "measured"], rows)
+    return table(["call", "part", "estimated, s", "limit, s", "took, s", "measured"], rows)
 
 
 # --- Fashion-MNIST, and a cluster ------------------------------------------------------------------------
@@ -378,14 +383,14 @@ TABLES: dict[str, Callable[[Records], str]] = {
 
 
 def filled(text: str, records: Records) -> str:
-    """A page with its tables made anew."""
+    """Refill the tables of a page."""
     return TABLE.sub(lambda found: f"{found[1]}\n{TABLES[found[2]](records)}\n\n{found[3]}", text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=Path, default=RECORDS)
-    parser.add_argument("--root", type=Path, default=REPOSITORY, help="the folder that the pages are in")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="folder with the records of gpu.py")
+    parser.add_argument("--root", type=Path, default=REPOSITORY, help="folder with the documentation pages")
     how = parser.parse_args()
     records = read_records(how.records)
     for name in FILES:

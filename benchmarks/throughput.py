@@ -1,16 +1,16 @@
-"""How fast training, loading and prediction are, beside what people would use instead and the device's own limits.
+"""Measure training, loading and prediction, compared with common alternatives and the limits of the device.
 
-    python benchmarks/throughput.py --out benchmarks/results     # a GPU, or else the CPU at a size it can bear
+    python benchmarks/throughput.py --out benchmarks/results     # on a GPU if there is one, else smaller on the CPU
 
-Within a part all arms take turns, on the same images and from the same weights. Tables go to standard output, and the
-numbers to a JSON file. On a shared CPU only the ratios count.
+The arms of a part take turns, on the same images and from the same weights. Prints tables, and writes the numbers to a
+JSON file. On a shared CPU only the ratios are meaningful.
 
-B0: float32 (TF32 convolutions on a GPU), NCHW, AdamW, the loss read at every step: the loop of the reports.
+B0: float32 (TF32 convolutions on a GPU), NCHW, AdamW, reads the loss at every step: the loop of the original reports.
 B1: B0 in bf16 autocast. B2: B1 with channels_last, cudnn.benchmark and a fused optimizer.
-B3: B2 compiled: what timm's ``train.py --amp --amp-dtype bfloat16 --channels-last --torchcompile`` does in a step.
-ours: a step as ``train_fold`` takes it, mixing and the checks for what is not finite included.
-All arms keep freed memory, and wait, as jobs do (kfold_ens.jobs). All but B0 compute in what `precision: auto` takes on
-the device: on a CPU without bf16, B1 is B0.
+B3: B2 compiled, as timm's ``train.py --amp --amp-dtype bfloat16 --channels-last --torchcompile``.
+ours: a step of ``train_fold``, with mixing and checks for non-finite values.
+All arms keep freed memory and wait as jobs do (kfold_ens.jobs). All but B0 use the type that `precision: auto` picks
+for the device: on a CPU without bf16, B1 equals B0.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def seconds(work: Arm, times: int, device: torch.device) -> float:
 
 
 def rates(arms: Mapping[str, Arm], images: int, how: argparse.Namespace) -> dict[str, list[float]]:
-    """Images a second of every arm, once a block; the arms take turns."""
+    """Images per second of each arm, one value per block. The arms take turns."""
     for arm in arms.values():
         seconds(arm, how.warmup, how.device)
     measured: dict[str, list[float]] = {name: [] for name in arms}
@@ -103,7 +103,7 @@ def rates(arms: Mapping[str, Arm], images: int, how: argparse.Namespace) -> dict
 
 
 class Loop:
-    """The training loop of the reports (B0), and what is added to it."""
+    """The training loop of the original reports (B0), and its faster variants."""
 
     def __init__(
         self, recipe: Recipe, how: argparse.Namespace, autocast=False, tuned=False, compile=False, layout=None
@@ -132,7 +132,7 @@ class Loop:
 
 
 class Ours:
-    """Our step, on views that are on the device already."""
+    """Our training step, on views already on the device."""
 
     def __init__(self, recipe: Recipe, how: argparse.Namespace, fold: Fold, compile: bool = False) -> None:
         self.training = Trainer(recipe, fold, None, Compute(how.device, how.dtype, 0, compile))
@@ -153,7 +153,7 @@ class Ours:
 
 
 def make_photos(folder: Path, photos: int, size: tuple[int, int]) -> list[Path]:
-    """JPEGs that take as long to decode as photographs: blots of colour with a camera's noise."""
+    """Write JPEGs that take as long to decode as photographs: blots of colour with camera-like noise."""
     random, paths = np.random.default_rng(0), []
     for index in range(photos):
         blots = Image.fromarray(random.integers(0, 255, (9, 12, 3), dtype=np.uint8)).resize(size, Image.BICUBIC)
@@ -171,7 +171,7 @@ def store_of(paths: list[Path], short_side: int, folder: Path) -> PixelStore:
 
 
 def fold_of(store: PixelStore, train: int, validation: int) -> Fold:
-    """So many images to train on and to hold out, the same few again and again, all labels in turn."""
+    """A fold of ``train`` and ``validation`` images: repeats of the stored ones, with all labels in turn."""
     sets = [
         Images(store, np.resize(store.image_id, count), np.arange(count) % CLASSES) for count in (train, validation)
     ]
@@ -182,9 +182,9 @@ def fold_of(store: PixelStore, train: int, validation: int) -> Fold:
 
 
 def limits(how: argparse.Namespace, size: tuple[int, int] | None = None) -> dict[str, float]:
-    """What the device can do: bytes copied (read and written), and a matrix product in the type it trains in.
+    """Limits of the device: bandwidth of a copy (read and write), and speed of a matrix product in the training type.
 
-    ``size`` is how many bytes, and how many rows.
+    ``size``: bytes of the copy and rows of the matrix.
     """
     big, side = size or ((2**30, 8192) if how.device.type == "cuda" else (2**27, 2048))
     source = torch.rand(big // 4, device=how.device)
@@ -215,7 +215,7 @@ def training_arms(recipe: Recipe, fold: Fold, how: argparse.Namespace) -> dict[s
 
 
 def model_alone(builders: Mapping[str, Callable[[], Arm]], images: int, how: argparse.Namespace) -> dict[str, Any]:
-    """A training step on device tensors; the seconds of the first, which compile; on a GPU its peak memory."""
+    """Measure training steps on device tensors: images/s, seconds of the first (which compiles), peak GPU memory."""
     arms, first, memory = {}, {}, {}
     for name, build in builders.items():
         with peak_memory(how.device) as peak:
@@ -227,7 +227,7 @@ def model_alone(builders: Mapping[str, Callable[[], Arm]], images: int, how: arg
 
 
 def convolutions(recipe: Recipe, how: argparse.Namespace) -> dict[str, list[float]]:
-    """A step of B2 by torch's convolutions, in both orders of a tensor's elements, and by products of matrices."""
+    """Steps of B2 with torch's convolutions in both memory layouts, and with matrix products."""
     arms = {
         "torch's, NCHW": Loop(recipe, how, autocast=True, tuned=True, layout=torch.contiguous_format),
         "torch's, channels_last": Loop(recipe, how, autocast=True, tuned=True, layout=torch.channels_last),
@@ -241,7 +241,7 @@ def convolutions(recipe: Recipe, how: argparse.Namespace) -> dict[str, list[floa
 
 
 def preparation(paths: list[Path], short_side: int, how: argparse.Namespace) -> dict[str, list[float]]:
-    """What the manifest and the decoded images take of a photograph, beside nothing but decoding it, on all cores."""
+    """Images/s on all cores of making the manifest and the decoded images, compared with decoding only."""
 
     def decode(path: Path) -> None:
         Image.open(path).convert("RGB")
@@ -260,7 +260,7 @@ def preparation(paths: list[Path], short_side: int, how: argparse.Namespace) -> 
 
 
 def augmentations(store: PixelStore, how: argparse.Namespace) -> dict[str, Any]:
-    """One thread: a step of augmentation on a stored image, as a tensor, and by Pillow there and back."""
+    """Images/s of one augmentation step on a stored image in one thread: on a tensor, and by Pillow."""
     steps = {
         "rotation, nearest": v2.RandomRotation(15),
         "rotation, bilinear": v2.RandomRotation(15, interpolation=v2.InterpolationMode.BILINEAR),
@@ -294,13 +294,13 @@ def one_thread() -> Iterator[None]:
 
 
 def once(how: argparse.Namespace) -> argparse.Namespace:
-    """Blocks of one go on the CPU."""
+    """Options for blocks of one step on the CPU."""
     return argparse.Namespace(warmup=1, steps=1, blocks=how.blocks, device=torch.device("cpu"))
 
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[list[int]]:
-    """What is allocated at most inside, beyond what was before: one number at the end, none on a CPU."""
+    """Yield a list that holds, at the end, the peak of bytes allocated inside. Stays empty on a CPU."""
     peak: list[int] = []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -311,7 +311,7 @@ def peak_memory(device: torch.device) -> Iterator[list[int]]:
 
 
 def loader_alone(recipe: Recipe, paths: list[Path], store: PixelStore, how: argparse.Namespace) -> dict[str, Any]:
-    """One process, one thread: views a second, in batches, from JPEGs by PIL alone, and from the decoded images."""
+    """Views per second of one process and one thread, in batches: from JPEGs by PIL, and from the decoded images."""
     size = recipe.image.size
     flip, rotation, crop = v2.RandomHorizontalFlip(), v2.RandomRotation(15), v2.RandomResizedCrop(size)
     lists = {"flip, crop": [flip, crop], "flip, rotation, crop": [flip, rotation, crop]}
@@ -349,7 +349,7 @@ def by_views(steps: list[dict], size: int, store: PixelStore, batches: list[rang
 
 
 def end_to_end(recipe: Recipe, fold: Fold, how: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """A whole fold of two epochs by ``train_fold``: loading, mixing, validation, saving; what its history says."""
+    """Train a fold of two epochs by ``train_fold``, and return the numbers of its history."""
     compute = Compute(how.device, how.dtype, how.workers, how.compile)
     started = time.perf_counter()
     last = second_epoch(recipe, fold, compute, folder)
@@ -365,7 +365,7 @@ def end_to_end(recipe: Recipe, fold: Fold, how: argparse.Namespace, folder: Path
 
 
 def second_epoch(recipe: Recipe, fold: Fold, compute: Compute, folder: Path) -> pd.Series:
-    """The history's last row of two epochs by ``train_fold``; the first compiles, and looks for algorithms."""
+    """Train two epochs by ``train_fold``, and return the last row of the history: the first epoch compiles."""
     files = TrainingOutputs(folder / "history.csv", folder / "model.safetensors", folder / "state", 1e9)
     recipe = recipe.model_copy(update={"epochs": 2})
     train_fold(recipe, fold, None, "benchmark", compute, files)
@@ -373,7 +373,7 @@ def second_epoch(recipe: Recipe, fold: Fold, compute: Compute, folder: Path) -> 
 
 
 def workers_memory(recipe: Recipe, store: PixelStore) -> dict[str, float]:
-    """Four loader workers that have all read every image: what they hold, and what of it is theirs alone."""
+    """Memory of four loader workers that have each read every image: resident, proportional and private."""
     views = TrainingViews(Images(store, store.image_id, np.zeros(len(store.image_id), int)), v2.Identity(), 0, 0)
     rows = range(len(store.image_id))
     everything = [[(0, row) for row in rows]] * 40
@@ -392,7 +392,7 @@ def workers_memory(recipe: Recipe, store: PixelStore) -> dict[str, float]:
 
 
 class _Checksums(Dataset):
-    """Reads images whole, and sends next to nothing."""
+    """Reads whole images, but returns only their sums."""
 
     def __init__(self, views: TrainingViews) -> None:
         self._views = views
@@ -402,13 +402,13 @@ class _Checksums(Dataset):
 
 
 def _rollup(process: int) -> dict[str, int]:
-    """Linux's own account of a process's memory, in KiB."""
+    """Memory of a process by ``/proc``, in KiB."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
     return {line.split(":")[0]: int(line.split()[1]) for line in lines}
 
 
 def prediction(recipe: Recipe, how: argparse.Namespace) -> dict[str, list[float]]:
-    """Five models, one after the other, over a batch: as they are in float32, and as ``predict_images`` has them."""
+    """Images/s of five models on a batch, one after the other: plain float32, and as ``predict_images`` does it."""
     networks = [Classifier(recipe, CLASSES).eval() for _ in range(5)]
     labels = tuple(str(label) for label in range(CLASSES))
     models = [TrainedModel(recipe, labels, "", network.state_dict()) for network in networks]
@@ -433,19 +433,20 @@ def prediction(recipe: Recipe, how: argparse.Namespace) -> dict[str, list[float]
 
 
 def growth(recipe: Recipe, how: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
-    """A small network trained on ever more images, each time by a process of its own."""
+    """Train a small network on ever more images, each time in a new process."""
     backbone = recipe.backbone.model_copy(update={"name": "resnet18"})
     image = recipe.image.model_copy(update={"size": 16})
     small = recipe.model_copy(update={"backbone": backbone, "image": image, "batch_size": 64})
     compute = Compute(how.device, how.dtype, how.workers)
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:  # unlike a Pool, may load
+    # not a Pool, whose processes cannot start loader workers
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
         runs = {count: pool.submit(epochs_over, count, small, compute, folder) for count in how.growth}
         return {f"{count:,} images": run.result() for count, run in runs.items()}
 
 
 def epochs_over(count: int, recipe: Recipe, compute: Compute, folder: Path) -> dict[str, float]:
-    """The second of two epochs over images of their own bytes, and the process's memory without the images' file."""
+    """Seconds of the second of two epochs over distinct images, and memory of the process without the image file."""
     write_noise(count, folder)
     fold = fold_of(PixelStore(folder / "pixels", folder / "index.npz"), count, count // 4)
     with peak_of_own_memory() as peak:
@@ -454,12 +455,12 @@ def epochs_over(count: int, recipe: Recipe, compute: Compute, folder: Path) -> d
 
 
 def write_noise(count: int, folder: Path) -> None:
-    """Decoded images of random bytes, and their index."""
+    """Write decoded images of random bytes, and their index."""
     write_decoded(np.random.default_rng(0).integers(256, size=(count, 16, 16, 3), dtype=np.uint8), folder)
 
 
 def write_decoded(images_nhwc: np.ndarray, folder: Path) -> None:
-    """Images (N, height, width, 3) uint8 as a pixel store, with their positions as ids."""
+    """Write images (N, height, width, 3) uint8 as a pixel store. Ids are their positions."""
     count, height, width, _ = images_nhwc.shape
     sizes = {"height": np.full(count, height), "width": np.full(count, width)}
     names, offset = np.arange(count).astype(str), np.arange(count) * height * width * 3
@@ -469,7 +470,7 @@ def write_decoded(images_nhwc: np.ndarray, folder: Path) -> None:
 
 @contextmanager
 def peak_of_own_memory() -> Iterator[list[float]]:
-    """Samples of what this process holds, in MB, of which no file is the source."""
+    """Yield samples of the memory of this process that no file backs, in MB."""
     samples, done = [], threading.Event()
 
     def watch() -> None:
@@ -487,8 +488,10 @@ def peak_of_own_memory() -> Iterator[list[float]]:
 
 
 def largest_kernels(step: Arm, how: argparse.Namespace) -> dict[str, Any]:
-    """The ten kernels that take most of three steps, and the share of the time in which none runs; of a CPU the ten
-    largest operations."""
+    """Profile three steps: the ten kernels that take most time, and the share of time in which no kernel runs.
+
+    On a CPU: the ten largest operations.
+    """
     seconds(step, 3, how.device)
     with torch.profiler.profile() as profile:
         seconds(step, 3, how.device)
@@ -506,7 +509,7 @@ def largest(times: Mapping[str, float]) -> list[dict[str, Any]]:
 
 
 def of_trace(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of a profiler's trace: the largest kernels, and the share of the span in which the device does nothing."""
+    """The largest kernels of a profiler trace, and the share of its span in which the device is idle."""
     on_device = [event for event in events if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
     times: dict[str, float] = {}
     for event in on_device:
@@ -516,7 +519,7 @@ def of_trace(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def idle_share(spans: Sequence[tuple[float, float]]) -> float:
-    """The share of the time from the first start to the last end that no span covers."""
+    """Share of the time between the first start and the last end that no span covers."""
     start = end = min(start for start, _ in spans)
     idle = 0.0
     for begins, ends in sorted(spans):
@@ -525,7 +528,7 @@ def idle_share(spans: Sequence[tuple[float, float]]) -> float:
     return idle / (end - start)
 
 
-# --- the whole -------------------------------------------------------------------------------------------
+# --- run -------------------------------------------------------------------------------------------------
 
 
 def measure(recipe: Recipe, how: argparse.Namespace) -> dict[str, Any]:
@@ -556,7 +559,7 @@ def measure(recipe: Recipe, how: argparse.Namespace) -> dict[str, Any]:
 
 
 def as_tables(results: Mapping[str, Any]) -> str:
-    """Markdown: a row an arm with the median of its blocks, their span, and the ratio to the first arm."""
+    """Format results as Markdown: per arm the median of its blocks, their range, and the ratio to the first arm."""
     lines = []
     for part, result in results.items():
         lines += ["", f"### {part}", ""]
@@ -587,7 +590,7 @@ def arms_table(arms: Mapping[str, list[float]]) -> list[str]:
         f"| {name} | {medians[name]:.4g} | {min(blocks):.4g} to {max(blocks):.4g} | {medians[name] / first:.2f} |"
         for name, blocks in arms.items()
     ]
-    return ["| | images/s | blocks | to the first |", "|---|---|---|---|", *rows]
+    return ["| | images/s | blocks | relative to the first |", "|---|---|---|---|", *rows]
 
 
 def said(value: Any) -> str:
@@ -600,25 +603,28 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     gpu = torch.cuda.is_available()
     parser.add_argument("--device", type=torch.device, default=torch.device("cuda" if gpu else "cpu"))
-    parser.add_argument("--recipe", default="kfold_mix", help="a recipe, started from random weights")
-    parser.add_argument("--size", type=int, help="pixels, where not the recipe's")
-    parser.add_argument("--batch", type=int, help="64 on a GPU, 8 on a CPU")
-    parser.add_argument("--steps", type=int, help="timed in a block: 100, or 2 on a CPU")
-    parser.add_argument("--warmup", type=int, help="30, or 1 on a CPU")
+    parser.add_argument("--recipe", default="kfold_mix", help="recipe, trained from random weights")
+    parser.add_argument("--size", type=int, help="pixels; default: the recipe's")
+    parser.add_argument("--batch", type=int, help="default: 64 on a GPU, 8 on a CPU")
+    parser.add_argument("--steps", type=int, help="steps per timed block; default: 100, or 2 on a CPU")
+    parser.add_argument("--warmup", type=int, help="steps before timing; default: 30, or 1 on a CPU")
     parser.add_argument("--blocks", type=int, default=3)
-    parser.add_argument("--workers", type=int, help="of the loader: 4, or none on a CPU, as train_fold has it")
-    parser.add_argument("--photos", type=int, default=200, help="how many JPEGs")
+    parser.add_argument("--workers", type=int, help="loader workers; default: 4, or 0 on a CPU, as in train_fold")
+    parser.add_argument("--photos", type=int, default=200, help="number of JPEGs")
     parser.add_argument("--photo", type=int, nargs=2, default=(500, 375), help="their width and height in pixels")
     parser.add_argument(
-        "--growth", type=int, nargs="*", help="images of part growth: 8000 32000 128000, or a quarter on a CPU"
+        "--growth",
+        type=int,
+        nargs="*",
+        help="images of part growth; default: 8000 32000 128000, a quarter on a CPU",
     )
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: on a GPU")
-    parser.add_argument("--parts", nargs="*", default=[], help="how their names begin; default: all")
-    parser.add_argument("--out", type=Path, help="a folder")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: only on a GPU")
+    parser.add_argument("--parts", nargs="*", default=[], help="parts whose names begin so; default: all")
+    parser.add_argument("--out", type=Path, help="folder for the JSON file")
     parser.add_argument(
         "--keep-freed-memory", action=argparse.BooleanOptionalAction, default=True, help="on a CPU, as jobs do"
     )
-    parser.add_argument("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="of all arms but B0")
+    parser.add_argument("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="all arms but B0")
     how = parser.parse_args()
     how.dtype = autocast_dtype(how.device, how.precision)
     defaults = {
@@ -641,7 +647,7 @@ def main() -> None:
         keep_freed_memory()
     recipe = load_recipe(find_recipe(how.recipe, RECIPES), RECIPES).model_dump(mode="json")
     recipe["backbone"]["weights"], recipe["batch_size"] = "none", how.batch
-    recipe["schedule"] = {"kind": "constant"}  # there are more steps here than a run's
+    recipe["schedule"] = {"kind": "constant"}  # a run has fewer steps than these
     recipe["image"]["size"] = how.size or recipe["image"]["size"]
     card = device_name(how.device)
     results = measure(Recipe.model_validate(recipe), how)

@@ -1,4 +1,4 @@
-"""What the calls of gpu.py measure on: recipes and images that are made without files, PyYAML or Snakemake."""
+"""Recipes and images for the calls of gpu.py, made without files, PyYAML or Snakemake."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ TINY = {"warmup": 1, "steps": 1, "blocks": 1, "workers": 1, "images": 8, "stored
 
 
 def machine() -> dict[str, Any]:
-    """The card, and what computes on it."""
+    """Describe the device and the versions of the packages."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = {"device": device_name(device), "cores": len(os.sched_getaffinity(0)), "versions": versions()}
     if device.type == "cuda":
@@ -87,14 +87,14 @@ def machine() -> dict[str, Any]:
 
 
 def scaled(how: argparse.Namespace, **changes: Any) -> argparse.Namespace:
-    """How much is measured, and on which device."""
+    """How much to measure, and on which device."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scale = (TINY if how.tiny else FULL) | changes
     return argparse.Namespace(device=device, dtype=autocast_dtype(device, "auto"), compile=False, **scale)
 
 
 def recipe(how: argparse.Namespace, values: Mapping[str, Any], tiny: str = "resnet18", **sections: Any) -> Recipe:
-    """A recipe, or the same of a small network and tiny images."""
+    """Build a recipe. In a rehearsal, with a small network and tiny images."""
     values = {**values, **sections}
     if how.tiny:
         image = values["image"] | {"size": 16, "short_side": 16}
@@ -103,7 +103,7 @@ def recipe(how: argparse.Namespace, values: Mapping[str, Any], tiny: str = "resn
 
 
 def training_sections(chosen: Recipe) -> TrainingRecipe:
-    """What a trained model's file keeps of a recipe."""
+    """The sections of a recipe that a trained model's file keeps."""
     return TrainingRecipe.model_validate(chosen.model_dump(exclude={"tta"}))
 
 
@@ -113,7 +113,7 @@ def kfold_mix(how: argparse.Namespace, tiny: str = "resnet18", **sections: Any) 
 
 @contextmanager
 def noise(scale: argparse.Namespace, train: int) -> Iterator[Fold]:
-    """A fold of random images in the shape that photographs are stored in; a fifth of all is held out."""
+    """Yield a fold of random images, shaped like stored photographs. A fifth is held out."""
     with tempfile.TemporaryDirectory() as folder:
         shape = (scale.images, *scale.stored, 3)
         write_decoded(np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8), Path(folder))

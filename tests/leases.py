@@ -1,6 +1,6 @@
-"""Faked GPUs, leased as real ones are, and what must hold of the log of their leases.
+"""Fake GPUs with real leases, and checks of the log of leases.
 
-A job that imports this before it asks for a device computes on the CPU, under one of four leases.
+A job that imports this module before it leases a device computes on the CPU, but holds a lease of one of four GPUs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GPUS = [f"gpu{number}" for number in range(4)]
 
 @contextmanager
 def logged_lease(folder: Path, count: int = 1, slots: int = 1) -> Iterator[list[int]]:
-    """Lease some of the four; the log has when the job began to wait, when it had which, and when it gave it back."""
+    """Lease some of the four GPUs; log when the job starts to wait, gets each GPU and gives it back."""
     write_line(folder, "waits")
     with devices.lease(GPUS, folder, count, slots) as indices:
         for index in indices:
@@ -45,11 +45,11 @@ def read_log(folder: Path) -> list[list[str]]:
 
 
 def assert_never_shared_never_idle(log: list[list[str]], killed: dict[str, float], idle: float) -> None:
-    """No device has two jobs at once, nor none for longer than ``idle`` seconds while a job waits for one."""
+    """Assert that no device has two jobs at once, or is free for over ``idle`` seconds while a job waits."""
     waits = {line[0]: float(line[-1]) for line in log if line[1] == "waits"}
     has = {line[0]: float(line[-1]) for line in log if line[1] == "has"}
     ends = killed | {line[0]: float(line[-1]) for line in log if line[1] == "gives"}
-    until = ends | has  # a job waits until it has a device, or is killed
+    until = ends | has  # a job waits until it gets a device or is killed
     for device in "0123":
         spans = sorted((has[line[0]], ends[line[0]]) for line in log if line[1:3] == ["has", device])
         assert len(spans) >= 2

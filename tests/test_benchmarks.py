@@ -1,4 +1,4 @@
-"""The benchmarks run and report every part; the numbers measured here mean nothing."""
+"""The benchmarks run and report every part. The numbers mean nothing here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TINY += ["--growth", "64", "--workers", "1"]
 
 
 @pytest.mark.slow
-def test_every_part_of_the_throughput_benchmark_measures(tmp_path):
+def test_every_part_of_the_throughput_benchmark_reports_numbers(tmp_path):
     recipe = TINY_RECIPE | {"augmentation": [{"kind": "rotation", "degrees": 5}, {"kind": "random_resized_crop"}]}
     write_yaml(tmp_path / "tiny.yaml", recipe)
     command = [sys.executable, str(REPOSITORY / "benchmarks/throughput.py"), "--recipe", "tiny.yaml", *TINY]

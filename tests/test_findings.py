@@ -94,6 +94,8 @@ def test_a_converted_word_in_a_recipe_needs_quotes(in_folder):
             "data: {source: digits, num_folds: 3}",
             "data.num_folds: no such key; did you mean num_folds at the top level?",
         ),
+        ("epochs: 3", "epochs: no such key; it belongs in a recipe"),
+        ("lr: 0.1", "lr: no such key; it belongs in a recipe, as optimizer.lr"),
         ("data: {sorce: digits}", "data: 'source' is missing; is sorce a misspelling of it?"),
     ],
 )
@@ -110,6 +112,7 @@ def test_a_misspelled_key_gets_a_suggestion_from_its_section(in_folder, text, li
         ({"tta": {"kind": "none", "views": []}}, "tta.views: no such key"),  # only another kind has it
         ({"augmentation": [{"kind": "resize", "degrees": 8}]}, "augmentation.0.degrees: no such key"),
         ({"epoch": 3}, "epoch: no such key; did you mean epochs?"),
+        ({"num_folds": 3}, "num_folds: no such key; it belongs in config.yaml"),
         ({"bsae": "digits"}, "bsae: no such key; did you mean base?"),
         ({"lr": 0.1}, "lr: no such key; did you mean optimizer.lr?"),
         ({"patience": 3}, "patience: no such key; did you mean early_stopping.patience or schedule.patience?"),

@@ -197,8 +197,8 @@ def only_on_a_gpu(result) -> None:
 @pytest.mark.parametrize(
     ("work", "error"),
     [
-        (partial(time.sleep, 60), "ended after 2 s"),
-        (partial(os._exit, 9), "exit code is 9"),
+        (partial(time.sleep, 60), "stopped after 2 s"),
+        (partial(os._exit, 9), "exit code 9"),
         (partial(int, "x"), "ValueError: invalid literal"),
     ],
 )

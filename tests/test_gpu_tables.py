@@ -1,4 +1,4 @@
-"""Tables of the documentation hold what the records of benchmarks/gpu.py say, and nothing else."""
+"""GPU tables of the documentation show the records of benchmarks/gpu.py, and nothing else."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def fill(pages: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", tables.FILES)
-def test_a_page_holds_what_its_records_say(name):
+def test_a_page_shows_its_records(name):
     text = (REPOSITORY / name).read_text(encoding="utf-8")
     assert tables.TABLE.search(text)
     assert tables.filled(text, tables.read_records(tables.RECORDS)) == text
 
 
-def test_every_table_stands_in_a_page():
+def test_every_table_is_in_a_page():
     texts = [(REPOSITORY / name).read_text(encoding="utf-8") for name in tables.FILES]
     assert {found[2] for text in texts for found in tables.TABLE.finditer(text)} == tables.TABLES.keys()
 
@@ -60,26 +60,26 @@ def test_filling_the_tables_twice_changes_nothing(pages):
     assert fill(pages) == fill(pages)
 
 
-def test_a_record_fills_its_cells_with_date_card_and_command(pages):
+def test_a_record_fills_its_cells_and_names_date_card_and_command(pages):
     before = {name: (pages / name).read_text() for name in tables.FILES}
     plant(pages / "records", "steps", STEPS)
     said = "2026-12-01, NVIDIA H100 80GB HBM3, `python benchmarks/gpu.py 1`"
     after = fill(pages)
     lines = after["benchmarks/README.md"].splitlines()
-    assert f"| ours to B0, the reports' loop | 5 | 3.00 | | {said} |" in lines
+    assert f"| speed of ours relative to B0 | 5 | 3.00 | | {said} |" in lines
     assert f"| peak memory | no more than B2 | 12.0 GiB; B2 12.0 GiB | | {said} |" in lines
     assert f"| steps: B0 | 400 | 390 to 410 | 1.00 | 3.0 | 20.0 | {said} |" in lines
     changed = set(lines) - set(before["benchmarks/README.md"].splitlines())
-    assert len(changed) == 9  # four aims, four arms, and the seconds that the part took
+    assert len(changed) == 9  # four aims, four arms, and the seconds of the part
     assert all(after[name] == before[name] for name in tables.FILES[1:])
 
 
-def test_without_records_no_cell_holds_a_number(tmp_path):
+def test_without_records_all_measured_cells_are_empty(tmp_path):
     for name, make in tables.TABLES.items():
-        of_ours = {"aims": 2, "reckoning": 4, "kernels": 1}.get(name, 1)  # columns that are not measured
+        fixed = {"aims": 2, "reckoning": 4, "kernels": 1}.get(name, 1)  # columns that are not measured
         for line in make(tables.read_records(tmp_path)).splitlines()[2:]:
             cells = [cell.strip() for cell in line.strip("|").split("|")]
-            assert not any(cells[of_ours:]), (name, line)
+            assert not any(cells[fixed:]), (name, line)
 
 
 def test_a_rehearsal_fills_nothing(tmp_path):
@@ -87,7 +87,7 @@ def test_a_rehearsal_fills_nothing(tmp_path):
     assert not tables.read_records(tmp_path)
 
 
-def test_numbers_of_two_cards_are_not_compared(tmp_path):
+def test_results_of_two_cards_are_not_compared(tmp_path):
     plant(tmp_path, "steps", STEPS)
     plant(tmp_path, "compiled", {"images/s": {"ours, compiled": [2000.0]}}, device="NVIDIA H200")
     records = tables.read_records(tmp_path)

@@ -1,4 +1,4 @@
-"""A fold on several devices through Snakemake: its submission, and what happens when one of its processes dies."""
+"""Train folds on several devices through Snakemake, also when one of the processes dies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from projects import RECIPE, Project, new_project, without_folds, write_colour
 
 pytestmark = pytest.mark.slow
 
-LEADER, FOLLOWER = "train.py", "spawn_main"  # words in their commands
+MAIN, FOLLOWER = "train.py", "spawn_main"  # words in the commands of rank 0 and of other ranks
 LABELS = ["0", "31", "62", "93", "124"]  # from black to white
 
 
@@ -45,7 +45,7 @@ def submission(project: Project) -> bytes:
 
 @contextmanager
 def in_training(project: Project) -> Iterator[subprocess.Popen[str]]:
-    """A run whose first fold has saved its state."""
+    """Start a run and wait until its first fold has saved its state."""
     with project.started("--cores", "2", "--rerun-incomplete", "train_fold0") as process:
         started, state = time.time(), project.folder / "state/tiny/fold0/previous.pt"
         while not (state.is_file() and state.stat().st_mtime > started) and time.time() < started + 120:
@@ -54,7 +54,7 @@ def in_training(project: Project) -> Iterator[subprocess.Popen[str]]:
 
 
 def output_after(number: signal.Signals, word: str, project: Project) -> str:
-    """What a run prints that fails as the process with a word in its command gets a signal; none is left behind."""
+    """Output of a run that fails when the process with ``word`` in its command gets a signal; no process is left."""
     with in_training(project) as run:
         (process,) = project.processes(word)
         os.kill(process, number)
@@ -64,15 +64,15 @@ def output_after(number: signal.Signals, word: str, project: Project) -> str:
     return output
 
 
-def test_two_processes_give_the_submission_of_one_whatever_dies_meanwhile(alone, tmp_path):
+def test_two_processes_make_the_submission_of_one_whichever_dies(alone, tmp_path):
     project = without_folds(alone, tmp_path / "together")
     project.configure(gpus_per_fold=2)
 
     output = output_after(signal.SIGKILL, FOLLOWER, project)
-    assert "a process that trained with this one is gone" in output
-    output = output_after(signal.SIGKILL, LEADER, project)
+    assert "another process that trains this fold died" in output
+    output = output_after(signal.SIGKILL, MAIN, project)
     assert "resumes at epoch" in output
-    output = output_after(signal.SIGTERM, LEADER, project)
+    output = output_after(signal.SIGTERM, MAIN, project)
     assert "the state is saved" in output
 
     project.configure(gpus_per_fold=1)

@@ -1,7 +1,7 @@
-"""A real run, killed again and again at random moments, ends as one that nobody touched.
+"""A run that is killed repeatedly at random moments gives the same results as an undisturbed one.
 
-Twenty kills in CI: every fourth kills the whole run, the others kill a job, which Snakemake starts again.
-A longer soak: KFOLD_KILLS=100 python -m pytest -n 0 -m slow tests/test_kills.py
+Twenty kills in CI: every fourth kills the whole run, the others kill a job, which Snakemake retries.
+For more kills: KFOLD_KILLS=100 python -m pytest -n 0 -m slow tests/test_kills.py
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def make_project(folder: Path) -> Project:
 
 
 def run_and_kill(project: Project, moment: random.Random, kills: int) -> int:
-    """Start a run, kill its jobs and at the last kill all of its processes. Returns the number of kills."""
+    """Start a run, kill its jobs, and at the last kill the whole run. Returns the number of kills."""
     output = open(project.folder / "output.txt", "a")  # noqa: SIM115 (the run writes to it)
     options = {"stdout": output, "start_new_session": True}
     arguments = ["--cores", "1", "--rerun-incomplete", "--retries", str(kills), "write_submission"]
@@ -58,7 +58,7 @@ def run_and_kill(project: Project, moment: random.Random, kills: int) -> int:
 
 
 def changed(project: Project, since: float) -> bool:
-    """Whether a training has told of its progress since."""
+    """Whether a training job has written progress since then."""
     files = project.folder.glob("state/tiny/fold*/progress.json")
     return any(file.stat().st_mtime > since for file in files if file.exists())
 
@@ -66,32 +66,34 @@ def changed(project: Project, since: float) -> bool:
 def kill_job(project: Project) -> bool:
     """Kill a training or prediction with its loader workers; False if there is none."""
     processes = project.processes("train.py") + project.processes("predict.py")
-    for process in sorted(processes):  # a job before its workers
-        with suppress(ProcessLookupError):  # it came to its end, or a worker with its job
+    for process in sorted(processes):  # the job before its workers
+        with suppress(ProcessLookupError):  # it has ended meanwhile
             os.kill(process, signal.SIGKILL)
     return bool(processes)
 
 
 def kill_all(started: subprocess.Popen) -> bool:
-    os.killpg(started.pid, signal.SIGKILL)  # a job and its loader workers are in it too
+    os.killpg(started.pid, signal.SIGKILL)  # the group includes jobs and loader workers
     return True
 
 
-def test_killed_at_any_moment_it_ends_as_if_it_never_was(tmp_path):
+def test_a_run_killed_at_any_moment_resumes_exactly(tmp_path):
     undisturbed, killed = (make_project(tmp_path / name) for name in ("undisturbed", "killed"))
     done = undisturbed.run("write_submission")
     assert done.returncode == 0, done.stdout
     moment, kills = random.Random(time.time_ns()), 0
     while kills < KILLS:
-        wanted = min(4, KILLS - kills)
-        made = run_and_kill(killed, moment, wanted)
+        planned = min(4, KILLS - kills)
+        made = run_and_kill(killed, moment, planned)
         kills += made
-        if made == wanted:
+        if made == planned:
             done = killed.run("--unlock")
             assert done.returncode == 0, done.stdout
         else:
             assert "Traceback" not in (killed.folder / "output.txt").read_text()
-            shutil.rmtree(killed.folder / f"results/tiny/fold{moment.randrange(2)}")  # there are kills left: once more
+            shutil.rmtree(
+                killed.folder / f"results/tiny/fold{moment.randrange(2)}"
+            )  # run again for the remaining kills
             shutil.rmtree(killed.folder / "trained")
     done = killed.run("--rerun-incomplete", "write_submission")
     assert done.returncode == 0, done.stdout

@@ -59,6 +59,8 @@ WITHOUT_TORCH = [
     "bundle.command",
     "bundle.run",
     "bundle.onnx_file",
+    "bundle.exportable",
+    "bundle.output",
     "bundle.onnx_predictor",
     "bundle.export_command",
     "training.kept",  # a fold that was trained before is found without it

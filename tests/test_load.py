@@ -1,6 +1,6 @@
 """Many images and many classes.
 
-Twenty thousand images in CI; two hundred thousand:
+20,000 images in CI. For 200,000 images:
 KFOLD_IMAGES=200000 python -m pytest -n 0 -s -m slow tests/test_load.py -k memory
 """
 
@@ -27,14 +27,14 @@ from kfold_ens.splits.assign import assign_folds
 pytestmark = pytest.mark.slow
 
 IMAGES = int(os.environ.get("KFOLD_IMAGES", "20000"))
-BYTES_AN_IMAGE = 4_000  # a row of the manifest's table as Python's text, and what is made of it on the way
+BYTES_AN_IMAGE = 4_000  # of a manifest row as Python strings, with temporary copies
 
 
 FILES = ("train.csv", "classes", "test.csv", "alike")
 
 
 def make_images(root: Path, images: int) -> None:
-    """Ten classes of small images, and ten test images, all of them different."""
+    """Write ten classes of small images, and ten test images, all different."""
     random = np.random.default_rng(0)
     for label in range(10):
         (root / f"train/{label}").mkdir(parents=True)
@@ -45,7 +45,7 @@ def make_images(root: Path, images: int) -> None:
 
 
 def build(folder: Path) -> None:
-    """In a process of its own: the manifests and the folds; seconds and peak memory to standard output."""
+    """Make manifests and folds, in a separate process; print seconds and peak memory."""
     before, started = peak_bytes(), time.perf_counter()
     data = {"source": "imagefolder", "train": str(folder / "train"), "test": str(folder / "test")}
     run, (train, classes, test, alike) = load_config({"data": data}), (str(folder / name) for name in FILES)
@@ -69,7 +69,7 @@ def test_memory_does_not_grow_beyond_the_manifests_table(tmp_path):
     assert (many["bytes"] - few["bytes"]) / (many["images"] - few["images"]) < BYTES_AN_IMAGE
 
 
-def test_a_thousand_classes_come_to_a_submission_and_a_report(tmp_path):
+def test_a_thousand_classes_make_a_submission_and_a_report(tmp_path):
     labels = [f"class {number}" for number in range(1000)]
     for place, label in enumerate(labels):
         for index in range(2):

@@ -421,5 +421,5 @@ def test_on_a_cluster_the_machine_that_snakemake_runs_on_is_not_planned(project)
     options = ["--workflow-profile", "profiles/slurm", "--dry-run"]
     assert "at once" not in run(project, *options)
     project.configure(gpu_slots=2)
-    with pytest.raises(AssertionError, match="a cluster gives every job a GPU of its own"):
+    with pytest.raises(AssertionError, match="gpu_slots must be 1 on a cluster"):
         run(project, *options)

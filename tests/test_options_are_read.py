@@ -80,4 +80,4 @@ def test_every_option_of_config_yaml_is_named_where_it_may_be_read():
     files += [path for path in (REPOSITORY / "workflow").rglob("*.*") if path.suffix in (".py", ".smk")]
     text = "".join(path.read_text(encoding="utf-8") for path in files)
     keys = {option.partition(".")[2] for option in options("config")} - {"kind", "source"}
-    assert {key for key in keys if not re.search(rf"\.{key}\b", text)} == {"test_images"}  # Csv itself reads it
+    assert {key for key in keys if not re.search(rf"\.{key}\b", text)} <= {"test_images"}  # Csv itself reads it

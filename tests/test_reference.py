@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ GENERATED = [
     "docs/recipe-options.md",
     "schemas/config.schema.json",
     "schemas/recipe.schema.json",
+    "docs/errors.md",
 ]
 MODELS = {"config": Config, "recipe": Recipe}
 TAGS = ("kind", "source")
@@ -169,3 +171,21 @@ def test_every_key_of_a_schema_says_what_it_does(name):
     schema = json.loads((REPOSITORY / f"schemas/{name}.schema.json").read_text(encoding="utf-8"))
     for model in [schema, *schema["$defs"].values()]:
         assert [key for key, each in model["properties"].items() if not each.get("description")] == []
+
+
+PLANTED = """
+def refuse(name, folds):
+    if folds:
+        raise DataError(f"num_folds is {folds}, but {name} <b> has fewer | images:\\n{folds}")
+    raise KeyError("not for users")
+"""
+
+
+def test_a_new_error_message_is_listed(tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/file.py").write_text(PLANTED, encoding="utf-8")
+    page = runpy.run_path(str(REPOSITORY / "docs/reference/errors.py"))["errors_page"](tmp_path)
+    assert page.endswith(
+        "\n## package\n\n| message | error |\n|---|---|\n"
+        "| num_folds is …, but … &lt;b> has fewer \\| images: … | `DataError` |\n"
+    )

@@ -109,7 +109,7 @@ def test_a_report_of_finished_folds_trains_no_added_model(project):
         ({"repeats": 2, "seed": 2**32 - 1}, "repeats: 2 repeats use the seeds from 4294967295 on"),
         ({"members": "both"}, "members: both needs full_fit: true"),
         ({"members": "full"}, "members: full needs full_fit: true"),
-        ({"repeats": 2, "ablation": ["repeat1.yaml"]}, "would share rules (train_repeat1_fold0); rename them"),
+        ({"repeats": 2, "ablation": ["repeat1.yaml"]}, "two recipes would share the rule train_repeat1_fold0; rename"),
     ],
 )
 def test_impossible_settings_are_refused_before_training(project, config, words):
@@ -196,8 +196,8 @@ def test_a_repeat_equals_a_run_with_its_seed(everything, tmp_path):
     shutil.rmtree(project.folder / "results/tiny")
     done = project.run("train_fold1", "--config", "seed=1")
     assert done.returncode == 0, done.stdout
-    assert "trained before" in done.stdout
-    assert "as tiny, fold 1 of repeat 1" in done.stdout
+    assert "already trained with" in done.stdout
+    assert "(tiny, fold 1 of repeat 1, " in done.stdout
     same = "results/tiny/{}/model.safetensors"
     own, repeat = project.folder / same.format("fold1"), everything.folder / same.format("repeat1/fold1")
     assert own.read_bytes() == repeat.read_bytes()
@@ -211,8 +211,8 @@ def test_the_full_fit_is_trained_once_and_cleaning_keeps_it(everything, tmp_path
     done = project.run("clean_models", *EVERYTHING)
     assert "removed" not in done.stdout
     done = project.run("train_full", *EVERYTHING)
-    assert "trained before for the same data and recipe" in done.stdout
-    assert "as tiny, full fit" in done.stdout
+    assert "already trained with the same data and recipe" in done.stdout
+    assert "(tiny, full fit, " in done.stdout
 
 
 @pytest.mark.slow
@@ -227,7 +227,7 @@ def test_a_stopped_full_fit_resumes_to_the_same_bits(everything, tmp_path):
         for job in project.processes("train.py"):
             os.kill(job, signal.SIGTERM)
         output = process.communicate()[0]
-    assert "asked to end" in output, output
+    assert "stopped by a signal" in output, output
     done = project.run("train_full", "--rerun-incomplete", *config)
     assert done.returncode == 0, done.stdout
     assert "full fit resumes at epoch" in done.stdout

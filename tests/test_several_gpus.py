@@ -1,4 +1,4 @@
-"""Two runs on one machine share its four (faked) GPUs, while their jobs are killed again and again."""
+"""Two runs on one machine share four (faked) GPUs while their jobs are killed repeatedly."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from projects import RECIPE, Project, new_project
 
 pytestmark = pytest.mark.slow
 
-KILLS = 15  # test_devices.py has more of them, of smaller jobs
-MINUTES = 15  # after which the runs are given up
-IDLE = (
-    1.0  # seconds in which a device may be free while a job waits: twenty polls, on a machine with more jobs than cores
-)
+KILLS = 15  # test_devices.py has more kills, of smaller jobs
+MINUTES = 15  # timeout of the runs
+IDLE = 1.0  # seconds that a device may be free while a job waits: twenty polls, with more jobs than cores
 
 
 def make_project(folder: Path) -> Project:
@@ -44,14 +42,14 @@ def start(project: Project, leases: Path) -> subprocess.Popen[str]:
 
 
 def kill_one(leases: Path, killed: dict[str, float], chance: random.Random) -> None:
-    """A job that has a device, or waits for one."""
+    """Kill a job that has a device or waits for one."""
     log = read_log(leases)
-    at_an_end = {line[0] for line in log if line[1] == "gives"} | set(killed)
-    alive = sorted({line[0] for line in log} - at_an_end)
+    ended = {line[0] for line in log if line[1] == "gives"} | set(killed)
+    alive = sorted({line[0] for line in log} - ended)
     if alive:
         job = chance.choice(alive)
         now = time.monotonic()
-        with suppress(ProcessLookupError):  # it came to its end meanwhile
+        with suppress(ProcessLookupError):  # it has ended meanwhile
             os.kill(int(job), signal.SIGKILL)
             killed[job] = now
 

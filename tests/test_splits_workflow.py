@@ -40,7 +40,7 @@ def folds_of(project):
 def run_without_training(project):
     done = project.run("submission")
     assert done.returncode == 0, done.stdout
-    assert "trained before for the same data and recipe" in done.stdout
+    assert "already trained with the same data and recipe" in done.stdout
     assert project.planned("submission") == set()
 
 
@@ -50,7 +50,7 @@ def test_groups_rare_classes_and_extra_images_lead_to_scores_and_a_report(finish
     assert (folds[folds.index.str.contains("extra/|/owl/")] == -1).all()
     held_out = folds[folds >= 0]
     assert (held_out.groupby(held_out.index.str[-5]).nunique() == 1).all()
-    assert "the split, in images of each class" in printed
+    assert "the split, in images per class" in printed
     metrics = json.loads((project.folder / "results/tiny/metrics.json").read_text())
     assert metrics["out_of_fold"]["images"] == len(held_out) == 24
     assert (metrics["out_of_fold"]["classes"], metrics["out_of_fold"]["of_classes"]) == (2, 3)
@@ -94,7 +94,7 @@ def test_wrong_folds_end_the_run_before_training(project):
     for target in ("submission", "check"):
         done = project.run(target)
         assert done.returncode != 0
-        assert "leaves out 24 of 25 training images" in done.stdout, done.stdout
+        assert "lacks 24 of 25 training images" in done.stdout, done.stdout
         assert "Traceback" not in done.stdout
     project.configure(data=DATA | {"folds": "gone.csv"})
     done = project.run("submission")
@@ -126,5 +126,5 @@ def test_tables_with_groups_then_given_folds_then_extra_images(tmp_path):
     done = project.run("submission", "report")
     assert done.returncode == 0, done.stdout
     assert (folds_of(project) == -1).sum() == 2
-    assert "trained before for the same data" not in done.stdout
+    assert "already trained with the same data" not in done.stdout
     assert project.planned("submission") == set()

@@ -201,7 +201,7 @@ def test_images_moved_to_another_disk_retrain_nothing(project, tmp_path):
         shutil.move(project.folder / "data" / name, tmp_path / "disk" / name)
     roots = [str(tmp_path / "disk" / name) for name in ("train", "more")]
     project.configure(data=FOLDER | {"train": roots, "test": str(tmp_path / "disk/test")})
-    assert "trained before for the same data and recipe" in run_without_training(project)
+    assert "already trained with the same data and recipe" in run_without_training(project)
 
 
 def test_folders_in_another_order_run_nothing(project):
@@ -253,7 +253,7 @@ def test_a_replaced_image_of_a_table_is_detected(tables):
 def test_a_disk_that_is_not_mounted_loses_nothing(project):
     (project.folder / "data").rename(project.folder / "away")
     done = project.run("submission")
-    assert "data.train: there is no folder data/train; results/data/train.csv is taken as it is" in done.stdout
+    assert "data.train: there is no folder data/train; using results/data/train.csv" in done.stdout
     assert "Nothing to be done" in done.stdout
     (project.folder / "away").rename(project.folder / "data")
     assert project.planned("submission") == set()
@@ -322,7 +322,7 @@ def test_the_same_recipe_by_another_name_retrains_nothing(project):
     shutil.copy(project.folder / "tiny.yaml", project.folder / "other.yaml")
     done = project.run("train_fold0", "train_fold1", "--config", "recipe=other.yaml")
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count("trained before for the same data and recipe") == 2
+    assert done.stdout.count("already trained with the same data and recipe") == 2
 
 
 def test_a_new_option_at_its_default_runs_nothing(project, monkeypatch):
@@ -335,7 +335,7 @@ def test_a_new_option_at_its_default_runs_nothing(project, monkeypatch):
     config.write_text(text.replace(section, f"{section}\n    brand_new_option: int = 3\n"))
     monkeypatch.setenv("PYTHONPATH", str(source))
     assert project.planned("submission") == set()
-    assert "trained before" in run_without_training(project, "-R", "folds", "--", "train_fold0", "train_fold1")
+    assert "already trained with" in run_without_training(project, "-R", "folds", "--", "train_fold0", "train_fold1")
 
 
 def test_another_prediction_batch_size_reruns_nothing(project):
@@ -399,7 +399,7 @@ def test_a_damaged_kept_fold_is_retrained_and_an_intact_one_is_not(project):
     (fold0 / "model.safetensors").write_bytes(b"damaged")
     done = project.run("train_fold0", "train_fold1")
     assert done.returncode == 0, done.stdout
-    assert "is damaged; the fold is trained again" in done.stdout
+    assert "is damaged; retraining the fold" in done.stdout
     assert [Path(path).parent.name for path, each in histories(project).items() if each == before[path]] == ["fold1"]
 
 

@@ -48,11 +48,11 @@ def test_all_files_that_are_missing_or_of_another_kind_are_named_by_key(project,
     kept.parent.mkdir()
     kept.touch()
     assert refusal(project) == [
-        "data.test: there is no folder $NOWHERE/test; the variable NOWHERE is not set",
+        "data.test: there is no folder $NOWHERE/test; the environment variable NOWHERE is not set",
         "submission.sample: there is no file sampel.csv",
         "data.test_labels: data is a folder, not a file",
         "pretrained.yaml: backbone.weights: there is no file gone.pth",
-        f"Looked in {project.folder}; change the configuration, or mount the disk.",
+        f"Paths are relative to {project.folder}. Correct the configuration, or mount the disk.",
     ]
     assert kept.exists()
 
@@ -65,7 +65,7 @@ def test_a_folder_where_a_table_should_be_and_a_file_where_a_folder_should_be(pr
     assert refusal(project)[:-1] == [
         "data.train: train.csv is a folder, not a table",
         "data.images: images is a file, not a folder",
-        "data.test: there is no table test.csv; it is a link to gone.csv, which is not there",
+        "data.test: there is no table test.csv; it is a link to gone.csv, which does not exist",
     ]
 
 
@@ -124,7 +124,7 @@ def test_inputs_named_like_wildcards_are_refused_by_key(project):
     data = TABLES | {"train": names[0], "test": names[1], "test_labels": names[2]}
     project.configure(data=data, submission={"sample": names[3]})
     keys = ("data.train", "data.test", "data.test_labels", "submission.sample", "tiny.yaml: backbone.weights")
-    advice = "rename it, or its folder: a word in braces is a wildcard in Snakemake"
+    advice = "rename it, or its folder: Snakemake reads a word in braces as a wildcard"
     assert set(refusal(project)) == {f"{key}: {name}: {advice}" for key, name in zip(keys, names, strict=True)}
 
 
@@ -132,14 +132,14 @@ def test_inputs_named_like_wildcards_are_refused_by_key(project):
 def test_a_recipe_with_a_brace_in_its_name_is_refused(project, name):
     (project.folder / "tiny.yaml").rename(project.folder / f"{name}.yaml")
     project.configure(recipe=f"{name}.yaml")
-    assert refusal(project)[0].startswith(f"{name}.yaml: rename this recipe: a brace in its name is a wildcard")
+    assert refusal(project)[0].startswith(f"{name}.yaml: rename this recipe: Snakemake reads the brace in")
 
 
 def test_weights_with_a_brace_in_their_name_are_refused(project):
     (project.folder / "my{x}").mkdir()
     write_yaml(project.folder / "my{x}/a.yaml", RECIPE | {"backbone": RECIPE["backbone"] | {"weights": "V{1}"}})
     project.configure(recipe="my{x}/a.yaml")
-    assert refusal(project) == ["my{x}/a.yaml: backbone: no weights are called resnet18.V{1}"]
+    assert refusal(project) == ["my{x}/a.yaml: backbone.weights: there are no weights resnet18.V{1}; correct the name"]
     project.edit("my{x}/a.yaml", "V{1}", "none")
     assert "train_fold0" in project.planned("submission", "report")
 
@@ -224,7 +224,7 @@ def test_names_of_files_are_utf8_or_the_run_is_refused(project):
 def test_a_folder_for_temporary_files_that_cannot_be_written_to_is_refused(project):
     done = run_alone(project, TMPDIR="/proc")
     assert done.returncode == 1
-    assert "ERROR: TMPDIR: no file can be written to /proc" in done.stdout
+    assert "ERROR: TMPDIR: cannot write to /proc" in done.stdout
     assert not any(trace in done.stdout for trace in TRACES), done.stdout
     assert run_alone(project, TMPDIR="/nowhere/tmp").returncode == 0  # Python takes another
 

@@ -1,12 +1,13 @@
-"""Writes the reference of config.yaml and recipes from their models: two pages and two JSON schemas.
+"""Writes the reference from the source: pages of all options and all error messages, and two JSON schemas.
 
-Run it after each change of src/kfold_ens/config.py: python docs/reference
+Run it after each change of src/kfold_ens/config.py or of a message: python docs/reference
 """
 
 import json
 import sys
 from pathlib import Path
 
+from errors import errors_page
 from pages import config_page, recipe_page
 
 from schemas import config_schema, recipe_schema
@@ -21,6 +22,7 @@ def json_of(schema: dict) -> str:
 FILES = {
     "docs/configuration.md": config_page,
     "docs/recipe-options.md": recipe_page,
+    "docs/errors.md": lambda: errors_page(ROOT / "src/kfold_ens"),
     "schemas/config.schema.json": lambda: json_of(config_schema()),
     "schemas/recipe.schema.json": lambda: json_of(recipe_schema()),
 }

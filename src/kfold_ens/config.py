@@ -189,9 +189,9 @@ class Section(BaseModel):
     """A part of the configuration. Unknown keys are errors; values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-    also: ClassVar[frozenset[str]] = (
-        frozenset()
-    )  # keys that are read before validation, for suggestions about misspelled keys
+    # For advice about misplaced keys: keys that are read before validation, and another file that may hold them.
+    also: ClassVar[frozenset[str]] = frozenset()
+    beside: ClassVar[tuple[str, type[BaseModel]] | None] = None
 
 
 # --- config.yaml -----------------------------------------------------------------------------------------
@@ -1381,6 +1381,9 @@ class Recipe(TrainingRecipe):
         for view in getattr(self.tta, "views", []):
             _refuse_large_kernels(view.steps, self.image.size)
         return self
+
+
+Config.beside, Recipe.beside = ("a recipe", Recipe), ("config.yaml", Config)
 
 
 # --- reading ---------------------------------------------------------------------------------------------

@@ -196,16 +196,19 @@ def _is_named(key: list[Any]) -> bool:
 
 def _meant(location: Sequence, key: list[Any], model: type[BaseModel]) -> str:
     """Suggest the key that an unknown one likely means: the same key elsewhere, or a similar one in its section."""
-    name, written = str(key[-1]), tuple(part for part in key if isinstance(part, str))
-    paths = [path for path in _paths(model) if path[-1] == name]
-    shortest = {path for path in paths if written not in paths and len(path) == min(map(len, paths))}
-    if 0 < len(shortest) <= 2:
-        return f"; did you mean {' or '.join(sorted(map(_dotted, shortest)))}?"
+    name, written = str(key[-1]), ".".join(part for part in key if isinstance(part, str))
+    if same := _elsewhere(name, model, written):
+        return f"; did you mean {' or '.join(each if '.' in each else f'{each} at the top level' for each in same)}?"
+    if model.beside and (same := _elsewhere(name, model.beside[1], written="")):
+        return f"; it belongs in {model.beside[0]}{f', as {same[0]}' if same[0] != name else ''}"
     return _nearest(name, _fields(model, location[:-1]) | (model.also if len(location) == 1 else set()))
 
 
-def _dotted(path: tuple[str, ...]) -> str:
-    return ".".join(path) if len(path) > 1 else f"{path[0]} at the top level"
+def _elsewhere(name: str, model: type[BaseModel], written: str) -> list[str]:
+    """The one or two places nearest to the top at which a key is known; none if it is where it was written."""
+    paths = {".".join(path): len(path) for path in _paths(model) if path[-1] == name}
+    shortest = [path for path, length in paths.items() if length == min(paths.values())]
+    return sorted(shortest) if written not in paths and len(shortest) <= 2 else []
 
 
 def _paths(model: type[BaseModel], parents: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

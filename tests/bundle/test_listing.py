@@ -74,7 +74,7 @@ def test_all_wrong_inputs_are_reported_at_once(images):
     text = str(refusal.value)
     assert "there is no file or folder 'gone'" in text
     assert "empty holds no images (0 files: 0 images)" in text
-    assert "texts holds no images (1 files: 0 images; ignored: 1 text/plain (as a.txt))" in text
+    assert "texts holds no images (1 files: 0 images; ignored: 1 text/plain (such as a.txt))" in text
     assert "no image matches '*.tiff'" in text
 
 

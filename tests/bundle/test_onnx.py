@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import shutil
 import subprocess
 import sys
 
@@ -9,15 +10,19 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from bundles import CLASSES, tiny_ensemble
-from conftest import write_image
+from conftest import REPOSITORY, write_image
 from PIL import Image
 from test_graph import FLIPPED
 
 from kfold_ens.bundle import command, export, export_command, onnx_file
 from kfold_ens.bundle.about import EnsembleError
+from kfold_ens.bundle.answers import Answers
 from kfold_ens.bundle.graph import EnsembleGraph
 from kfold_ens.bundle.onnx_file import read_onnx
+from kfold_ens.bundle.onnx_predictor import OnnxPredictor
+from kfold_ens.errors import KfoldError
 
 pytestmark = pytest.mark.slow
 
@@ -128,12 +133,12 @@ def test_any_changed_byte_is_detected(folder, tmp_path):
     whole = (folder / "ensemble.onnx").read_bytes()
     path, random = tmp_path / "ensemble.onnx", np.random.default_rng(0)
     content = bytearray(whole)
-    at = whole.rfind(onnx_file.HASH_KEY)
+    at = whole.rfind(b"sha256\x12\x40")
     for place in [0, 1, at, at + 8, at + 40, len(whole) - 1, *random.integers(len(whole), size=20)]:
         content[place] ^= 1 << int(random.integers(8))
         path.write_bytes(content)
         with pytest.raises(EnsembleError, match=f"^{path} (is damaged|is not an ensemble)"):
-            read_onnx(path, "cpu", 1)
+            read_onnx(path)
         content[place] = whole[place]
 
 
@@ -151,7 +156,7 @@ def test_files_that_are_not_intact_graphs_are_refused_by_name(content, folder, t
     path = tmp_path / "ensemble.onnx"
     path.write_bytes(content((folder / "ensemble.onnx").read_bytes()))
     with pytest.raises(EnsembleError, match=f"^{path} is (damaged|not an ensemble)"):
-        read_onnx(path, "cpu", 1)
+        read_onnx(path)
 
 
 def changed_metadata(folder, path, **values):
@@ -167,23 +172,26 @@ def changed_metadata(folder, path, **values):
 def test_another_tools_graph_and_a_newer_format_are_refused_as_such(folder, tmp_path):
     other = changed_metadata(folder, tmp_path / "other.onnx", format="of another tool")
     with pytest.raises(EnsembleError, match="is not an ensemble of kfold_ens"):
-        read_onnx(other, "cpu", 1)
+        read_onnx(other)
     newer = changed_metadata(folder, tmp_path / "newer.onnx", format_version="2")
     with pytest.raises(EnsembleError, match="has format 2.*install a newer kfold_ens"):
-        read_onnx(newer, "cpu", 1)
+        read_onnx(newer)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(EnsembleError, match="there is no file"):
-        read_onnx(tmp_path / "none.onnx", "cpu", 1)
+        read_onnx(tmp_path / "none.onnx")
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(EnsembleError, match="cannot be read: Is a directory"):
-        read_onnx(tmp_path / "folder.onnx", "cpu", 1)
+        read_onnx(tmp_path / "folder.onnx")
 
 
-def test_large_weights_are_a_second_file_that_is_checked_too(folder, tmp_path, monkeypatch):
+def test_large_weights_are_a_second_file_that_is_checked_too(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export, "LARGEST_FILE", 0)
-    assert exported(folder, tmp_path / "large.onnx") == 0
+    (tmp_path / "large.onnx.data").write_text("the user's")
+    assert exported(folder, tmp_path / "large.onnx") == 2
+    assert "large.onnx.data exists; --force replaces it" in capsys.readouterr().err
+    assert exported(folder, tmp_path / "large.onnx", "--force") == 0
     weights = tmp_path / "large.onnx.data"
     assert {path.name for path in tmp_path.iterdir()} == {"large.onnx", "large.onnx.data"}
     assert weights.stat().st_size > 50 * (tmp_path / "large.onnx").stat().st_size
@@ -194,24 +202,78 @@ def test_large_weights_are_a_second_file_that_is_checked_too(folder, tmp_path, m
     content[1000] ^= 1
     weights.write_bytes(content)
     with pytest.raises(EnsembleError, match=f"^{weights} is damaged"):
-        read_onnx(tmp_path / "large.onnx", "cpu", 1)
+        read_onnx(tmp_path / "large.onnx")
+    weights.write_bytes(b"<!doctype html>")
+    with pytest.raises(EnsembleError, match=f"^{weights} is damaged"):
+        read_onnx(tmp_path / "large.onnx")
     weights.unlink()
-    onnx_file.open_session.cache_clear()
-    with pytest.raises(EnsembleError, match="onnxruntime cannot open .*large.onnx"):
-        read_onnx(tmp_path / "large.onnx", "cpu", 1)
+    with pytest.raises(EnsembleError, match="large.onnx needs large.onnx.data beside it"):
+        read_onnx(tmp_path / "large.onnx")
 
 
-def test_a_graph_with_other_predictions_is_not_written(folder, tmp_path, monkeypatch, capsys):
-    right = EnsembleGraph.forward
+def other_probabilities(forward, graph, pixels):
+    probabilities, label, votes = forward(graph, pixels)
+    return (probabilities + 0.002) / (1 + 0.002 * len(CLASSES)), label, votes
 
-    def wrong(graph, pixels):
-        probabilities, label, votes = right(graph, pixels)
-        return (probabilities + 0.002) / (1 + 0.002 * len(CLASSES)), label, votes
 
-    monkeypatch.setattr(EnsembleGraph, "forward", wrong)
+def large_images_as_black(forward, graph, pixels):
+    is_small = torch.sym_min(1, 17 // torch.sym_min(*pixels.shape[1:3]))
+    return forward(graph, (pixels.to(torch.float32) * is_small).to(torch.uint8))
+
+
+@pytest.mark.parametrize("wrong", [other_probabilities, large_images_as_black])
+def test_a_graph_with_other_answers_is_not_written(wrong, folder, tmp_path, monkeypatch, capsys):
+    forward = EnsembleGraph.forward
+    monkeypatch.setattr(EnsembleGraph, "forward", lambda graph, pixels: wrong(forward, graph, pixels))
+    left = tmp_path / ".wrong.onnx.killed.tmp"
+    left.mkdir()
     assert exported(folder, tmp_path / "wrong.onnx") == 2
-    assert "the graph differs from the ensemble on 11 images: 0 other labels" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "the graph differs from the ensemble on" in told
+    assert "Nothing was written" in told
     assert list(tmp_path.iterdir()) == []
+
+
+def answers(probabilities):
+    values = np.array(probabilities)
+    names = np.array([str(row) for row in range(len(values))], dtype=object)
+    return Answers(names, values, values, np.zeros(values.shape, dtype=int), ("a", "b"))
+
+
+def test_a_graph_with_nan_is_refused():
+    right, wrong = answers([[0.6, 0.4]]), answers([[np.nan, np.nan]])
+    with pytest.raises(KfoldError, match="the graph differs"):
+        export.compared([right, right], [right, wrong]).refuse_difference()
+
+
+class FullMemory:
+    """A session that can hold two images."""
+
+    def run(self, names, inputs):
+        if len(inputs["pixels"]) > 2:
+            raise RuntimeError("Failed to allocate memory for requested buffer")
+        return [np.full((len(inputs["pixels"]), len(CLASSES)), 1 / 3, dtype=np.float32)] * 2
+
+
+def test_a_batch_is_halved_if_memory_is_too_small(folder, caplog):
+    about, _ = read_onnx(folder / "ensemble.onnx")
+    graph = OnnxPredictor(FullMemory(), about, 8, 1)
+    said = graph.answer(list("abcdefg"), [np.zeros((4, 4, 3), dtype=np.uint8)] * 7)
+    assert said.image_id.tolist() == list("abcdefg")
+    assert said.probabilities.shape == (7, 3)
+
+
+def test_the_lines_in_the_docs_print_what_kfold_predict_says(folder, tmp_path):
+    page = (REPOSITORY / "docs/predict.md").read_text(encoding="utf-8")
+    lines = page.split("```python\n")[1].split("```")[0]
+    shutil.copy(folder / "ensemble.onnx", tmp_path)
+    shutil.copy(folder / "new/03.png", tmp_path / "new.png")
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, cwd=tmp_path)
+    label, probability, votes = done.stdout.rsplit(maxsplit=2)
+    _, rows = predicted(folder, folder / "ensemble.onnx", tmp_path / "out.csv")
+    row = next(row for row in rows if row["image"].endswith("03.png"))
+    assert (label, votes) == (row["label"], row["agreement"])
+    assert float(probability) == pytest.approx(float(row["probability"]), abs=1e-5)
 
 
 def test_all_that_prevents_an_export_is_reported_at_once(folder, tmp_path, capsys):

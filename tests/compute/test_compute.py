@@ -27,16 +27,16 @@ def compute(deterministic):
 
 
 def draw_with_atomics():
-    """Something that has no deterministic implementation on a CPU."""
+    """An operation without a deterministic implementation on a CPU."""
     return torch.zeros(4).put_(torch.tensor([0, 0]), torch.ones(2))
 
 
-def test_what_cannot_be_deterministic_is_refused():
+def test_nondeterministic_operations_are_refused():
     with pytest.raises(KfoldError, match=r"cannot be deterministic on cpu; .*\n  put_"), compute(True):
         draw_with_atomics()
 
 
-def test_unless_asked_for_anything_goes_and_the_fastest_convolution_is_looked_for():
+def test_without_deterministic_any_operation_runs_and_cudnn_benchmarks():
     with compute(True):
         assert not torch.backends.cudnn.benchmark
     with compute(False):
@@ -44,7 +44,7 @@ def test_unless_asked_for_anything_goes_and_the_fastest_convolution_is_looked_fo
         draw_with_atomics()
 
 
-def test_other_errors_stay_what_they_are():
+def test_other_errors_are_not_changed():
     with pytest.raises(RuntimeError, match="something else"), compute(True):
         raise RuntimeError("something else")
 
@@ -63,8 +63,8 @@ def test_a_process_knows_how_many_may_compute_at_once(monkeypatch):
     [(10_000, 1, 4), (200, 1, 4), (140, 1, 3), (64, 1, 1), (50, 1, 0), (800, 4, 4), (400, 4, 2), (64, 2, 0)],
 )
 @pytest.mark.parametrize("used_mb", [0, 80])
-def test_as_many_workers_as_shared_memory_has_room_for(monkeypatch, tmp_path, free_mb, used_mb, processes, workers):
-    """Whatever a process before it has taken of it: that is not shared once more."""
+def test_shared_memory_limits_the_number_of_workers(monkeypatch, tmp_path, free_mb, used_mb, processes, workers):
+    """Memory that another process already uses is not divided a second time."""
     memory = SimpleNamespace(free=(free_mb - used_mb * (processes > 1)) * 10**6, total=free_mb * 10**6)
     monkeypatch.setattr("kfold_ens.compute.compute.SHARED_MEMORY", tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: memory)
@@ -82,8 +82,8 @@ def network():
     return Classifier(RECIPE, 3).eval()
 
 
-def with_room_for(network, most, monkeypatch):
-    """Let the network refuse more than so many images at a time, as a full device does; lists the passes it made."""
+def limit_memory(network, most, monkeypatch):
+    """Make the network run out of memory with more than ``most`` images; list the sizes of the passes."""
     forward, passes = network.forward, []
 
     def refusing(images):
@@ -105,18 +105,20 @@ def logits_of(network, sizes):
     ("most", "passes", "warnings"),
     [(8, [8, 8, 3], 0), (7, [4, 4, 4, 4, 3], 1), (3, [2] * 8 + [2, 1], 2), (1, [1] * 19, 3)],
 )
-def test_out_of_memory_predicts_fewer_at_a_time_and_the_same(network, most, passes, warnings, monkeypatch, caplog):
+def test_out_of_memory_predicts_smaller_batches_with_the_same_logits(
+    network, most, passes, warnings, monkeypatch, caplog
+):
     expected = logits_of(network, [8, 8, 3])
-    done = with_room_for(network, most, monkeypatch)
+    done = limit_memory(network, most, monkeypatch)
     with caplog.at_level(logging.WARNING):
         logits = logits_of(network, [8, 8, 3])
     assert done == passes
-    assert caplog.text.count("out of memory: predicts") == warnings
+    assert caplog.text.count("out of memory; predicting") == warnings
     assert np.ptp(expected, axis=0).min() > 0.01  # far more than the tolerance below
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_single_image_without_room_is_a_clear_error(network, monkeypatch):
-    with_room_for(network, 0, monkeypatch)
-    with pytest.raises(KfoldError, match="^out of memory with a single image; use a GPU with more of it"):
+def test_an_image_too_large_for_memory_is_a_clear_error(network, monkeypatch):
+    limit_memory(network, 0, monkeypatch)
+    with pytest.raises(KfoldError, match="^out of memory with a single image; use a GPU with more memory"):
         logits_of(network, [8])

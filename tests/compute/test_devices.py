@@ -21,7 +21,7 @@ processes = multiprocessing.get_context("fork")
 def use_in_turn(leases, names, held):
     for _ in range(25):
         with lease(names, leases) as [index]:
-            (held / names[index]).touch(exist_ok=False)  # fails where another process holds the device
+            (held / names[index]).touch(exist_ok=False)  # fails if another process holds the device
             time.sleep(0.002)
             (held / names[index]).unlink()
 
@@ -61,7 +61,7 @@ def test_a_killed_job_frees_its_device(tmp_path, monkeypatch):
 
 
 def hold_with_a_worker(leases, got):
-    """As a training does, whose loader's workers are forks of it and may outlive it for a while."""
+    """Like training: its loader workers are forks and can outlive it for a while."""
     with lease(["gpu"], leases):
         worker = os.fork()
         if worker == 0:
@@ -88,7 +88,7 @@ def test_the_workers_of_a_killed_job_do_not_keep_its_device(tmp_path, monkeypatc
         os.kill(worker, signal.SIGKILL)
 
 
-IDLE = 0.5  # seconds in which a device may be free while a job waits: a poll, and a busy machine
+IDLE = 0.5  # seconds that a device may be free while a job waits: a poll, on a busy machine
 
 
 def logged_job(leases, seconds):
@@ -97,7 +97,7 @@ def logged_job(leases, seconds):
 
 
 def run_jobs(folder, chance, jobs, kills):
-    """Eight at a time; some are killed at some moment. What they wrote, and when each was killed."""
+    """Run jobs, eight at a time, and kill some of them at random; return their log and the times of the kills."""
     to_kill, killed, running = set(chance.sample(range(jobs), kills)), {}, {}
     for number in range(jobs):
         while len(running) == 8:
@@ -127,7 +127,7 @@ def test_four_devices_are_never_shared_and_never_idle_while_a_job_waits(tmp_path
 
 
 def held_at_once(folder, names, *wanted):
-    """Which devices jobs that want (count, slots) get one after the other, and keep; None for one that waits."""
+    """Devices that jobs with (count, slots) get and keep, one job after the other; None for a job that waits."""
     got = []
     with ExitStack() as jobs:
         for count, slots in wanted:
@@ -136,18 +136,18 @@ def held_at_once(folder, names, *wanted):
     return got
 
 
-def test_jobs_with_slots_share_a_device_but_first_spread_over_all(tmp_path):
+def test_jobs_with_gpu_shares_use_free_devices_first(tmp_path):
     shared = (1, 2)
     assert held_at_once(tmp_path, "ab", *[shared] * 5) == [[0], [1], [0], [1], None]
 
 
-def test_a_job_that_wants_a_device_for_itself_meets_no_other(tmp_path):
+def test_exclusive_jobs_share_no_device(tmp_path):
     whole, shared = (1, 1), (1, 2)
     assert held_at_once(tmp_path, "ab", whole, shared, shared, shared, whole) == [[0], [1], [1], None, None]
     assert held_at_once(tmp_path, "ab", shared, whole, whole, shared) == [[0], [1], None, [0]]
 
 
-def test_a_job_gets_all_devices_that_it_wants_or_holds_none(tmp_path, monkeypatch):
+def test_a_job_gets_all_its_devices_or_none(tmp_path, monkeypatch):
     assert held_at_once(tmp_path, "abc", (2, 1), (2, 1), (1, 1)) == [[0, 1], None, [2]]
     monkeypatch.setattr(devices, "POLL_SECONDS", 0.001)
     users = [processes.Process(target=use_two_in_turn, args=(tmp_path / "leases",)) for _ in range(3)]
@@ -159,25 +159,28 @@ def test_a_job_gets_all_devices_that_it_wants_or_holds_none(tmp_path, monkeypatc
 
 
 def use_two_in_turn(leases):
-    """With all or none there is no job that holds one device and waits for ever for another's."""
+    """Without all-or-none, a job could hold one device and wait forever for another job's."""
     for _ in range(20):
         with lease("abc", leases, count=2) as indices:
             for index in indices:
-                (leases / f"held{index}").touch(exist_ok=False)  # fails where another job holds it
+                (leases / f"held{index}").touch(exist_ok=False)  # fails if another job holds it
             time.sleep(0.002)
             for index in indices:
                 (leases / f"held{index}").unlink()
 
 
-def test_more_devices_than_there_are_are_refused(monkeypatch, tmp_path):
+def test_too_many_devices_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(devices, "_kind", lambda preference: "mps")
-    with pytest.raises(KfoldError, match="gpus_per_fold: 2, but there are 1 devices"), leased_devices("mps", 2):
+    with (
+        pytest.raises(KfoldError, match="gpus_per_fold is 2, but this job can use only 1 mps device"),
+        leased_devices("mps", 2),
+    ):
         pass
     with leased_devices("mps", 1) as [device]:
         assert device.type == "mps"
 
 
-def test_locks_that_were_given_up_are_forgotten(tmp_path):
+def test_released_locks_are_forgotten(tmp_path):
     with lease("ab", tmp_path, slots=2), lease("ab", tmp_path):
         assert not held_at_once(tmp_path, "ab", (2, 1))[0]
         before = len(devices._LOCKED)
@@ -185,7 +188,7 @@ def test_locks_that_were_given_up_are_forgotten(tmp_path):
         assert len(devices._LOCKED) == before
 
 
-def test_a_lease_is_given_back_even_after_an_error(tmp_path):
+def test_a_lease_is_released_after_an_error(tmp_path):
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), lease(["gpu"], tmp_path):
             raise ZeroDivisionError
@@ -204,7 +207,7 @@ def test_all_users_of_a_machine_share_its_leases(tmp_path):
 
 @pytest.mark.parametrize("visible", ["", " ", "-1", None])
 @without_gpu
-def test_without_a_gpu_a_job_computes_on_what_there_is(visible, monkeypatch, tmp_path):
+def test_without_a_gpu_a_job_uses_mps_or_the_cpu(visible, monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -215,7 +218,7 @@ def test_without_a_gpu_a_job_computes_on_what_there_is(visible, monkeypatch, tmp
 @pytest.mark.parametrize("visible", ["0", "7", "0,1", "GPU-5c8bd6f1"])
 @pytest.mark.parametrize("preference", ["auto", "cuda"])
 @without_gpu
-def test_visible_devices_that_are_not_there_are_refused(preference, visible, monkeypatch, tmp_path):
+def test_missing_visible_devices_are_refused(preference, visible, monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with (
         pytest.raises(KfoldError, match=f"CUDA_VISIBLE_DEVICES={visible} names"),
@@ -229,7 +232,10 @@ def test_visible_devices_that_are_not_there_are_refused(preference, visible, mon
 @without_gpu
 def test_cuda_without_a_gpu_is_refused(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with pytest.raises(KfoldError, match="no cuda device here"), leased_devices("cuda", leases=tmp_path):
+    with (
+        pytest.raises(KfoldError, match="device is cuda, but this machine has no cuda device"),
+        leased_devices("cuda", leases=tmp_path),
+    ):
         pass
 
 
@@ -237,11 +243,11 @@ def test_cuda_without_a_gpu_is_refused(monkeypatch, tmp_path):
     ("precision", "dtypes"),
     [("fp32", {None}), ("bf16", {torch.bfloat16}), ("auto", {None, torch.bfloat16})],
 )
-def test_precision_is_what_was_asked_for(precision, dtypes):
+def test_autocast_uses_the_configured_precision(precision, dtypes):
     assert autocast_dtype(torch.device("cpu"), precision) in dtypes
 
 
-def test_a_gpus_utilization_is_the_mean_of_the_looks(monkeypatch):
+def test_gpu_utilization_is_the_mean_of_its_samples(monkeypatch):
     seen = iter([20, 40, RuntimeError("the driver does not say"), 90])
 
     def utilization(device):

@@ -7,7 +7,7 @@ from kfold_ens.compute.inference import Most, predict_logits
 
 
 class Small(nn.Module):
-    """Has memory for three images at a time."""
+    """A network that runs out of memory with more than three images."""
 
     def __init__(self):
         super().__init__()
@@ -20,7 +20,7 @@ class Small(nn.Module):
         return images.mean(dim=(1, 2, 3))[:, None]
 
 
-def test_what_was_learned_of_memory_holds_for_the_next_call():
+def test_the_next_call_starts_with_the_batch_size_that_fit():
     network, most, image = Small(), Most(), training_recipe().image
     batch = torch.arange(8, dtype=torch.uint8)[:, None, None, None].expand(8, 3, 16, 16)
     for _ in range(2):

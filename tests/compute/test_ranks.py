@@ -1,4 +1,4 @@
-"""Processes that train a fold together give what one process gives."""
+"""Training a fold in several processes gives the same result as in one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WHOLE = training_recipe(
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 7, 8])
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_the_parts_of_a_batch_make_it_up(length, count):
+def test_the_parts_of_all_ranks_add_up_to_the_batch(length, count):
     ranks = [Ranks(rank, count) for rank in range(count)]
     batch, loss = torch.randn(length, 5), torch.zeros(())
     labels = torch.randint(5, (length,))
@@ -56,7 +56,7 @@ def test_the_parts_of_a_batch_make_it_up(length, count):
 
 
 class Losses(NoRecord):
-    """Of every step."""
+    """Records the loss of each step."""
 
     def __init__(self) -> None:
         self.of_steps, self._before = [], 0.0
@@ -81,7 +81,7 @@ class InFloat64(Compute):
 
 
 def write_gradients(compute: Compute, digits: Stage, folder: Path) -> None:
-    """Of the first batch: mixed in float64; unmixed in float32, and there of the same batch with a trace of noise."""
+    """Write gradients of the first batch: mixed in float64, unmixed in float32, and unmixed with a little noise."""
     unmixed = WHOLE.model_copy(update={"mixing": NoMixing(kind="none")})
     with in_float64():
         found = {"float64": gradient(Trainer(WHOLE, digits.fold(), None, InFloat64(**vars(compute))))}
@@ -94,7 +94,7 @@ def write_gradients(compute: Compute, digits: Stage, folder: Path) -> None:
 
 
 def gradient(training: Trainer, noise: float = 0.0) -> dict[str, np.ndarray]:
-    """What the first step leaves in parameters' gradients and batch statistics."""
+    """Gradients of the parameters, and batch statistics, after the first step."""
     views = training_views(training.recipe, training.fold)
     indices = (batch[training.compute.ranks.own(len(batch))] for batch in training.order.remaining(0, 0, 1))
     images, *labels = next(training_batches(views, indices))
@@ -108,8 +108,8 @@ def gradient(training: Trainer, noise: float = 0.0) -> dict[str, np.ndarray]:
 
 
 def write_curve(compute: Compute, digits: Stage, folder: Path) -> None:
-    """Train in float64, as from random weights this network amplifies float32's rounding; the losses of all steps."""
-    torch._dynamo.utils.counters.clear()  # of other tests in this process
+    """Write the loss of each step, in float64: from random weights, this network amplifies float32 rounding."""
+    torch._dynamo.utils.counters.clear()  # counts of other tests
     with in_float64():
         training, losses = Trainer(WHOLE, digits.fold(), None, InFloat64(**vars(compute))), Losses()
         fit(training, ScoredBy(("accuracy",), None), losses)
@@ -130,7 +130,7 @@ def in_float64() -> Iterator[None]:
 
 
 def of_ranks(count: int, work, digits: Stage, folder: Path, compile: bool = False) -> dict[str, np.ndarray]:
-    """What the first of some ranks wrote, which ends its own process where another is gone."""
+    """Run ``count`` ranks and read what rank 0 wrote; it gets its own process, since it exits if another rank dies."""
     folder.mkdir()
     computes = [Compute(CPU, None, 1, compile, Ranks(rank, count)) for rank in range(count)]
     arguments = (partial(work, digits=digits, folder=folder), computes)
@@ -145,9 +145,8 @@ def of_ranks(count: int, work, digits: Stage, folder: Path, compile: bool = Fals
 
 
 @pytest.mark.slow
-def test_gradients_and_batch_statistics_are_those_of_one_process(digits, tmp_path):
-    """In float64 they are the same. In float32, rounding may turn a value of a ReLU or the maximum of a pool: so does
-    a trace of noise in the images."""
+def test_gradients_and_batch_statistics_match_those_of_one_process(digits, tmp_path):
+    """Equal in float64. In float32, rounding can flip a ReLU or the maximum of a pool, and so can a little noise."""
     alone, together = (of_ranks(count, write_gradients, digits, tmp_path / str(count)) for count in (1, 3))
     assert alone.keys() == together.keys()
     names = [name.removeprefix("float64 ") for name in alone if name.startswith("float64 ")]
@@ -159,7 +158,7 @@ def test_gradients_and_batch_statistics_are_those_of_one_process(digits, tmp_pat
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Relative to the second's length."""
+    """Distance relative to the norm of ``other``."""
     length = np.linalg.norm(other.astype(float))
     return float(np.linalg.norm(one.astype(float) - other) / length) if length else float(np.abs(one).max())
 
@@ -171,7 +170,7 @@ def alone(digits, tmp_path_factory) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("compile", [False, True])
-def test_the_loss_curve_is_that_of_one_process(digits, alone, tmp_path, compile):
+def test_the_loss_curve_matches_that_of_one_process(digits, alone, tmp_path, compile):
     together = of_ranks(2, write_curve, digits, tmp_path / "2", compile)
     assert len(alone["steps"]) >= 30
     assert alone["val_loss"][-1] < alone["val_loss"][0]
@@ -181,7 +180,7 @@ def test_the_loss_curve_is_that_of_one_process(digits, alone, tmp_path, compile)
 
 
 def fail(compute: Compute, rank: int) -> None:
-    """One rank's disk is full, while the others wait for it."""
+    """Fail on one rank with a full disk, while the others wait for it."""
     if compute.ranks.rank == rank:
         raise OSError(28, "No space left on device")
     wait_for_all(compute.ranks)
@@ -195,7 +194,7 @@ def fail_as_a_job(log: Path, rank: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_what_is_wrong_with_a_process_is_told_whichever_it_is(rank, tmp_path):
+def test_an_error_in_any_process_is_logged(rank, tmp_path):
     first = get_context("spawn").Process(target=fail_as_a_job, args=(tmp_path / "log", rank))
     first.start()
     first.join()

@@ -1,4 +1,4 @@
-"""A look at the data before a run finds all that is wrong at once."""
+"""Checking the data before a run lists all faults at once."""
 
 import io
 import logging
@@ -39,7 +39,7 @@ def check(caplog, **values):
     return caplog.text
 
 
-def write_half(path):
+def write_truncated(path):
     image = io.BytesIO()
     Image.effect_noise((60, 60), 90).save(image, "JPEG")
     path.write_bytes(image.getvalue()[: len(image.getvalue()) // 2])
@@ -50,7 +50,7 @@ def write_manifests(folder):
     write_test_manifest(run(), folder / "export", 1, "train.csv", "test.csv", "look_alikes.csv")
 
 
-def test_it_tells_what_the_data_are_and_writes_nothing(data, caplog):
+def test_a_check_logs_a_summary_and_writes_nothing(data, caplog):
     before = sorted(data.rglob("*"))
     text = check(caplog)
     assert "2 classes: cat, dog (from 3 to 4 images each)" in text
@@ -60,7 +60,7 @@ def test_it_tells_what_the_data_are_and_writes_nothing(data, caplog):
     assert sorted(data.rglob("*")) == before
 
 
-def test_one_of_each_fault_is_listed_at_once(data, caplog):
+def test_a_check_lists_every_fault_at_once(data, caplog):
     write_classes(data / "train", {"cat ": 1, "Dog": 1, "val": 1, "@eaDir": 1}, seed=50)
     (data / "train/empty").mkdir()
     (data / "test/broken.jpg").write_bytes(b"no image")
@@ -71,19 +71,19 @@ def test_one_of_each_fault_is_listed_at_once(data, caplog):
     shutil.copy(data / "train/cat/0000.png", data / "train/dog/copy.png")
     with pytest.raises(DataError) as refusal:
         check(caplog, submission={"sample": "sample.csv"})
-    refused = ("class folders hold no image", "broken.jpg: not an image", "phone.heic: not an image", "copy.png (dog)")
+    refused = ("class folders have no images", "broken.jpg: not an image", "phone.heic: not an image", "copy.png (dog)")
     for words in (*refused, "these labels look the same", "'cat ' (1 image)", "would share these names"):
         assert words in str(refusal.value), words
     assert "stray.png" in caplog.text
-    for words in ("differ only by case", "val stands among the classes"):
+    for words in ("differ only in case", "found classes named val"):
         assert words in caplog.text, words
 
 
 @pytest.mark.parametrize("change", ["none", "new", "replaced", "gone"])
-def test_what_a_manifest_holds_is_not_read_again(data, caplog, change, monkeypatch):
+def test_a_check_does_not_read_unchanged_images_again(data, caplog, change, monkeypatch):
     write_manifests(data)
-    looked_at = []
-    monkeypatch.setattr("kfold_ens.data.manifest.inspect", lambda path: looked_at.append(path) or inspect(path))
+    read = []
+    monkeypatch.setattr("kfold_ens.data.manifest.inspect", lambda path: read.append(path) or inspect(path))
     image = data / "train/cat/0000.png"
     if change == "new":
         for number in range(2):
@@ -95,25 +95,25 @@ def test_what_a_manifest_holds_is_not_read_again(data, caplog, change, monkeypat
         image.unlink()
     caplog.clear()
     text = check(caplog)
-    wanted = {"new": ["train/cat/new0.png", "train/cat/new1.png"], "replaced": ["train/cat/0000.png"]}
-    assert looked_at == wanted.get(change, [])
+    expected = {"new": ["train/cat/new0.png", "train/cat/new1.png"], "replaced": ["train/cat/0000.png"]}
+    assert read == expected.get(change, [])
     assert f"{ {'new': 9, 'gone': 6}.get(change, 7) } training images (0 byte-identical to another)" in text
 
 
-def test_half_an_image_is_found_without_a_run(data, caplog):
-    write_half(data / "test/half.jpg")
+def test_a_check_finds_a_truncated_image(data, caplog):
+    write_truncated(data / "test/half.jpg")
     with pytest.raises(DataError, match=r"half\.jpg: broken"):
         check(caplog)
 
 
-def test_equal_images_with_different_labels_are_found_without_a_run(data, caplog):
+def test_a_check_finds_identical_images_with_different_labels(data, caplog):
     shutil.copy(data / "train/cat/0000.png", data / "train/dog/copy.png")
     message = "byte-identical images with different labels(.|\n)*0000.png \\(cat\\) = train/dog/copy.png \\(dog\\)"
     with pytest.raises(DataError, match=message):
         check(caplog)
 
 
-def test_copies_of_an_image_are_no_further_images_of_a_class(data, caplog):
+def test_copies_do_not_count_towards_the_images_of_a_class(data, caplog):
     for copy in "abc":
         (data / "train/owl").mkdir(exist_ok=True)
         shutil.copy(data / "train/cat/0000.png", data / f"train/owl/{copy}.png")
@@ -123,13 +123,13 @@ def test_copies_of_an_image_are_no_further_images_of_a_class(data, caplog):
 
 
 @pytest.mark.parametrize("limit", [{"MOST_IMAGES": 3}, {"MOST_BYTES": 100}])
-def test_what_a_check_of_many_images_cannot_find_is_said(data, caplog, limit, monkeypatch):
-    write_half(data / "test/half.jpg")
+def test_a_check_of_many_images_warns_that_it_reads_first_bytes_only(data, caplog, limit, monkeypatch):
+    write_truncated(data / "test/half.jpg")
     for name, value in limit.items():
         monkeypatch.setattr(f"kfold_ens.data.check.{name}", value)
-    text = check(caplog)  # half an image passes
-    assert "data.train: of 7 images only the first bytes are read here" in text
-    assert "data.test: of 4 images only the first bytes are read here" in text
+    text = check(caplog)  # the truncated image passes
+    assert "data.train: only the first bytes of 7 images were read" in text
+    assert "data.test: only the first bytes of 4 images were read" in text
 
 
 def test_classes_with_fewer_images_than_folds_are_refused(data, caplog):
@@ -138,17 +138,17 @@ def test_classes_with_fewer_images_than_folds_are_refused(data, caplog):
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_a_half_whose_disk_is_gone_is_taken_as_it_was(data, caplog, half):
+def test_a_check_uses_the_last_manifest_of_a_missing_half(data, caplog, half):
     write_manifests(data)
     (data / half).rename(data / "elsewhere")
     text = check(caplog)
-    assert f"data.{half}: there is no folder {half}; the {half} images are taken as they were" in text
+    assert f"data.{half}: there is no folder {half}; using the {half} images of the last run" in text
     assert "7 training images" in text
     assert "3 test images" in text
 
 
-def test_labels_of_a_half_that_cannot_be_listed_are_not_called_unknown(data, caplog):
-    """Or users would change labels that are right."""
+def test_labels_of_an_unlisted_half_are_not_reported_as_unknown(data, caplog):
+    """Otherwise users would change correct labels."""
     (data / "labels.csv").write_text("image_name,pred_label\n0,cat\n")
     (data / "train").rename(data / "elsewhere")
     with pytest.raises(DataError) as refusal:

@@ -1,4 +1,4 @@
-"""The classes that labels make; what is hardly meant is refused or said."""
+"""Classes follow from labels; suspicious ones are refused or warned about."""
 
 import logging
 
@@ -24,19 +24,19 @@ from kfold_ens.errors import DataError
         ["²", "½", "٣", "1"],
     ],
 )
-def test_classes_are_in_the_order_a_person_would_list_them(labels):
+def test_classes_are_in_natural_order(labels):
     expected = ["07", "7", "007x", "8"] if "07" in labels else labels
     for given_order in (labels, labels[::-1], sorted(labels)):
         assert class_labels(pd.Series([*given_order, *given_order])) == expected
 
 
 @given(st.sets(st.one_of(st.text(), st.text("0123456789²٣a"))))
-def test_any_labels_have_one_order(labels):
+def test_the_order_of_labels_does_not_depend_on_the_input_order(labels):
     assert sorted(labels, key=natural_key) == sorted(sorted(labels), key=natural_key)
 
 
-def test_one_class_is_refused():
-    with pytest.raises(DataError, match="only the class 'cat'"):
+def test_a_single_class_is_refused():
+    with pytest.raises(DataError, match="only one class, 'cat'"):
         class_labels(pd.Series(["cat", "cat"]))
 
 
@@ -77,11 +77,11 @@ def images(label, count=2, name="x.png", size=(20, 20)):
     return [(label, name, *size)] * count
 
 
-def test_numbers_that_differ_are_different_classes():
+def test_different_numbers_raise_no_warning():
     assert doubts_of(sum((images(label) for label in ("1", "10", "100", "1.5", "0", "00x", "-1")), [])) == []
 
 
-def test_classes_as_people_mean_them_raise_no_doubt():
+def test_ordinary_classes_raise_no_warning():
     rows = images("cat", 20) + images("dog", 9, "a/x.png") + images("red fox") + images("cat", 1, size=(30, 20))
     assert doubts_of(rows) == []
 
@@ -90,20 +90,20 @@ def test_classes_as_people_mean_them_raise_no_doubt():
     "pair",
     [("Cat", "cat"), ("STRASSE", "straße"), ("ﬁsh", "fish"), ("Ａ", "a"), ("1", "1.0"), ("07", "7"), ("0", "0.")],
 )
-def test_classes_that_differ_by_case_or_form_are_told(pair):
+def test_classes_that_differ_in_case_or_form_are_warned_about(pair):
     (doubt,) = doubts_of(images(pair[0]) + images(pair[1]) + images("dog"))
     assert all(repr(label) in doubt for label in pair)
     assert "dog" not in doubt
 
 
 @pytest.mark.parametrize("names", [("train", "val"), ("Training", "cat"), ("TEST", "Train"), ("cat", "validation")])
-def test_splits_among_the_classes_are_told(names):
+def test_classes_named_like_splits_are_warned_about(names):
     (doubt,) = doubts_of(images(names[0]) + images(names[1]))
-    assert "stands among the classes" in doubt
-    assert "as data.train: data/train" in doubt
+    assert "found classes named" in doubt
+    assert "such as data.train: data/train" in doubt
 
 
-def test_images_one_level_deeper_are_told():
+def test_a_training_folder_one_level_too_high_is_warned_about():
     deeper = [*images("a", 2, "cat/x.png"), *images("a", 2, "dog/x.png")]
     both = deeper + [("b", name, width, height) for _, name, width, height in deeper]
     (doubt,) = doubts_of(both)
@@ -114,16 +114,16 @@ def test_images_one_level_deeper_are_told():
     assert doubts_of(images("a", 2, "photos/x.png") + images("b", 2, "photos/x.png")) == []
 
 
-def test_a_class_whose_images_all_have_one_size_is_told():
+def test_a_class_with_a_single_image_size_is_warned_about():
     others = [image for side in range(20, 32) for image in images("dog", 1, size=(side, 30))]
     cows = [("cow", *rest) for _, *rest in others]
     (doubt,) = doubts_of(images("cat", 12) + others + cows)
-    assert "cat: all 12 are 20 x 20" in doubt
+    assert "cat: all 12 images are 20 x 20" in doubt
     assert doubts_of(images("cat", 9) + others + cows) == []  # too few to tell
     assert doubts_of(images("cat", 12) + images("fox", 12) + images("dog", 12)) == []
 
 
-def test_the_classes_are_described_in_a_line():
+def test_classes_are_described_in_one_line():
     assert describe({"10": 3, "2": 5}) == "2 classes: 2, 10 (from 3 to 5 images each)"
     many = {f"class {number}\n{'x' * 50}": 4 for number in range(9)}
     line = describe(many)
@@ -133,7 +133,7 @@ def test_the_classes_are_described_in_a_line():
     assert len(line) < 400
 
 
-def test_every_manifest_tells_its_classes_and_doubts(in_folder, caplog):
+def test_writing_a_manifest_logs_the_classes_and_warnings(in_folder, caplog):
     write_classes(in_folder / "data/train", {"cat": 2, "Cat": 2})
     write_classes(in_folder / "data/val", {"cat": 1}, seed=900)
     write_image(in_folder / "test" / "0.png")
@@ -141,10 +141,10 @@ def test_every_manifest_tells_its_classes_and_doubts(in_folder, caplog):
     with caplog.at_level(logging.INFO):
         write_train_manifest(run, in_folder / "export", 1, "train.csv", "classes.json")
     assert "2 classes: train, val (from 1 to 4 images each)" in caplog.text
-    assert "train, val stands among the classes" in caplog.text
+    assert "found classes named train, val" in caplog.text
 
 
-def test_all_that_is_wrong_with_the_data_is_told_at_once(in_folder):
+def test_all_faults_of_the_data_are_listed_at_once(in_folder):
     write_classes(in_folder / "train", {"cat": 2, "cat ": 2})
     (in_folder / "train/cat/broken.png").write_bytes(b"no image")
     (in_folder / "test").mkdir()

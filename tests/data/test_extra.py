@@ -50,7 +50,7 @@ def manifest_of(run, folder):
     return read_manifest("train_manifest.csv")
 
 
-def take_test_images_from(folder):
+def link_test_folder_to(folder):
     shutil.rmtree("test")
     Path("test").symlink_to(folder)
 
@@ -75,7 +75,7 @@ def test_extra_images_of_folders_have_fold_minus_one(folders, caplog):
     )
 
 
-def test_extra_images_move_no_other_image_to_another_fold(folders):
+def test_extra_images_do_not_move_other_images_to_another_fold(folders):
     data = {key: value for key, value in FOLDERS.items() if key != "extra"}
     with_extra, without = (
         make_split(manifest_of(run(each), folders), run(each)).set_index("image_id")["fold"] for each in (FOLDERS, data)
@@ -93,7 +93,7 @@ def test_extra_images_of_a_table_need_neither_group_nor_fold(tables):
     assert make_split(train, run(data))["fold"].tolist().count(-1) == 2
 
 
-def test_extra_images_of_a_group_that_is_held_out_are_warned_of(tables, caplog):
+def test_extra_images_of_a_held_out_group_are_warned_about(tables, caplog):
     pd.DataFrame({"id": list("67"), "label": list("ab"), "who": ["x", "w"]}).to_csv("extra.csv", index=False)
     data = TABLES | {"group_column": "who"}
     make_split(manifest_of(run(data), tables), run(data))
@@ -108,26 +108,26 @@ def test_extra_images_that_are_training_images_are_skipped(folders, caplog):
     assert "data.extra: 1 of 6 images are byte-identical to images of data.train and are skipped" in caplog.text
 
 
-def test_a_copy_with_another_label_is_a_contradiction(folders):
+def test_an_extra_copy_with_another_label_is_refused(folders):
     shutil.copy("train/cat/0000.png", "extra/dog/copy.png")
     with pytest.raises(DataError, match=r"different labels(.|\n)*extra/dog/copy.png \(dog\)"):
         manifest_of(run(FOLDERS), folders)
 
 
-def test_classes_of_extra_images_only_are_refused(folders):
+def test_classes_that_only_extra_images_have_are_refused(folders):
     write_image(folders / "extra/Dog/0.png", seed=8000)
-    with pytest.raises(DataError, match=r"data.extra has classes that no image of data.train has(.|\n)*  Dog: did you"):
+    with pytest.raises(DataError, match=r"data.extra has classes that data.train lacks(.|\n)*  Dog: did you"):
         list_images(run(FOLDERS).data, "train", 0, None)
 
 
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda: Path("extra/owl").mkdir(), "data.extra: these class folders hold no image(.|\n)*owl"),
+        (lambda: Path("extra/owl").mkdir(), "data.extra: these class folders have no images(.|\n)*owl"),
         (lambda: shutil.rmtree("extra"), "there is no folder extra"),
-        (lambda: take_test_images_from("extra/cat"), "data.test lies inside a training folder"),
+        (lambda: link_test_folder_to("extra/cat"), "data.test overlaps a training folder"),
     ],
-    ids=["empty", "gone", "tested"],
+    ids=["empty", "missing", "overlapping"],
 )
 def test_wrong_folders_are_named(folders, damage, words):
     damage()
@@ -135,22 +135,22 @@ def test_wrong_folders_are_named(folders, damage, words):
         manifest_of(run(FOLDERS), folders)
 
 
-def test_a_check_shows_the_split_and_all_findings_at_once(folders, caplog):
+def test_a_check_logs_the_split_and_lists_all_faults_at_once(folders, caplog):
     with caplog.at_level(logging.INFO):
         check_data(
             run(FOLDERS), 1, {half: Path(f"{half}.csv") for half in HALVES}, make_split, lambda images, run: None
         )
-    assert "the split, in images of each class:\n  class" in caplog.text
+    assert "the split, in images per class:\n  class" in caplog.text
     pd.DataFrame({"image": ["cat/0000.png"], "fold": [0]}).to_csv("folds.csv", index=False)
     write_image(folders / "extra/emu/0.png", seed=8000)
     data = FOLDERS | {"folds": "folds.csv", "groups": "00(0[12])"}
     with pytest.raises(DataError) as refusal:
         check_data(run(data), 1, {half: Path(f"{half}.csv") for half in HALVES}, make_split, lambda images, run: None)
-    for words in ("finds no group for 8 of 12", "data.extra has classes", "leaves out 11 of 12 training images"):
+    for words in ("finds no group for 8 of 12", "data.extra has classes", "lacks 11 of 12 training images"):
         assert words in str(refusal.value)
 
 
-def test_a_check_after_a_run_takes_new_images_beside_known_ones(folders, caplog):
+def test_a_check_after_a_run_includes_new_images(folders, caplog):
     train = manifest_of(run(FOLDERS), folders)
     write_table("train.csv", train)
     write_image(folders / "train/cat/new.png", seed=9000)

@@ -24,7 +24,7 @@ def root(tmp_path):
     return tmp_path / "train"
 
 
-def test_links_are_followed_and_loops_are_not(root):
+def test_links_are_followed_but_loops_are_not(root):
     (root / "loop").symlink_to(root, target_is_directory=True)
     names = sorted(path.relative_to(root).as_posix() for path in files_below(root))
     assert names == ["a b/0000.png", "link/0000.png", "link/0001.png", "{x}/0000.png", "{x}/0001.png"]
@@ -44,7 +44,7 @@ def test_a_changed_image_changes_the_fingerprint(root, change):
     assert images_fingerprint([str(root)]) != before
 
 
-def test_what_is_no_image_changes_nothing(root):
+def test_other_files_do_not_change_the_fingerprint(root):
     before = images_fingerprint([str(root)])
     for name in (".DS_Store", "Thumbs.db", ".hidden.png"):
         (root / "{x}" / name).write_bytes(b"")
@@ -53,7 +53,7 @@ def test_what_is_no_image_changes_nothing(root):
     assert images_fingerprint([str(root), str(root / "nowhere")]) == before
 
 
-def test_tables_and_folders_that_are_gone_are_named(root, tmp_path):
+def test_missing_tables_and_folders_are_named(root, tmp_path):
     there, empty, gone = str(root), str(tmp_path / "empty"), str(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
     (tmp_path / "table.csv").touch()
@@ -66,7 +66,7 @@ def test_tables_and_folders_that_are_gone_are_named(root, tmp_path):
     assert faults() == []
     assert faults(train=gone, test=there, images=empty, test_images=table) == [
         f"data.train: there is no table {gone}",
-        f"data.images: the folder {empty} is empty",  # as a mount point without its disk
+        f"data.images: the folder {empty} is empty",  # like a mount point without its disk
         f"data.test: {there} is a folder, not a table",
         f"data.test_images: {table} is a file, not a folder",
     ]
@@ -75,25 +75,30 @@ def test_tables_and_folders_that_are_gone_are_named(root, tmp_path):
     assert missing(folders, "test") == [f"data.test: the folder {empty} is empty"]
 
 
-def test_a_dataset_is_looked_for_only_if_it_is_not_downloaded_and_its_folder_is_never_listed(root, tmp_path):
+def test_a_dataset_folder_must_exist_only_if_it_is_not_downloaded(root, tmp_path):
     gone = {"source": "torchvision", "name": "MNIST", "root": str(tmp_path / "gone")}
     assert missing(Torchvision(**gone), "train") == []
     assert missing(Torchvision(**gone, download=False), "train") == [f"data.root: there is no folder {gone['root']}"]
     assert Torchvision(**gone | {"root": str(root)}, download=False).folders("train") == []
 
 
-def test_why_a_path_is_not_there_is_said(tmp_path, monkeypatch):
+def test_the_reason_why_a_path_is_missing_is_given(tmp_path, monkeypatch):
     monkeypatch.delenv("NOWHERE", raising=False)
     (tmp_path / "link").symlink_to("gone")
     os.mkfifo(tmp_path / "pipe")
-    assert file_fault("$NOWHERE/a.csv", "table") == "there is no table $NOWHERE/a.csv; the variable NOWHERE is not set"
-    assert folder_fault("${NOWHERE}/a") == "there is no folder ${NOWHERE}/a; the variable NOWHERE is not set"
-    assert folder_fault("~no-such-user/a") == "there is no folder ~no-such-user/a; no home is known for ~no-such-user"
-    assert file_fault(f"{tmp_path}/link").endswith("/link; it is a link to gone, which is not there")
+    assert (
+        file_fault("$NOWHERE/a.csv", "table")
+        == "there is no table $NOWHERE/a.csv; the environment variable NOWHERE is not set"
+    )
+    assert (
+        folder_fault("${NOWHERE}/a") == "there is no folder ${NOWHERE}/a; the environment variable NOWHERE is not set"
+    )
+    assert folder_fault("~no-such-user/a") == "there is no folder ~no-such-user/a; ~no-such-user has no home folder"
+    assert file_fault(f"{tmp_path}/link").endswith("/link; it is a link to gone, which does not exist")
     assert file_fault(f"{tmp_path}/pipe") == f"{tmp_path}/pipe is not a regular file"
 
 
-def test_what_may_not_be_read_is_a_fault(tmp_path, monkeypatch):
+def test_unreadable_files_and_folders_are_faults(tmp_path, monkeypatch):
     (tmp_path / "a.csv").touch()
     assert (file_fault(f"{tmp_path}/a.csv"), folder_fault(str(tmp_path))) == (None, None)
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
@@ -102,7 +107,7 @@ def test_what_may_not_be_read_is_a_fault(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"tables": []}', "null"])
-def test_a_damaged_description_of_a_source_is_none(in_folder, content):
+def test_a_damaged_description_matches_no_source(in_folder, content):
     data = load_config({"data": {"source": "digits"}}).data
     manifest = in_folder / "train.csv"
     manifest.touch()
@@ -115,7 +120,7 @@ def test_a_damaged_description_of_a_source_is_none(in_folder, content):
     assert not is_source_of(manifest, data, "train", 0, 1)
 
 
-def test_a_table_that_is_gone_may_be_any_and_one_that_is_there_must_be_the_same(in_folder):
+def test_a_missing_table_is_not_compared_and_a_changed_one_is_noticed(in_folder):
     values = {"source": "csv", "train": "train_table.csv", "test": "test_table.csv", "images": "images"}
     data = load_config({"data": values}).data
     manifest, table = in_folder / "train.csv", in_folder / "train_table.csv"

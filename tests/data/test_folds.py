@@ -38,14 +38,14 @@ def renamed(train, random):
 
 
 def by_content(folds):
-    """The fold of each distinct image; copies of an image have the same."""
+    """The fold of each distinct image; checks that copies share it."""
     assert (folds.groupby("sha256")["fold"].nunique() == 1).all()
     return dict(zip(folds["sha256"], folds["fold"], strict=True))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31])
 @pytest.mark.parametrize("num_folds", [2, 3, 5, 10, 20])
-def test_folds_are_scikit_learns_over_the_images_in_the_order_of_their_hash(num_folds, seed):
+def test_folds_are_scikit_learns_for_images_in_the_order_of_their_hashes(num_folds, seed):
     train = images({label: 4 * count for label, count in COUNTS.items()})
     ordered = train.sort_values("sha256", ignore_index=True)
     splitter = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
@@ -71,7 +71,7 @@ def test_the_order_of_rows_changes_nothing_and_copies_stay_together(random, copi
     train = with_copies(copies)
     folds = assign_folds(train, num_folds, seed)
     pd.testing.assert_frame_equal(folds, assign_folds(shuffled(train, random), num_folds, seed))
-    assert folds["image_id"].tolist() == train["image_id"].tolist()  # each image exactly one
+    assert folds["image_id"].tolist() == train["image_id"].tolist()  # each image exactly once
     assert set(folds["fold"]) == set(range(num_folds))
     assert len(by_content(folds)) == train["sha256"].nunique()
 
@@ -84,7 +84,7 @@ def test_renamed_images_keep_their_fold(random, copies, num_folds, seed):
 
 
 @given(RANDOMS, COPIES, st.integers(2, 4), SEEDS)
-def test_one_more_copy_of_an_image_moves_no_other(random, copies, num_folds, seed):
+def test_one_more_copy_of_an_image_moves_no_other_image(random, copies, num_folds, seed):
     train = with_copies(copies)
     copy = train.sample(1, random_state=random.randrange(1000)).assign(image_id="train/a/copy.png")
     more = pd.concat([train, copy], ignore_index=True)
@@ -92,7 +92,7 @@ def test_one_more_copy_of_an_image_moves_no_other(random, copies, num_folds, see
 
 
 @given(st.dictionaries(st.text(min_size=1), st.integers(4, 30), min_size=2, max_size=5), st.integers(2, 4))
-def test_every_fold_has_its_share_of_every_class(counts, num_folds):
+def test_every_fold_has_an_equal_share_of_every_class(counts, num_folds):
     folds = assign_folds(images(counts), num_folds, 0)
     shares = pd.crosstab(folds["label"], folds["fold"])
     assert shares.sum(axis=1).to_dict() == counts
@@ -100,7 +100,7 @@ def test_every_fold_has_its_share_of_every_class(counts, num_folds):
     assert (shares.max(axis=1) - shares.min(axis=1)).max() <= 1
 
 
-def test_other_seeds_are_other_folds():
+def test_other_seeds_give_other_folds():
     drawn = {tuple(assign_folds(images(), 3, seed)["fold"]) for seed in range(5)}
     assert len(drawn) == 5
 
@@ -117,7 +117,7 @@ def test_training_copies_of_a_test_image_share_a_fold():
         ({"a": 5, "b": 2, "c": 1, "d": 3}, [], ["b: 2", "c: 1"]),
         ({"a": 5, "b": 3}, [("train/b/02.png", "train/b/00.png")], ["b: 2"]),
     ],
-    ids=["too few", "too few but for copies"],
+    ids=["too few", "too few without copies"],
 )
 def test_classes_with_fewer_images_than_folds_are_refused_and_listed(counts, copies, listed):
     with pytest.raises(DataError, match="num_folds is 3") as refusal:
@@ -135,7 +135,7 @@ def fold_of(train, folder, number=1):
     return read_fold(number, 7, str(folds), str(classes), Hashes(train["image_id"], train["sha256"]))
 
 
-def test_a_fold_is_read_in_the_order_of_the_images_hashes(tmp_path):
+def test_a_fold_is_read_in_the_order_of_hashes(tmp_path):
     train = images()
     fold, folds = fold_of(train, tmp_path), assign_folds(train, 3, 0).set_index("image_id")
     assert (fold.number, fold.seed, fold.classes) == (1, 7, tuple(COUNTS))
@@ -157,13 +157,13 @@ def test_renamed_and_reordered_images_are_the_same_fold(tmp_path_factory, random
         assert getattr(one, part).target.tolist() == getattr(other, part).target.tolist()
 
 
-def test_an_image_is_known_by_its_hash_and_its_copies_by_a_number_too():
+def test_images_are_identified_by_hash_and_copies_by_a_number():
     some = Images(Hashes("edcba", ["x", "y", "x", "x", "z"]), np.array(list("edcba")), np.zeros(5, dtype=int))
     assert some.keys() == ["x", "y", "x-1", "x-2", "z"]
     assert len(some) == 5
 
 
-def test_the_images_of_a_table_or_of_one_fold_are_listed_in_its_order(tmp_path):
+def test_images_of_a_table_or_a_fold_are_listed_in_table_order(tmp_path):
     table = pd.DataFrame({"image_id": ["test/b", "test/007", "test/NA", "test/ü, ☃"], "fold": [1, 10, 1, 0]})
     write_table(tmp_path / "table.csv", table)
     assert listed_images(str(tmp_path / "table.csv")).tolist() == table["image_id"].tolist()

@@ -1,4 +1,4 @@
-"""Ten thousand mutated image files: each gives pixels or a clean refusal, soon and within bounded memory."""
+"""Ten thousand mutated image files: each is decoded or cleanly refused, quickly and in bounded memory."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from kfold_ens.data.images import ImageError, inspect, read_rgb
 from kfold_ens.files import sha256_of
 
 MUTANTS = 10_000
-SECONDS = 20  # that one file may take before it counts as hanging
-MEGABYTES = 2_000  # that any file of at most MAX_PIXELS may need: 100 million pixels in a few copies
+SECONDS = 20  # per file, before it counts as hanging
+MEGABYTES = 2_000  # for any file of at most MAX_PIXELS: a few copies of 100 million pixels
 
 
 def seeds() -> Iterator[bytes]:
-    """A small picture in every format, mode and compression that is read."""
+    """A small image in every supported format, mode and compression."""
     random = np.random.default_rng(0)
     rgb = Image.fromarray(random.integers(0, 256, (24, 40, 3), dtype=np.uint8)).resize((60, 48))
     grey16 = Image.fromarray(random.integers(0, 65536, (24, 40), dtype=np.uint16))
@@ -69,7 +69,7 @@ def seeds() -> Iterator[bytes]:
 
 
 def mutated(content: bytes, random: np.random.Generator) -> bytes:
-    """One to four changes, headers more often than pixels."""
+    """Make one to four changes, more often in headers than in pixels."""
     changed = bytearray(content)
     for _ in range(random.integers(1, 5)):
         end = len(changed) if random.random() < 0.5 else min(len(changed), 64)
@@ -77,23 +77,23 @@ def mutated(content: bytes, random: np.random.Generator) -> bytes:
         match random.integers(6):
             case 0:  # other bytes
                 changed[start : start + length] = random.bytes(length)
-            case 1:  # one bit
+            case 1:  # flip one bit
                 changed[start : start + 1] = bytes(
                     byte ^ 1 << random.integers(8) for byte in changed[start : start + 1]
                 )
             case 2:  # extreme numbers
                 changed[start : start + length] = bytes([int(random.choice([0, 127, 128, 255]))]) * length
-            case 3:  # a piece less
+            case 3:  # remove a piece
                 del changed[start : start + length]
-            case 4:  # a piece twice
+            case 4:  # repeat a piece
                 changed[start:start] = changed[start : start + 4 * length]
-            case 5:  # no end
+            case 5:  # cut off the end
                 del changed[int(random.integers(start, len(changed) + 1)) :]
     return bytes(changed)
 
 
 def outcome(path: Path) -> str:
-    """What the manifest, and then the decoding of all images, make of a file."""
+    """Inspect a file as for the manifest, then decode it."""
     try:
         seen = inspect(path)
     except ImageError:
@@ -107,7 +107,7 @@ def outcome(path: Path) -> str:
 
 
 def fuzz(path: Path, mutants: int) -> None:
-    """In a process of its own: what became of the mutants, and its peak memory, to standard output."""
+    """Run in a separate process: print the outcomes of the mutants, and the peak memory, as JSON."""
     random, whole = np.random.default_rng(0), list(seeds())
     outcomes: Counter[str] = Counter(outcome(path) for content in whole if path.write_bytes(content))
     assert outcomes == {"read": len(whole)}, outcomes
@@ -118,7 +118,7 @@ def fuzz(path: Path, mutants: int) -> None:
     print(json.dumps({"outcomes": outcomes, "megabytes": peak_bytes() / 2**20}))
 
 
-def test_the_seeds_are_of_every_format():
+def test_the_seeds_cover_every_format():
     assert {Image.open(io.BytesIO(content)).format for content in seeds()} - {"MPO"} == set(FORMATS)
 
 
@@ -127,7 +127,7 @@ def test_a_mutated_image_is_read_or_refused(tmp_path, mutants):
     result = run_alone(__file__, str(tmp_path / "image.jpg"), str(mutants))
     assert result["megabytes"] < MEGABYTES
     assert min(result["outcomes"]["read"], result["outcomes"]["refused"]) > mutants / 20
-    assert result["outcomes"].get("refused late", 0) == 0  # all that is wrong is found before any training
+    assert result["outcomes"].get("refused late", 0) == 0  # every fault is found before training
 
 
 if __name__ == "__main__":

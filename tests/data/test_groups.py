@@ -1,4 +1,4 @@
-"""Groups of images as users name them: by a column, or by a regular expression."""
+"""Groups of images, from a column of a table or from a regular expression."""
 
 import logging
 from pathlib import Path
@@ -19,7 +19,7 @@ TABLES = {"source": "csv", "train": "train.csv", "test": "test.csv", "images": "
 
 @pytest.fixture
 def folders(in_folder):
-    """Two classes of three patients, and two test images of a known patient and another."""
+    """Two classes of three patients, and test images of one known and one new patient."""
     for number in range(12):
         write_image(Path("train", "cat" if number % 2 else "dog", f"p{number % 3}_{number}.png"), seed=number)
     for number, patient in enumerate(("p1", "p9")):
@@ -54,13 +54,13 @@ def test_a_regular_expression_finds_the_group_in_each_name(folders):
     assert listed(FOLDERS | {"groups": r"^(p\d)_"}, "test")["group"].tolist() == ["p1", "p9"]
 
 
-def test_a_column_has_the_group_of_each_image(tables):
+def test_a_column_gives_the_group_of_each_image(tables):
     train = listed(TABLES | {"group_column": "patient"})
     assert dict(zip(train["name"], train["group"], strict=True)) == {"0": "x", "1": "y", "2": "x", "3": "z"}
     assert listed(TABLES | {"group_column": "patient"}, "test")["group"].tolist() == ["y", "w"]
 
 
-def test_names_in_a_table_have_groups_by_a_regular_expression_too(tables):
+def test_a_regular_expression_finds_groups_in_a_table_too(tables):
     assert listed(TABLES | {"groups": "([01])|[23]()"} | {"groups": r"(\d)"})["group"].tolist() == list("0123")
 
 
@@ -70,10 +70,10 @@ def test_groups_are_in_the_manifests_and_shared_ones_are_counted(request, data, 
     with caplog.at_level(logging.INFO):
         write_manifests(data, folder)
     assert "group" in read_table("train_manifest.csv")
-    assert "1 of 2 groups of test images are groups of training images too (1 test images):\n" in caplog.text
+    assert "1 of 2 groups of test images also occur in the training images (1 test images):\n" in caplog.text
 
 
-def test_without_groups_the_manifests_are_as_ever(folders):
+def test_without_groups_the_manifests_have_no_group_column(folders):
     write_manifests(FOLDERS, folders)
     columns = ["image_id", "name", "path", "split", "label", "sha256", "width", "height", "perceptual_hash"]
     assert list(read_table("train_manifest.csv")) == list(read_table("test_manifest.csv")) == columns
@@ -83,14 +83,14 @@ def test_test_images_need_no_group(tables, caplog):
     pd.DataFrame({"id": list("45")}).to_csv("test.csv", index=False)
     with caplog.at_level(logging.INFO):
         write_manifests(TABLES | {"group_column": "patient"}, tables)
-    assert "test.csv has no column 'patient': groups of test images are unknown" in caplog.text
+    assert "test.csv has no column 'patient', so the groups of test images are unknown" in caplog.text
 
 
 # --- bad input -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pattern", ["^(q)", "^p0(_)"])
-def test_names_that_a_regular_expression_finds_nothing_in_are_counted_and_named(folders, pattern):
+def test_names_without_a_match_are_counted_and_named(folders, pattern):
     with pytest.raises(DataError) as refusal:
         listed(FOLDERS | {"groups": pattern})
     count = 12 if "q" in pattern else 8
@@ -113,7 +113,7 @@ def test_a_regular_expression_without_one_group_is_refused(pattern, words):
         assert "data.groups: " in str(refusal.value)
 
 
-def test_a_group_by_two_keys_is_refused():
+def test_groups_and_group_column_together_are_refused():
     with pytest.raises(ConfigError, match="groups and group_column set the same thing"):
         load_config({"data": TABLES | {"groups": "(.)", "group_column": "patient"}})
 
@@ -122,12 +122,10 @@ def test_empty_groups_of_a_table_are_counted_and_named(tables):
     table = read_table("train.csv")
     table.loc[1, "patient"] = ""
     table.to_csv("train.csv", index=False)
-    with pytest.raises(
-        DataError, match="column 'patient' is empty for 1 of 4 training images(.|\n)*a group of its own"
-    ):
+    with pytest.raises(DataError, match="column 'patient' is empty for 1 of 4 training images(.|\n)*a unique group"):
         listed(TABLES | {"group_column": "patient"})
 
 
-def test_a_column_that_is_not_there_is_named(tables):
+def test_a_missing_group_column_is_named(tables):
     with pytest.raises(DataError, match=r"has 'patient', config.yaml needs 'Patient' \(data.group_column\)"):
         listed(TABLES | {"group_column": "Patient"})

@@ -11,7 +11,7 @@ from kfold_ens.errors import DataError
 
 @pytest.fixture
 def have(in_folder):
-    """Make some files below images/; what a link leads to stands behind an arrow."""
+    """Create files below images/; "name -> target" creates a link."""
 
     def have(*names: str) -> None:
         for name in names:
@@ -34,13 +34,13 @@ def refusal(*names: str, folder: str = "images") -> str:
     return str(refused.value)
 
 
-def test_an_id_is_a_name_with_or_without_an_ending_of_any_case(have):
+def test_an_id_is_a_file_name_with_or_without_its_extension(have):
     have("a.png", "b.JPG", "c.Jpeg", "7", "x.y.tif", "sub/d.PNG", "notes.txt", ".e.png", "f.jfif")
-    wanted = ["a", "b", "c", "7", "x.y", "sub/d", "notes.txt", ".e", "f"]
+    names = ["a", "b", "c", "7", "x.y", "sub/d", "notes.txt", ".e", "f"]
     found = ["a.png", "b.JPG", "c.Jpeg", "7", "x.y.tif", "sub/d.PNG", "notes.txt", ".e.png", "f.jfif"]
-    assert paths(*wanted) == [f"images/{name}" for name in found]
+    assert paths(*names) == [f"images/{name}" for name in found]
     assert paths(*found) == [f"images/{name}" for name in found]
-    assert "images that are not in images:\n  notes: did you mean notes.txt?" in refusal("notes")
+    assert "images that are not in images; add or rename them:\n  notes: did you mean notes.txt?" in refusal("notes")
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,13 @@ def test_an_id_is_a_name_with_or_without_an_ending_of_any_case(have):
         (("x.y.png", "x.y.webp"), "x.y"),
     ],
 )
-def test_an_id_that_two_files_answer_is_refused_naming_both(have, files, name):
+def test_an_id_that_matches_two_files_is_refused(have, files, name):
     have(*files)
     one, other = sorted(f"images/{file.partition(' -> ')[0]}" for file in files[:2])
-    assert f"several files answer; rename or remove one of them:\n  {name}: {one} or {other}" in refusal(name)
+    assert f"match several files; rename or remove all but one:\n  {name}: {one} or {other}" in refusal(name)
 
 
-def test_a_whole_name_or_two_names_of_one_file_are_not_in_doubt(have):
+def test_a_full_name_or_two_names_of_one_file_are_unambiguous(have):
     have("110.jpg", "110.png", "cat.jpg", "cat.jpg.png", "a.png", "a.jpg -> a.png", "b.png")
     os.link("images/b.png", "images/b.webp")
     assert paths("110.jpg", "110.png", "cat.jpg", "cat.jpg.png") == [
@@ -75,32 +75,32 @@ def test_a_whole_name_or_two_names_of_one_file_are_not_in_doubt(have):
     "pair",
     [("7", "7.png"), ("7", "./7"), ("7.png", "sub/../7.png"), ("sub/8", "linked/8"), ("sub/8.png", "<here>/sub/8")],
 )
-def test_two_ids_that_mean_one_file_are_refused_naming_both(have, in_folder, pair):
+def test_two_ids_of_one_file_are_refused(have, in_folder, pair):
     have("7.png", "sub/8.png", "linked -> sub")
     one, other = (name.replace("<here>", str(in_folder / "images")) for name in pair)
     message = refusal(one, other)
-    assert f"one image by two ids; keep one row of each:\n  {one} and {other}: images/" in message
+    assert f"one image under two ids; keep one row of each:\n  {one} and {other}: images/" in message
 
 
-def test_an_id_that_is_there_twice_is_refused(have):
+def test_a_repeated_id_is_refused(have):
     have("7.png", "8.png")
     assert "more than once; keep one row of each:\n  7\n  8" in refusal("8", "7", "8", "7", "7")
 
 
-def test_ids_with_white_space_around_them_are_said(have, caplog):
+def test_ids_with_surrounding_whitespace_are_warned_about(have, caplog):
     have("7.png", " 8.png")
     assert "  ' 7': did you mean 7.png? (white space around it)" in refusal(" 7")
     with caplog.at_level(logging.INFO):
         assert paths("7", " 8") == ["images/7.png", "images/ 8.png"]
     assert [record.getMessage() for record in caplog.records] == [
-        "data.train: t.csv: ids with white space around them, as their files have it:\n  ' 8'"
+        "data.train: t.csv: these ids, like their files, start or end with whitespace:\n  ' 8'"
     ]
 
 
-# --- where files may lie ---------------------------------------------------------------------------------
+# --- where files may be ----------------------------------------------------------------------------------
 
 
-def test_a_longer_path_to_a_file_below_the_folder_is_taken(have, in_folder):
+def test_a_longer_path_to_a_file_in_the_folder_is_accepted(have, in_folder):
     have("sub/a.png", "b.png")
     os.symlink("images", "linked")
     here = in_folder / "images"
@@ -139,14 +139,14 @@ def test_links_out_of_the_folder_are_followed_by_any_path(have, in_folder):
         "/",
     ],
 )
-def test_a_file_outside_of_the_folder_is_refused_in_words_that_say_so(have, in_folder, name):
+def test_a_file_outside_the_folder_is_refused(have, in_folder, name):
     have("a.png", "../source.png", "../images2/a.png", "../away/sub/x.png", "more -> ../away/sub", "../away/source.png")
     name = name.replace("<here>", str(in_folder))
-    message = f"lists images outside of images; move them there, or name their folder:\n  {name}"
+    message = f"lists images outside images; move them into it, or change data.images (data.test_images):\n  {name}"
     assert refusal("a", name) == f"data.train: t.csv {message}"
 
 
-def test_a_folder_that_is_not_there_or_cannot_be_read_is_refused(have, monkeypatch):
+def test_a_missing_or_unreadable_image_folder_is_refused(have, monkeypatch):
     have("sub/a.png")
     assert refusal("a", folder="gone").startswith("data.train: t.csv: there is no folder gone for its images")
 
@@ -158,13 +158,13 @@ def test_a_folder_that_is_not_there_or_cannot_be_read_is_refused(have, monkeypat
         paths("sub/a")
 
 
-def test_what_is_no_file_answers_no_id(have):
+def test_folders_and_broken_links_match_no_id(have):
     have("folder.png/x.png", "loop.png -> loop.png", "gone.png -> nowhere", *(f"{index}.png" for index in range(50)))
     assert refusal("folder", "loop.png", "gone.png").splitlines()[1:] == ["  folder", "  loop.png", "  gone.png"]
     assert len(paths(*map(str, range(50)))) == 50
 
 
-def test_a_disk_that_knows_no_case_or_normal_form_is_asked(have, monkeypatch):
+def test_ids_work_on_disks_that_ignore_case_or_unicode_form(have, monkeypatch):
     have("A.PNG", "cafe\u0301.jpg", "sub/b.png")  # as HFS+ lists them
     assert "  a.png: did you mean A.PNG? (upper or lower case)" in refusal("a.png")
     monkeypatch.setattr(os.path, "isfile", lambda path: ids._folded(path) in KNOWN)
@@ -173,7 +173,7 @@ def test_a_disk_that_knows_no_case_or_normal_form_is_asked(have, monkeypatch):
     assert "a.png and A.PNG" in refusal("a.png", "A.PNG")
 
 
-def test_200_000_ids_are_found_in_seconds_and_without_a_look_at_each_file(in_folder, monkeypatch):
+def test_200_000_ids_are_found_in_seconds_without_checking_each_file(in_folder, monkeypatch):
     names = [f"img_{index:06d}" for index in range(200_000)]
     (in_folder / "images").mkdir()
     monkeypatch.setattr(ids, "_files_in", lambda path: (f"{name}.png" for name in names))

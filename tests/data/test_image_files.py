@@ -40,8 +40,8 @@ def image(path: Path, kind: str) -> Path:
         ("looks like.txt", "GIF"),
     ],
 )
-def test_whatever_is_an_image_by_name_or_content_is_read(name, kind, tmp_path):
-    assert set(readable_formats()) == set(FORMATS)  # of the Pillow that is installed
+def test_images_are_recognized_by_name_or_content(name, kind, tmp_path):
+    assert set(readable_formats()) == set(FORMATS)  # in the installed Pillow
     path = image(tmp_path / name, kind)
     assert could_be_image(path)
     assert (inspect(path).width, inspect(path).height) == (24, 20)
@@ -62,14 +62,14 @@ def test_whatever_is_an_image_by_name_or_content_is_read(name, kind, tmp_path):
 def test_an_image_that_cannot_be_read_is_refused(name, content, words, tmp_path):
     path = tmp_path / name
     path.write_bytes(content)
-    if name != "half":  # nothing that Pillow would call an image
+    if name != "half":  # Pillow does not recognize these bytes as an image
         assert could_be_image(path)
     with pytest.raises(ImageError, match=words):
         inspect(path)
 
 
 @pytest.mark.parametrize("name", ["camera.nef", "camera.DNG", "camera.cr2"])
-def test_the_thumbnail_of_a_cameras_raw_file_is_not_taken_for_the_image(name, tmp_path):
+def test_a_camera_raw_file_is_refused_although_it_holds_a_thumbnail(name, tmp_path):
     path = image(tmp_path / name, "TIFF")
     assert could_be_image(path)
     with pytest.raises(ImageError, match="raw file; convert it"):
@@ -91,13 +91,13 @@ def test_the_thumbnail_of_a_cameras_raw_file_is_not_taken_for_the_image(name, tm
         ("nothing", b"", "not images by name or content"),
     ],
 )
-def test_what_is_no_image_is_ignored_for_a_reason(name, content, reason, tmp_path):
+def test_other_files_are_ignored_with_a_reason(name, content, reason, tmp_path):
     (tmp_path / name).write_bytes(content)
     found = why_ignored(tmp_path / name)
     assert found == reason if reason else found
 
 
-def test_folders_that_systems_make_are_not_read(tmp_path):
+def test_system_folders_are_skipped(tmp_path):
     write_classes(tmp_path / "train", {"cat": 2, "__MACOSX": 1, "@eaDir": 1, ".ipynb_checkpoints": 1, "lost+found": 1})
     write_image(tmp_path / "train" / "cat" / "@eaDir" / "thumbnail.png")
     write_image(tmp_path / "test" / "x.png")
@@ -116,7 +116,7 @@ def test_an_image_of_any_name_changes_the_fingerprint(tmp_path):
     assert images_fingerprint([str(tmp_path)]) != before
 
 
-def test_a_pipe_is_not_waited_for_and_annotations_are_not_decoded(tmp_path, monkeypatch):
+def test_pipes_and_annotations_are_not_opened_as_images(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "0.xml").write_text("<annotation/>")
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
@@ -126,5 +126,5 @@ def test_a_pipe_is_not_waited_for_and_annotations_are_not_decoded(tmp_path, monk
 
 def test_the_summary_adds_up():
     ignored = [("hidden", ".a"), ("text/csv", "b.csv"), ("hidden", ".c")]
-    assert summary(4, ignored) == "7 files: 4 images; ignored: 2 hidden (as .a), 1 text/csv (as b.csv)"
+    assert summary(4, ignored) == "7 files: 4 images; ignored: 2 hidden (such as .a), 1 text/csv (such as b.csv)"
     assert summary(4, []) == "4 files: 4 images"

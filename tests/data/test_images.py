@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import tracemalloc
 import zlib
@@ -13,7 +14,7 @@ from kfold_ens.files import sha256_of
 
 WHITE, RED, GREEN, BLUE = (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255)
 UPRIGHT = np.array([[RED, GREEN, BLUE], [WHITE, (0, 0, 0), (0, 0, 0)]], dtype=np.uint8).repeat(16, 0).repeat(16, 1)
-# What a camera stores for an upright picture, for each orientation of the EXIF standard.
+# How a camera stores an upright image, by EXIF orientation.
 STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -50,7 +51,7 @@ def noise(width: int = 60, height: int = 40) -> Image.Image:
 
 
 def read(path) -> np.ndarray:
-    """The pixels, after a look that must agree on the size."""
+    """Decode a file, and check that ``inspect`` finds the same size and hash."""
     found = inspect(path)
     image = read_rgb(path, found.sha256)
     assert image.mode == "RGB"
@@ -61,7 +62,7 @@ def read(path) -> np.ndarray:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("orientation", STORED)
-def test_pictures_are_the_right_way_up(tmp_path, orientation, ending):
+def test_images_are_turned_the_right_way_up(tmp_path, orientation, ending):
     path = tmp_path / f"image.{ending}"
     path.write_bytes(oriented(orientation, ending))
     pixels = read(path).astype(int)
@@ -70,7 +71,7 @@ def test_pictures_are_the_right_way_up(tmp_path, orientation, ending):
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_there_is_not_is_ignored(tmp_path, orientation):
+def test_an_invalid_orientation_is_ignored(tmp_path, orientation):
     (tmp_path / "image.png").write_bytes(encoded(Image.fromarray(UPRIGHT), "png", exif=turned(orientation)))
     np.testing.assert_array_equal(read(tmp_path / "image.png"), UPRIGHT)
 
@@ -122,20 +123,20 @@ def grey(*values: int) -> list[tuple[int, int, int]]:
         (pixels_of("CMYK", (0, 255, 255, 0), (255, 255, 0, 0)), "tiff", {}, [RED, BLUE]),
     ],
 )
-def test_every_mode_has_three_right_channels(tmp_path, image, ending, options, expected):
+def test_every_mode_becomes_three_correct_channels(tmp_path, image, ending, options, expected):
     path = tmp_path / f"image.{ending}"
     path.write_bytes(encoded(image, "ppm" if ending == "pgm" else ending, **options))
     assert [tuple(pixel) for pixel in read(path)[0].tolist()] == expected
 
 
-def test_a_cmyk_jpeg_has_its_colours(tmp_path):
+def test_a_cmyk_jpeg_keeps_its_colours(tmp_path):
     image = Image.fromarray(UPRIGHT).convert("CMYK")
     (tmp_path / "image.jpg").write_bytes(encoded(image, "jpg", quality=100, subsampling=0))
     assert np.abs(read(tmp_path / "image.jpg").astype(int) - UPRIGHT)[8::16, 8::16].max() < 8
 
 
 @pytest.mark.parametrize("ending", ["gif", "webp", "tiff", "png"])
-def test_an_animation_is_its_first_frame(tmp_path, ending):
+def test_the_first_frame_of_an_animation_is_read(tmp_path, ending):
     frames = [Image.new("RGB", (6, 4), colour) for colour in (RED, GREEN, BLUE)]
     lossless = {"lossless": True} if ending == "webp" else {}
     content = encoded(frames[0], ending, save_all=True, append_images=frames[1:], **lossless)
@@ -153,7 +154,7 @@ def test_extreme_shapes_are_read(tmp_path, size, ending):
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png"])
-def test_the_pixels_are_those_of_pillow_whatever_the_files_name(tmp_path, ending):
+def test_pixels_equal_pillows_whatever_the_file_name(tmp_path, ending):
     content = encoded(noise(), ending)
     (tmp_path / "image.bmp").write_bytes(content)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
@@ -181,7 +182,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("content", "message"), FAULTS.values(), ids=FAULTS)
-def test_what_is_no_whole_image_is_refused(tmp_path, content, message):
+def test_an_incomplete_image_is_refused(tmp_path, content, message):
     path = tmp_path / "image.jpg"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=message):
@@ -191,14 +192,14 @@ def test_what_is_no_whole_image_is_refused(tmp_path, content, message):
 
 
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.symlink_to("gone")])
-def test_what_is_no_file_is_refused(tmp_path, make):
+def test_a_missing_file_or_a_folder_is_refused(tmp_path, make):
     make(tmp_path / "image.jpg")
     with pytest.raises(ImageError, match=r"No such file|Is a directory|a link to gone, which is not there"):
         inspect(tmp_path / "image.jpg")
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header claims a size."""
+    """A PNG of a few bytes whose header claims a large size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -234,7 +235,7 @@ def test_a_decompression_bomb_is_refused_before_it_takes_memory(tmp_path, size):
         ([0, 65535], [0, 4, 8, 16]),
     ],
 )
-def test_the_intensity_range_decides_what_is_black_and_white_in_16_bits(tmp_path, intensity_range, expected):
+def test_the_intensity_range_sets_black_and_white_in_16_bits(tmp_path, intensity_range, expected):
     path = tmp_path / "image.png"
     Image.fromarray(np.array([[0, 1024, 2048, 4095]], dtype=np.uint16)).save(path)
     pixels = np.asarray(read_rgb(path, sha256_of(path), intensity_range=intensity_range))
@@ -242,7 +243,7 @@ def test_the_intensity_range_decides_what_is_black_and_white_in_16_bits(tmp_path
 
 
 @pytest.mark.parametrize("intensity_range", ["per_image", [0, 100]])
-def test_the_intensity_range_leaves_8_bits_and_images_of_one_colour_alone(tmp_path, intensity_range):
+def test_the_intensity_range_allows_8_bits_and_images_of_one_colour(tmp_path, intensity_range):
     Image.fromarray(np.array([[3, 200]], dtype=np.uint8)).save(tmp_path / "8.png")
     Image.fromarray(np.full((1, 2), 7, dtype=np.uint16)).save(tmp_path / "16.png")
     eight, sixteen = (
@@ -266,7 +267,7 @@ def test_floating_point_is_refused(tmp_path):
         read_rgb(tmp_path / "image.tiff", sha256_of(tmp_path / "image.tiff"))
 
 
-def test_an_image_that_changed_is_refused(tmp_path):
+def test_a_changed_image_is_refused(tmp_path):
     noise().save(tmp_path / "image.png")
     before = inspect(tmp_path / "image.png")
     noise(61).save(tmp_path / "image.png")
@@ -274,12 +275,12 @@ def test_an_image_that_changed_is_refused(tmp_path):
         read_rgb(tmp_path / "image.png", before.sha256)
 
 
-# --- what cameras and programs write beside the pixels ---------------------------------------------------
+# --- what cameras and programs add to the pixels --------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["text", "profile"])
-def test_notes_and_profiles_larger_than_a_megabyte_are_no_fault(tmp_path, kind):
-    """python-pillow/Pillow#8363: Pillow takes them for an attack, other programs open the image."""
+def test_png_texts_and_profiles_above_a_megabyte_are_accepted(tmp_path, kind):
+    """python-pillow/Pillow#8363: Pillow takes them for an attack; other programs open the image."""
     path, notes = tmp_path / "a.png", PngImagePlugin.PngInfo()
     notes.add_text("prompt", "a" * 3_000_000, zip=True)
     more = {"pnginfo": notes} if kind == "text" else {"icc_profile": bytes(3_000_000)}
@@ -289,7 +290,7 @@ def test_notes_and_profiles_larger_than_a_megabyte_are_no_fault(tmp_path, kind):
     assert (np.asarray(read_rgb(path, seen.sha256)) == (1, 2, 3)).all()
 
 
-def test_a_photograph_with_a_preview_behind_it_is_the_photograph(tmp_path):
+def test_a_jpeg_with_an_embedded_preview_is_read_as_the_photograph(tmp_path):
     """python-pillow/Pillow#4603: Pillow calls such a JPEG an MPO."""
     path = tmp_path / "a.jpg"
     photograph, preview = Image.new("RGB", (20, 10), (200, 0, 0)), Image.new("RGB", (8, 4))
@@ -297,3 +298,10 @@ def test_a_photograph_with_a_preview_behind_it_is_the_photograph(tmp_path):
     seen = inspect(path)
     assert not seen.has_pages
     assert read_rgb(path, seen.sha256).size == (20, 10)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ImageError, match="^a pipe, not a file$"):
+        inspect(tmp_path / "pipe.png")

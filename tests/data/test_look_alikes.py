@@ -18,7 +18,7 @@ from kfold_ens.files import read_table
 
 
 def picture(seed, size=(160, 120)):
-    """Blots of colour, as photographs have them, with a camera's noise."""
+    """Smooth blots of colour with camera noise, like a photograph."""
     random = np.random.default_rng(seed)
     blots = Image.fromarray(random.integers(0, 255, (9, 12, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
     noisy = np.asarray(blots) + random.normal(0, 8, (size[1], size[0], 3))
@@ -44,7 +44,7 @@ def found(table):
 @pytest.mark.parametrize(
     "change", [saved_again, lambda image: image.resize((80, 60)), lambda image: image.resize((99, 99))]
 )
-def test_pictures_saved_again_or_resized_look_alike_and_others_do_not(change):
+def test_images_saved_again_or_resized_are_near_duplicates(change):
     pictures = [picture(seed) for seed in range(20)]
     hashes = list(map(perceptual_hash, [*pictures, *map(change, pictures)]))
     assert found(listing(hashes)) == {frozenset({f"{one}", f"{one + 20}"}) for one in range(20)}
@@ -59,8 +59,8 @@ hashes = st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 40), st.integers(0,
 
 
 @given(st.lists(hashes, max_size=60), st.sampled_from([(16, 1), (20, 5), (512, 1000)]))
-def test_groups_are_what_all_pairs_would_give(values, limits):
-    """Against the definition: groups are closed under being at most APART bits apart."""
+def test_groups_equal_those_of_comparing_all_pairs(values, limits):
+    """By definition, hashes at most APART bits apart are in one group."""
     group = list(range(len(values)))
     for one, other in itertools.combinations(range(len(values)), 2):
         if (values[one] ^ values[other]).bit_count() <= APART:
@@ -72,7 +72,7 @@ def test_groups_are_what_all_pairs_would_give(values, limits):
 
 
 @pytest.mark.parametrize("apart", [APART, APART + 1])
-def test_four_bits_anywhere_are_near_and_five_are_not(apart):
+def test_hashes_are_near_at_four_bits_and_not_at_five(apart):
     random = np.random.default_rng(0)
     values = random.integers(0, 2**64, 500, dtype=np.uint64)
     flips = [sum(1 << int(bit) for bit in random.choice(64, apart, replace=False)) for _ in values]
@@ -81,7 +81,7 @@ def test_four_bits_anywhere_are_near_and_five_are_not(apart):
 
 
 def test_many_near_hashes_take_little_memory():
-    """As of a fixed camera; all pairs at once would take a gigabyte."""
+    """As from a fixed camera; comparing all pairs at once would take a gigabyte."""
     table = listing([f"{value:x}" for value in range(2**13)])
     tracemalloc.start()
     try:
@@ -91,33 +91,33 @@ def test_many_near_hashes_take_little_memory():
         tracemalloc.stop()
 
 
-def test_a_thousand_equal_hashes_are_one_group():
+def test_thousands_of_equal_hashes_are_one_group():
     assert found(listing(["ff"] * 3000)) == {frozenset(map(str, range(3000)))}
 
 
-def test_byte_identical_images_alone_are_no_group():
+def test_byte_identical_images_alone_form_no_group():
     assert found(listing(["ff", "ff"], ["0", "0"])) == set()
 
 
-def test_a_group_lists_the_copies_of_its_images_too():
+def test_a_group_includes_the_copies_of_its_images():
     table = look_alikes(listing(["ff", "ff", "0", "fe", "1"], ["0", "0", "2", "3", "4"]))
     assert table["image_id"].tolist() == ["0", "1", "3", "2", "4"]
     assert table["group"].tolist() == [1, 1, 1, 2, 2]
 
 
-def test_a_manifest_warns_of_look_alikes(data, caplog):  # noqa: F811
+def test_writing_a_manifest_warns_about_near_duplicates(data, caplog):  # noqa: F811
     shutil.rmtree("train/cat")
     for place in ("train/cat/1.png", "train/dog/same.jpg", "test/same.webp"):
         (data / place).parent.mkdir(exist_ok=True)
         picture(1).save(place)
     with caplog.at_level(logging.WARNING):
         write(data)
-    assert f"images that look alike: 1 groups; {data / 'look_alikes.csv'} lists them" in caplog.text
+    assert f"near-duplicates: 1 groups; see {data / 'look_alikes.csv'}" in caplog.text
     assert read_table("look_alikes.csv")["label"].tolist() == ["cat", "dog", ""]
     assert "train/cat/1.png ~ train/dog/same.jpg ~ test/same.webp" in caplog.text
 
 
-def test_a_turned_photograph_is_compared_the_right_way_up(data, caplog):  # noqa: F811
+def test_a_rotated_photograph_is_compared_upright(data, caplog):  # noqa: F811
     exif = Image.Exif()
     exif[0x0112] = 6
     picture(2).save("train/dog/upright.jpg")

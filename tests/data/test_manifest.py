@@ -21,7 +21,7 @@ from kfold_ens.files import read_json, read_table, sha256_of, write_table
 
 @pytest.fixture
 def data(in_folder):
-    """Two classes of two images, and a test image; the rows of both manifests are made by ``manifest``."""
+    """Two classes of two images each, and a test image."""
     write_classes(in_folder / "train", {"cat": 2, "dog": 2})
     write_image(in_folder / "test" / "0.png", 90, 7)
     return in_folder
@@ -51,7 +51,7 @@ def write_test(folder, **values):
 
 
 def write(folder, **values):
-    """Both halves, as the rules of the data stage do."""
+    """Write both manifests, as the rules of the data stage do."""
     write_train(folder, **values)
     write_test(folder, **values)
 
@@ -73,7 +73,7 @@ def test_a_manifest_holds_every_image_with_its_hash_and_size(data):
     assert read_json("classes.json") == ["cat", "dog"]
 
 
-def test_each_half_is_read_alone_or_both_as_one_table(data):
+def test_manifests_are_read_alone_or_as_one_table(data):
     write(data)
     assert read_manifest("test.csv")["name"].tolist() == ["0.png"]
     assert read_manifest("train.csv").index.tolist() == [0, 1, 2, 3]
@@ -82,13 +82,13 @@ def test_each_half_is_read_alone_or_both_as_one_table(data):
     assert both.index.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_each_half_returns_the_images_of_both(data):
+def test_writing_either_manifest_returns_both_halves(data):
     expected = [*(f"train/{name}/000{index}.png" for name in ("cat", "dog") for index in (0, 1)), "test/0.png"]
     for write_half in (write_train, write_test):
         assert write_half(data)["image_id"].tolist() == expected
 
 
-def test_other_test_images_leave_the_training_half_as_it_is(data):
+def test_new_test_images_do_not_change_the_training_half(data):
     write(data)
     before = {name: (data / name).read_bytes() for name in ("train.csv", "classes.json", "test.csv")}
     write_image(data / "test" / "new.png", 120, 8)
@@ -107,11 +107,11 @@ def test_training_images_are_written_in_the_order_of_their_ids(data):
         assert len(ids) == 7
 
 
-def test_the_number_of_threads_changes_nothing(data):
+def test_the_number_of_threads_does_not_change_the_manifest(data):
     pd.testing.assert_frame_equal(manifest(threads=1), manifest(threads=4))
 
 
-def test_equal_images_have_one_hash_and_are_counted(data, caplog):
+def test_identical_images_share_a_hash_and_are_counted(data, caplog):
     shutil.copy("train/cat/0000.png", "train/cat/a.png")
     shutil.copy("train/dog/0001.png", "test/b.png")
     with caplog.at_level(logging.INFO):
@@ -124,7 +124,7 @@ def test_equal_images_have_one_hash_and_are_counted(data, caplog):
     assert "2 test images (1 byte-identical to a training image)" in caplog.text
 
 
-def test_equal_images_with_different_labels_are_refused_in_pairs(data):
+def test_identical_images_with_different_labels_are_refused_in_pairs(data):
     for source, target in (("cat/0000.png", "dog/x.png"), ("dog/0000.png", "cat/y.png"), ("cat/0001.png", "cat/z.png")):
         shutil.copy(f"train/{source}", f"train/{target}")
     with pytest.raises(DataError, match="different labels") as refusal:
@@ -135,11 +135,11 @@ def test_equal_images_with_different_labels_are_refused_in_pairs(data):
     ]
 
 
-def test_equal_images_with_different_labels_are_no_fault_where_one_is_a_test_image(in_folder):
+def test_a_test_image_may_equal_a_training_image_with_another_label(in_folder):
     write_classes(in_folder / "train", {"cat": 1, "dog": 1})
     shutil.copytree("train/cat", "test")
     images = listed()
-    images.loc[images["split"] == "test", "label"] = "dog"  # as a library's test set has
+    images.loc[images["split"] == "test", "label"] = "dog"  # as in a library's test set
     assert len(build_manifest(images, 1)) == 3
 
 
@@ -164,11 +164,11 @@ def test_all_unreadable_files_are_listed_at_once(data):
     assert not (data / "train.csv").exists()
 
 
-def test_a_label_of_test_images_alone_is_no_class(in_folder, monkeypatch):
+def test_a_label_that_only_test_images_have_is_not_a_class(in_folder, monkeypatch):
     write_classes(in_folder / "train", {"cat": 1, "dog": 1})
     write_image(in_folder / "test" / "0.png", 90, 7)
 
-    def labelled(data, half, *rest):  # as a library's test set is
+    def labelled(data, half, *rest):  # as in a library's test set
         images = list_images(data, half, *rest)
         return images if half == "train" else images.assign(label="eel")
 
@@ -178,7 +178,7 @@ def test_a_label_of_test_images_alone_is_no_class(in_folder, monkeypatch):
     assert read_manifest("test.csv")["label"].tolist() == ["eel"]
 
 
-def test_test_images_that_would_share_a_name_are_refused_before_anything_is_written(data):
+def test_test_images_that_share_a_name_are_refused_before_writing(data):
     write_image(data / "test" / "sub" / "0.png", 90, 8)
     for names in ("stem", "file"):
         with pytest.raises(DataError, match=r"submission\.names(.|\n)*  0"):
@@ -188,8 +188,8 @@ def test_test_images_that_would_share_a_name_are_refused_before_anything_is_writ
     assert read_manifest("test.csv")["name"].tolist() == ["0.png", "sub/0.png"]
 
 
-def test_test_images_that_come_later_are_looked_at_alike(data):
-    """The training half is not made again for them."""
+def test_test_images_added_later_are_checked_too(data):
+    """They do not change the training half."""
     write(data)
     before = (data / "test.csv").read_bytes()
     write_image(data / "test" / "sub" / "0.png", 90, 8)
@@ -200,21 +200,21 @@ def test_test_images_that_come_later_are_looked_at_alike(data):
         write_test(data)
     (data / "test" / "sub" / "0.png").unlink()
     (data / "test" / "sub" / "linked").symlink_to(data / "train" / "cat")
-    with pytest.raises(DataError, match=r"data\.test lies inside a training folder"):
+    with pytest.raises(DataError, match=r"data\.test overlaps a training folder"):
         write_test(data)
     assert (data / "test.csv").read_bytes() == before
 
 
-def test_what_is_wrong_with_either_half_is_said_at_once(data):
+def test_faults_of_both_halves_are_listed_at_once(data):
     (data / "train" / "eel").mkdir()
     (data / "test" / "0.png").unlink()
     (data / "test" / "notes.txt").write_text("no image")
-    with pytest.raises(DataError, match="class folders hold no image(.|\n)*  eel\n(.|\n)*there are no test images"):
+    with pytest.raises(DataError, match="class folders have no images(.|\n)*  eel\n(.|\n)*there are no test images"):
         write(data)
     assert not (data / "train.csv").exists()
 
 
-def test_one_fault_of_both_halves_is_said_once(data):
+def test_a_fault_of_both_halves_is_listed_once(data):
     tables = {"source": "csv", "train": "gone.csv", "test": "test.csv", "images": "."}
     for name in ("gone.csv", "test.csv"):
         (data / name).write_bytes(b"")
@@ -229,13 +229,13 @@ def test_one_fault_of_both_halves_is_said_once(data):
 
 
 @pytest.mark.parametrize("reason", ["there is no folder test", "the folder test is empty"])
-def test_training_images_are_listed_while_the_test_images_are_gone(data, caplog, reason):
+def test_training_images_are_listed_without_the_test_images(data, caplog, reason):
     shutil.rmtree("test")
-    if "empty" in reason:  # as a mount point without its disk
+    if "empty" in reason:  # like a mount point without its disk
         (data / "test").mkdir()
     with caplog.at_level(logging.WARNING):
         assert set(write_train(data)["split"]) == {"train"}
-    assert f"the test images are not looked at: data.test: {reason}" in caplog.text
+    assert f"the test images are not checked: data.test: {reason}" in caplog.text
     assert len(read_manifest("train.csv")) == 4
 
 
@@ -247,7 +247,7 @@ def test_an_image_may_be_in_both_tables(data):
     assert read_manifest("test.csv")["sha256"].tolist() == read_manifest("train.csv")["sha256"].tolist()
 
 
-def test_awkward_names_and_labels_come_back(in_folder):
+def test_awkward_names_and_labels_are_kept(in_folder):
     labels = ["007", "7", "a, b", 'say "so"', "two\nlines", "a\rb", " ", "ü ☃", "NA"]
     write_classes(in_folder / "train", dict.fromkeys(labels, 1))
     write_image(in_folder / "test" / "a, \r\n☃.png", 90, 7)
@@ -259,8 +259,8 @@ def test_awkward_names_and_labels_come_back(in_folder):
     assert all(sha256_of(row.path) == row.sha256 for row in table.itertuples())
 
 
-def test_pages_that_are_not_read_are_said(data, caplog):
-    """alephdata/aleph#20: of a TIFF with several pages the first is read."""
+def test_further_pages_of_a_tiff_are_warned_about(data, caplog):
+    """alephdata/aleph#20: only the first page of a TIFF is read."""
     pages = [Image.new("RGB", (20, 20), (shade, 0, 90)) for shade in (10, 20, 30)]
     pages[0].save(data / "train/cat/scan.tif", save_all=True, append_images=pages[1:])
     pages[0].save(data / "train/cat/single.tif")

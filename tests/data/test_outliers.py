@@ -1,4 +1,4 @@
-"""Images that decode, and are still hardly meant, are named with a reason."""
+"""Outliers are named with a reason."""
 
 import logging
 
@@ -14,7 +14,7 @@ from kfold_ens.data.pixels import PixelStore, write_pixels
 
 
 def images(count=200, seed=0, **odd):
-    """Ordinary photographs, and one odd image in the last row."""
+    """Ordinary photographs, with one outlier in the last row."""
     random = np.random.default_rng(seed)
     rows = {
         "mean": random.normal(115, 25, count),
@@ -28,7 +28,7 @@ def images(count=200, seed=0, **odd):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_ordinary_photographs_are_none(seed):
+def test_ordinary_photographs_are_not_outliers(seed):
     assert outliers(images(seed=seed).reset_index(drop=True)).empty
 
 
@@ -43,13 +43,13 @@ def test_ordinary_photographs_are_none(seed):
         ({"width": 9000, "height": 7000}, "large"),
     ],
 )
-def test_an_odd_image_is_named_with_the_reason(odd, why):
+def test_an_outlier_is_named_with_its_reason(odd, why):
     (found,) = outliers(images(**odd).reset_index(drop=True)).items()
     assert found[0] == 200
     assert why in found[1]
 
 
-def test_among_equal_images_one_that_differs_is_found():
+def test_one_image_that_differs_from_equal_ones_is_found():
     alike = pd.DataFrame([{"mean": 100.0, "contrast": 40.0, "width": 28, "height": 28}] * 50)
     assert outliers(alike).empty
     alike.loc[7, "mean"] = 150
@@ -57,8 +57,8 @@ def test_among_equal_images_one_that_differs_is_found():
     assert outliers(alike).to_dict() == {7: "bright", 9: "large"}
 
 
-def test_a_dark_scan_of_16_bits_is_found(tmp_path, caplog):
-    """Twelve of its bits are used, so it is almost black when all 16 are read."""
+def test_a_dark_16_bit_scan_is_found(tmp_path, caplog):
+    """It uses 12 of its 16 bits, so it is almost black at full range."""
     for index in range(20):
         write_image(tmp_path / f"{index}.png", 120 + 2 * index, index, size=(24, 20))
     values = np.random.default_rng(0).integers(0, 4096, (20, 24)).astype(np.uint16)
@@ -69,7 +69,7 @@ def test_a_dark_scan_of_16_bits_is_found(tmp_path, caplog):
     files = tmp_path / "pixels", tmp_path / "index.npz"
     with caplog.at_level(logging.WARNING):
         write_pixels(manifest, 16, *files, 2)
-    assert "images far outside the rest: 1;" in caplog.text
+    assert "outliers: 1 images;" in caplog.text
     assert "scan.png: dark" in caplog.text
     looks = PixelStore(*files).looks()
     store = PixelStore(*files)
@@ -77,7 +77,7 @@ def test_a_dark_scan_of_16_bits_is_found(tmp_path, caplog):
         assert tuple(looks.loc[name]) == brightness(store.image(name))
 
 
-def test_an_index_of_an_old_version_has_no_looks(tmp_path):
+def test_an_index_of_an_old_version_has_no_brightness(tmp_path):
     (tmp_path / "pixels").write_bytes(bytes(3))
     columns = {"image_id": ["a"], "sha256": ["0"], "offset": [0], "height": [1], "width": [1]}
     np.savez(tmp_path / "index.npz", **columns)

@@ -23,7 +23,7 @@ SIZES = [(12, 10), (40, 30), (30, 40), (16, 16), (17, 90), (300, 16), (1, 1), (3
 
 @pytest.fixture
 def manifest(in_folder):
-    """Images of many shapes, one of them a JPEG on its side."""
+    """Images of many shapes, including a JPEG stored on its side."""
     rows = []
     for seed, size in enumerate(SIZES):
         path = write_image(in_folder / f"{seed} ü.png", 20 * seed, seed, size)
@@ -43,7 +43,7 @@ def stored(manifest, short_side=16, threads=2):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_pixels_are_those_of_decoding_and_resizing(manifest, threads):
+def test_pixels_equal_those_of_decoding_and_resizing(manifest, threads):
     store = stored(manifest, threads=threads)
     for image_id, path in zip(manifest["image_id"], manifest["path"], strict=True):
         image = Image.open(path)
@@ -57,14 +57,14 @@ def test_pixels_are_those_of_decoding_and_resizing(manifest, threads):
         np.testing.assert_array_equal(store.image(image_id), expected)
 
 
-def test_without_room_on_the_disk_nothing_is_decoded(manifest, monkeypatch):
+def test_nothing_is_decoded_if_the_disk_lacks_space(manifest, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 10))
     with pytest.raises(KfoldError, match="decoding 10 images needs .* GB below .*; make room there"):
         stored(manifest)
     assert not Path("pixels").exists()
 
 
-def test_small_images_stay_as_they_are(manifest):
+def test_small_images_keep_their_size(manifest):
     store = stored(manifest, short_side=64)
     for row, path in enumerate(manifest["path"][:-1]):
         np.testing.assert_array_equal(store[row], np.asarray(Image.open(path)))
@@ -81,12 +81,12 @@ def test_small_images_stay_as_they_are(manifest):
         ((5000, 3), 1, (1667, 1)),
     ],
 )
-def test_the_short_side_comes_down(size, short_side, expected):
+def test_the_short_side_is_shrunk(size, short_side, expected):
     assert stored_shape(*size, short_side) == expected
 
 
 @given(st.integers(1, 10**5), st.integers(1, 10**5), st.integers(1, 1000))
-def test_a_stored_shape_keeps_its_shape_and_never_grows(height, width, short_side):
+def test_a_stored_image_keeps_its_aspect_ratio_and_never_grows(height, width, short_side):
     shape = stored_shape(height, width, short_side)
     assert min(shape) == min(height, width, short_side)
     assert shape[0] <= height
@@ -104,7 +104,7 @@ def test_images_are_found_by_id_whatever_the_order(manifest):
         store.rows(["train/unknown"])
 
 
-def test_images_of_several_stores_are_looked_at_by_id(manifest):
+def test_images_of_several_stores_are_found_by_id(manifest):
     halves = {name: manifest[manifest["image_id"].str.startswith(name)] for name in ("train", "test")}
     for name, images in halves.items():
         write_pixels(images, 16, Path(f"{name}.u8"), Path(f"{name}.npz"), 1)
@@ -123,7 +123,7 @@ def test_pixels_cannot_be_written_to(manifest):
         stored(manifest)[0][:] = 0
 
 
-def test_a_store_goes_to_another_process_as_names_of_files(manifest):
+def test_a_store_is_pickled_as_file_names(manifest):
     store = stored(manifest)
     content = pickle.dumps(store)
     copy = pickle.loads(content)
@@ -156,7 +156,7 @@ import os
 import pandas as pd
 from pathlib import Path
 from kfold_ens.data import pixels
-pixels.require_space = lambda *arguments: None  # as if something else filled the disk meanwhile
+pixels.require_space = lambda *arguments: None  # as if another process filled the disk meanwhile
 try:
     pixels.write_pixels(pd.read_pickle("../manifest"), 64, Path("pixels"), Path("index"), 2)
 finally:
@@ -164,14 +164,14 @@ finally:
 """
 
 
-def test_a_full_disk_is_an_error_and_leaves_nothing(manifest):
+def test_a_full_disk_raises_an_error_and_leaves_no_file(manifest):
     manifest.assign(path=manifest["path"].map(os.path.abspath)).to_pickle("manifest")
     done = run_on_a_disk(Path("small"), "16k", ON_A_FULL_DISK)
     assert "No space left on device" in done.stderr
     assert (done.returncode, done.stdout) == (1, "[]\n")
 
 
-def test_a_disk_that_takes_part_of_a_block_is_given_the_rest(manifest, monkeypatch):
+def test_a_partial_write_is_completed(manifest, monkeypatch):
     expected = [pixels.copy() for pixels in map(stored(manifest).__getitem__, range(len(manifest)))]
     write = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda handle, block, offset: write(handle, block[:1000], offset))

@@ -19,7 +19,7 @@ from kfold_ens.files import sha256_of, write_table
 
 
 def listed(source: str, seed: int = 0, **values: object) -> pd.DataFrame:
-    """A source's images; whatever the source, their ids are unique and their files there."""
+    """List a source, and check that ids are unique and files exist."""
     Path("export").mkdir(exist_ok=True)
     data = load_config({"data": {"source": source} | values}).data
     halves = {half: list_images(data, half, seed, Path("export")) for half in HALVES}
@@ -46,7 +46,7 @@ def labels_of(images: pd.DataFrame, split: str = "train") -> dict[str, int]:
 
 
 def lines(refusal: pytest.ExceptionInfo) -> list[str]:
-    """What a refusal lists."""
+    """The lines that a refusal lists."""
     return [line.strip() for line in str(refusal.value).splitlines()[1:]]
 
 
@@ -79,14 +79,14 @@ def test_training_folders_are_merged_and_a_class_may_be_missing_in_one(data):
     assert {"train/train/cat/0000.png", "train/val/cat/0000.png"} <= set(images["image_id"])
 
 
-def test_training_folders_of_one_name_stay_apart(data):
+def test_training_folders_of_the_same_name_stay_distinct(data):
     shutil.copytree("train", "more/train")
     images = folders(["train", "more/train"])
     assert labels_of(images) == {"cat": 6, "dog": 4}
     assert "train/more/train/cat/0000.png" in set(images["image_id"])
 
 
-def test_the_order_of_the_training_folders_changes_nothing(data):
+def test_the_order_of_training_folders_does_not_matter(data):
     write_classes(data / "val", {"cat": 3, "eel": 2}, seed=900)
     expected = folders(["train", "val"], limit_per_class=2)
     pd.testing.assert_frame_equal(folders(["val", "train"], limit_per_class=2), expected)
@@ -106,14 +106,14 @@ def test_a_class_may_be_empty_in_one_of_the_training_folders(data):
     assert labels_of(folders(["train", "val"])) == {"cat": 4, "dog": 2}
 
 
-def test_labels_are_the_names_of_the_folders(in_folder):
+def test_labels_are_folder_names(in_folder):
     labels = [*map(str, range(120)), "007", "NA", "a, b", 'say "so"', "two\nlines", " spaced ", "ü ☃ 猫"]
     write_classes(in_folder / "train", dict.fromkeys(labels, 1))
     write_image(in_folder / "test" / "x.png")
     assert labels_of(folders()) == dict.fromkeys(labels, 1)
 
 
-def test_what_is_no_image_is_ignored_and_counted(data, caplog):
+def test_other_files_are_ignored_and_counted(data, caplog):
     for name in ("cat/Thumbs.db", "cat/notes.txt", "cat/.hidden.png", "readme.txt", "stray.png", ".DS_Store"):
         (data / "train" / name).write_text("no image")
     for name in (".git/x.png", "cat/.cache/y.png"):
@@ -122,12 +122,11 @@ def test_what_is_no_image_is_ignored_and_counted(data, caplog):
     with caplog.at_level(logging.INFO):
         images = folders()
     assert labels_of(images) == {"cat": 3, "dog": 2}
-    assert "train/cat: 6 files: 3 images; ignored: 1 hidden (as .hidden.png), 1 made by the system (as Thumbs.db)" in (
-        caplog.text
-    )
-    assert "1 text/plain (as notes.txt)" in caplog.text
-    assert "test: 3 files: 2 images; ignored: 1 text/csv (as labels.csv)" in caplog.text
-    assert "images beside the class folders of train are not read:\n  stray.png" in caplog.text
+    assert "train/cat: 6 files: 3 images; ignored: 1 hidden (such as .hidden.png)" in caplog.text
+    assert "1 made by the system (such as Thumbs.db)" in caplog.text
+    assert "1 text/plain (such as notes.txt)" in caplog.text
+    assert "test: 3 files: 2 images; ignored: 1 text/csv (such as labels.csv)" in caplog.text
+    assert "images directly in train are skipped; move them into class folders:\n  stray.png" in caplog.text
 
 
 def test_folders_below_a_class_or_the_test_folder_are_read(data):
@@ -161,7 +160,7 @@ def test_a_loop_of_links_ends(data):
 
 
 @pytest.mark.parametrize("order", [sorted, lambda entries: sorted(entries, reverse=True)], ids=["up", "down"])
-def test_the_order_in_which_a_disk_lists_files_changes_nothing(data, monkeypatch, order):
+def test_the_order_in_which_a_disk_lists_files_does_not_matter(data, monkeypatch, order):
     write_classes(data / "test", {"a": 2, "b": 2})
     (data / "test" / "c").symlink_to("a")
     walk = os.walk
@@ -184,21 +183,21 @@ def test_awkward_names_and_endings_are_kept(data):
 
 
 @pytest.mark.parametrize("name", [b"test/\xff.png", b"test/\xff/x.png", b"train/\xff/x.png"])
-def test_a_name_that_is_no_unicode_is_refused(data, name):
+def test_a_file_name_that_is_not_unicode_is_refused(data, name):
     try:
         write_image(Path(os.fsdecode(name)))
     except OSError:
-        pytest.skip("this file system knows Unicode only")
+        pytest.skip("this file system allows only Unicode names")
     with pytest.raises(DataError, match="is not UTF-8; rename it"):
         folders()
 
 
 @pytest.mark.parametrize("folder", ["test/closed", "train/cat/closed"])
-def test_a_folder_that_cannot_be_read_is_refused(data, monkeypatch, folder):
+def test_an_unreadable_folder_is_refused(data, monkeypatch, folder):
     write_image(data / folder / "x.png")
     scandir = os.scandir
 
-    def scan(path):  # as for a user without the right to read it; the super-user always has it
+    def scan(path):  # as for a user without permission, since root may read everything
         if str(path) == folder:
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
@@ -208,11 +207,11 @@ def test_a_folder_that_cannot_be_read_is_refused(data, monkeypatch, folder):
         folders()
 
 
-def test_empty_class_folders_are_refused_and_all_listed(data):
+def test_all_empty_class_folders_are_listed(data):
     for name in ("x", "eel", "bat"):
         (data / "train" / name).mkdir()
     (data / "train" / "x" / "notes.txt").touch()
-    with pytest.raises(DataError, match="hold no image") as refusal:
+    with pytest.raises(DataError, match="class folders have no images") as refusal:
         folders()
     assert lines(refusal) == ["bat", "eel", "x"]
 
@@ -226,14 +225,14 @@ def test_empty_class_folders_are_refused_and_all_listed(data):
         ("train", "file", "there is no folder file"),
         ("test", "train", "test holds no class folders"),
         ("train", "empty", "there are no test images"),
-        ("train", "train/cat", "data.test lies inside a training folder"),
-        ("train", "train", "data.test lies inside a training folder"),
-        ("train", "./train/../train/cat", "data.test lies inside a training folder"),
-        ("train", "linked", "data.test lies inside a training folder"),
-        ("outer", "outer/test", "data.test lies inside a training folder"),
+        ("train", "train/cat", "data.test overlaps a training folder"),
+        ("train", "train", "data.test overlaps a training folder"),
+        ("train", "./train/../train/cat", "data.test overlaps a training folder"),
+        ("train", "linked", "data.test overlaps a training folder"),
+        ("outer", "outer/test", "data.test overlaps a training folder"),
     ],
 )
-def test_folders_that_cannot_be_right_are_refused(data, train, test, message):
+def test_wrong_folders_are_refused(data, train, test, message):
     (data / "empty").mkdir()
     (data / "file").touch()
     (data / "linked").symlink_to("train/dog")
@@ -243,7 +242,7 @@ def test_folders_that_cannot_be_right_are_refused(data, train, test, message):
         folders(train, test)
 
 
-def test_at_most_so_many_images_of_a_class_are_drawn_by_the_seed(data):
+def test_limit_per_class_draws_images_by_the_seed(data):
     write_classes(data / "train", {"cat": 30, "dog": 30, "eel": 2})
     drawn = {seed: folders(limit_per_class=4, seed=seed) for seed in (0, 1)}
     for images in drawn.values():
@@ -253,7 +252,7 @@ def test_at_most_so_many_images_of_a_class_are_drawn_by_the_seed(data):
     pd.testing.assert_frame_equal(drawn[0], folders(limit_per_class=4, seed=0))
 
 
-def test_one_half_is_listed_while_the_other_is_gone(data):
+def test_one_half_is_listed_without_the_other(data):
     both = folders()
     source = load_config({"data": {"source": "imagefolder", "train": "train", "test": "test"}}).data
     for half, other in (("train", "test"), ("test", "train")):
@@ -267,7 +266,7 @@ def test_one_half_is_listed_while_the_other_is_gone(data):
 
 @pytest.fixture
 def images(in_folder: Path) -> Path:
-    """The folder images/ with files that the tables of the tests name."""
+    """The folder images/, with the files that the tables list."""
     (in_folder / "images" / "sub").mkdir(parents=True)
     for seed, name in enumerate(("a.png", "b.JPG", "c.jpeg", "007.png", "sub/d.png", "e f, ü.png", "g.png")):
         shutil.copy(write_image(in_folder / "source.png", 0, seed), in_folder / "images" / name)
@@ -283,7 +282,7 @@ def tables(train=TRAIN, test=(("e f, ü",), ("g.png",)), columns=("id", "label")
     return listed("csv", train="train.csv", test="test.csv", images="images", **values)
 
 
-def test_tables_are_listed_with_their_own_ids_and_labels(images):
+def test_tables_keep_their_ids_and_labels(images):
     table = tables()
     assert part(table).sort_values("name")[["name", "path", "label"]].to_numpy().tolist() == [
         ["007", "images/007.png", "007"],
@@ -298,7 +297,7 @@ def test_tables_are_listed_with_their_own_ids_and_labels(images):
     ]
 
 
-def test_the_columns_and_the_folder_of_test_images_may_be_others(images):
+def test_columns_and_the_folder_of_test_images_are_configurable(images):
     os.rename("images/g.png", "other.png")
     table = tables(
         test=[("other",)], columns=("Bild", "Klasse"), id_column="Bild", label_column="Klasse", test_images="."
@@ -307,13 +306,13 @@ def test_the_columns_and_the_folder_of_test_images_may_be_others(images):
     assert labels_of(table) == {"cat": 2, "dog": 1, "007": 1, "NA": 1}
 
 
-def test_the_order_of_rows_changes_nothing_of_the_training_images(images):
+def test_the_order_of_rows_does_not_change_the_training_images(images):
     expected = tables(limit_per_class=1)
     assert labels_of(expected) == {"cat": 1, "dog": 1, "007": 1, "NA": 1}
     pd.testing.assert_frame_equal(tables(TRAIN[::-1], limit_per_class=1), expected)
 
 
-def test_an_image_may_be_of_both_tables(images):
+def test_an_image_may_be_listed_in_both_tables(images):
     assert part(tables(test=[("a",)]), "test")["path"].tolist() == ["images/a.png"]
 
 
@@ -332,24 +331,26 @@ def test_an_image_may_be_of_both_tables(images):
     ],
     ids=lambda names: "+".join(names)[:20],
 )
-def test_images_that_are_not_in_the_folder_are_all_listed(images, split, wrong, findings):
+def test_all_images_missing_in_the_folder_are_listed(images, split, wrong, findings):
     rows = {"train": {"train": [*TRAIN, *((name, "cat") for name in wrong)]}, "test": {"test": [("g",), *zip(wrong)]}}
-    with pytest.raises(DataError, match=f"^data.{split}: {split}.csv lists images that are not in images:") as refusal:
+    with pytest.raises(
+        DataError, match=f"^data.{split}: {split}.csv lists images that are not in images; add or rename them:"
+    ) as refusal:
         tables(**rows[split])
     assert [line[: len(finding)] for line, finding in zip(lines(refusal), findings, strict=True)] == findings
 
 
-def test_all_that_is_wrong_with_ids_is_said_at_once(images):
+def test_all_faults_of_ids_are_listed_at_once(images):
     write_image(images / "images" / "a.jpg")
     rows = ["a", "b", "b", "007", "007.png", "gone", "../source.png"]
     with pytest.raises(DataError) as refusal:
         tables([(name, "cat") for name in rows])
     assert str(refusal.value).replace("data.train: train.csv lists ", "") == (
         "these images more than once; keep one row of each:\n  b\n"
-        "images outside of images; move them there, or name their folder:\n  ../source.png\n"
-        "images that are not in images:\n  gone\n"
-        "ids that several files answer; rename or remove one of them:\n  a: images/a.jpg or images/a.png\n"
-        "one image by two ids; keep one row of each:\n  007 and 007.png: images/007.png"
+        "images outside images; move them into it, or change data.images (data.test_images):\n  ../source.png\n"
+        "images that are not in images; add or rename them:\n  gone\n"
+        "ids that match several files; rename or remove all but one:\n  a: images/a.jpg or images/a.png\n"
+        "one image under two ids; keep one row of each:\n  007 and 007.png: images/007.png"
     )
 
 
@@ -370,7 +371,7 @@ def test_all_that_is_wrong_with_ids_is_said_at_once(images):
         ({"test": []}, r"data.test: test.csv has the columns \['id'\], but no rows", []),
     ],
 )
-def test_tables_that_cannot_be_right_are_refused(images, tables_are, message, listing):
+def test_wrong_tables_are_refused(images, tables_are, message, listing):
     with pytest.raises(DataError, match=message) as refusal:
         tables(**tables_are)
     assert len(lines(refusal)) == len(listing)
@@ -378,7 +379,7 @@ def test_tables_that_cannot_be_right_are_refused(images, tables_are, message, li
 
 
 @pytest.mark.parametrize("content", [None, b"", b"id,label\na,b\nc,d,e\n", b"\xff\xfe\x00", b'id,label\n"a,b\n'])
-def test_what_is_no_table_is_refused_by_its_key_and_name(images, content):
+def test_an_unreadable_table_is_refused_by_key_and_name(images, content):
     write_table("test.csv", pd.DataFrame({"id": ["g"]}))
     if content is not None:
         Path("train.csv").write_bytes(content)
@@ -386,7 +387,7 @@ def test_what_is_no_table_is_refused_by_its_key_and_name(images, content):
         listed("csv", train="train.csv", test="test.csv", images="images")
 
 
-def test_tables_with_semicolons_are_read_and_give_the_same_images(images, caplog):
+def test_tables_with_semicolons_give_the_same_images(images, caplog):
     expected = tables()
     for name in ("train.csv", "test.csv"):
         Path(name).write_text(Path(name).read_text().replace(",", ";").replace("f;", "f,"), encoding="utf-16")
@@ -397,7 +398,7 @@ def test_tables_with_semicolons_are_read_and_give_the_same_images(images, caplog
     assert "data.test: test.csv is UTF-16" in caplog.text
 
 
-def test_an_absolute_id_gives_the_image_the_id_it_has_on_every_machine(images):
+def test_an_absolute_path_gives_the_same_image_id_on_every_machine(images):
     table = part(tables(test=[(str(images / "images" / "sub" / "d"),), ("sub/../g.png",)]), "test")
     assert table["image_id"].tolist() == ["test/sub/d", "test/g.png"]
     assert table["name"].tolist() == [str(images / "images" / "sub" / "d"), "sub/../g.png"]
@@ -418,11 +419,11 @@ def test_digits_are_1797_images_with_a_labelled_fifth_as_test_set(in_folder):
     first = Image.open(part(images)["path"].iloc[0])
     assert (first.size, first.mode) == ((8, 8), "L")
     before = [sha256_of(path) for path in images["path"]]
-    pd.testing.assert_frame_equal(listed("digits", seed=3), images)  # the run's seed is no matter
+    pd.testing.assert_frame_equal(listed("digits", seed=3), images)  # the seed of the run does not matter
     assert [sha256_of(path) for path in images["path"]] == before
 
 
-def test_only_the_half_that_is_listed_is_written(in_folder):
+def test_only_the_listed_half_is_written(in_folder):
     for half in HALVES:
         (in_folder / half).mkdir()
         listed_half = list_images(load_config({"data": {"source": "digits"}}).data, half, 0, Path(half))
@@ -430,7 +431,7 @@ def test_only_the_half_that_is_listed_is_written(in_folder):
     assert not set(os.listdir("train")) & set(os.listdir("test"))
 
 
-def test_digits_may_be_few(in_folder):
+def test_digits_can_be_limited(in_folder):
     images = listed("digits", limit_per_class=3)
     assert labels_of(images) == labels_of(images, "test") == dict.fromkeys("0123456789", 3)
     assert len(os.listdir("export")) == 60
@@ -438,7 +439,7 @@ def test_digits_may_be_few(in_folder):
 
 
 class Fake(datasets.VisionDataset):
-    """As torchvision's datasets are: (image, number of its class), of the class "ant" or "10"."""
+    """Like torchvision's datasets: pairs of an image and its class index, for "ant" or "10"."""
 
     classes = ["ant", "10"]
     shades = {"": 40}
@@ -465,7 +466,7 @@ class ByTrain(Fake):
 
 
 class BySplit(Fake):
-    """With the splits of its class; another is a ValueError, as torchvision's are."""
+    """Raises ValueError for an unknown split, like torchvision."""
 
     def __init__(self, root, split="train"):
         if split not in self.shades:
@@ -514,7 +515,7 @@ class TrainOnly(BySplit):
 
 @pytest.fixture
 def torchvision(in_folder, monkeypatch):
-    """List a dataset that torchvision would have; ``splits`` are sizes by name."""
+    """List a fake torchvision dataset; ``splits`` maps names to sizes."""
 
     def dataset(kind: type, splits: dict[str, int] | None = None, **values) -> pd.DataFrame:
         fake = type(kind.__name__, (kind,), {"shades": splits or kind.shades})
@@ -538,7 +539,7 @@ def torchvision(in_folder, monkeypatch):
         (BySplit, {"train": 6, "test": 4, "extra": 10, "unlabeled": 12}, [6], [4]),
     ],
 )
-def test_validation_images_are_training_images(torchvision, kind, splits, train, test):
+def test_validation_images_join_the_training_images(torchvision, kind, splits, train, test):
     images = torchvision(kind, splits)
     for split, shades in (("train", train), ("test", test)):
         found = [np.asarray(Image.open(path))[1, 1, 0] for path in part(images, split)["path"]]
@@ -554,23 +555,23 @@ def test_a_dataset_without_splits_has_a_fifth_held_out_of_each_class(torchvision
 
 
 @pytest.mark.parametrize("counts", [{"a": 1, "b": 9}, {"a": 2, "b": 2, "c": 2}])
-def test_too_few_images_to_hold_some_out_are_refused(in_folder, counts):
+def test_too_few_images_for_a_test_set_are_refused(in_folder, counts):
     write_classes(in_folder / "few", counts)
-    with pytest.raises(DataError, match="no fifth of the images can be held out as a test set: .* class"):
+    with pytest.raises(DataError, match="cannot hold out 20% of the images as a test set: .* class"):
         listed("torchvision", name="ImageFolder", root="few")
 
 
-def test_images_that_are_files_are_used_where_they_are(torchvision):
+def test_images_that_are_files_are_used_in_place(torchvision):
     images = torchvision(WithFiles, root="kept")
     assert part(images)["path"].tolist() == [f"kept/4-{index}.jpg" for index in range(4)]
     assert os.listdir("export") == []
 
 
-def test_classes_without_names_are_numbers(torchvision):
+def test_classes_without_names_are_numbered(torchvision):
     assert labels_of(torchvision(Unlabelled)).keys() == {"0", "1", "2"}
 
 
-def test_few_images_of_a_dataset_are_drawn_and_only_those_written(torchvision):
+def test_a_limited_dataset_writes_only_the_drawn_images(torchvision):
     images = torchvision(ByTrain, {True: 20, False: 10}, limit_per_class=2)
     assert labels_of(images) == labels_of(images, "test") == {"ant": 2, "10": 2}
     assert len(os.listdir("export")) == 8
@@ -579,10 +580,10 @@ def test_few_images_of_a_dataset_are_drawn_and_only_those_written(torchvision):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Missing, "torchvision cannot read Missing below data: Dataset not found(.|\n)*put its files there by hand"),
-        (OfBoxes, "the targets of OfBoxes are no class labels"),
-        (NeedsMore, "NeedsMore cannot be used here: .*annotations"),
-        (TrainOnly, r"TrainOnly has no split for training and one for testing; it has \['train'\]"),
+        (Missing, "torchvision cannot read Missing in data: Dataset not found(.|\n)*copy them there"),
+        (OfBoxes, "OfBoxes has no class labels"),
+        (NeedsMore, "NeedsMore cannot be loaded: .*annotations"),
+        (TrainOnly, r"TrainOnly needs a training split and a test split; found \['train'\]"),
     ],
 )
 def test_datasets_that_cannot_be_used_are_refused(torchvision, kind, message):
@@ -597,20 +598,20 @@ def test_an_unknown_dataset_is_refused(in_folder, name):
 
 
 @pytest.mark.parametrize("name", ["FakeData", "DatasetFolder", "CocoDetection"])
-def test_a_dataset_that_wants_more_than_a_folder_is_refused(in_folder, name):
+def test_a_dataset_that_needs_more_than_a_folder_is_refused(in_folder, name):
     write_classes(in_folder / "data", {"a": 1})
-    with pytest.raises(DataError, match=f"^data.name: {name} cannot be used here"):
+    with pytest.raises(DataError, match=f"^data.name: {name} cannot be loaded"):
         listed("torchvision", name=name)
 
 
 def test_missing_files_of_a_real_dataset_are_refused(in_folder):
-    with pytest.raises(DataError, match="cannot read FashionMNIST below data(.|\n)*by hand"):
+    with pytest.raises(DataError, match="cannot read FashionMNIST in data(.|\n)*copy them there"):
         listed("torchvision", name="FashionMNIST", download=False)
 
 
-def test_the_folder_of_the_dataset_itself_as_root_is_told(in_folder):
-    """pytorch/vision#777: root is the folder above."""
-    with pytest.raises(DataError, match="cannot read FashionMNIST below all/FashionMNIST(.|\n)*write root: all\n"):
+def test_the_dataset_folder_as_root_is_refused_with_the_right_root(in_folder):
+    """pytorch/vision#777: root is the parent folder."""
+    with pytest.raises(DataError, match="cannot read FashionMNIST in all/FashionMNIST(.|\n)*write root: all\n"):
         listed("torchvision", name="FashionMNIST", root="all/FashionMNIST", download=False)
 
 

@@ -48,14 +48,14 @@ def test_every_training_view_has_the_networks_size(augmentation, height, width, 
 
 
 @pytest.mark.parametrize("kind", ["resize", "random_resized_crop"])
-def test_training_views_may_be_smaller_than_those_of_evaluation(kind):
+def test_training_views_can_be_smaller_than_evaluation_views(kind):
     augmentation = build_augmentation(steps({"kind": kind, "size": 12}, "horizontal_flip"), 16)
     assert augmentation(torch.zeros(3, 30, 20, dtype=torch.uint8)).shape == (3, 12, 12)
 
 
 @pytest.mark.parametrize("degrees", [15, 180])
-def test_a_rotation_is_pillows(degrees):
-    """Against torchvision's own transform of a Pillow image, by the same draw."""
+def test_rotation_matches_pillow(degrees):
+    """Compares with torchvision's transform of a Pillow image, with the same seed."""
     image = torch.randint(256, (3, 30, 20), dtype=torch.uint8)
     torch.manual_seed(1)
     view = build_augmentation(steps({"kind": "rotation", "degrees": degrees}), 16)(image)
@@ -68,8 +68,8 @@ def test_a_rotation_is_pillows(degrees):
 @pytest.mark.parametrize("resample", [Image.Resampling.NEAREST, Image.Resampling.BILINEAR])
 @given(height=SIDES, width=SIDES, degrees=st.integers(-60, 60), data=st.data())
 @settings(deadline=None)
-def test_a_part_of_a_rotated_image_is_that_of_pillows(resample, height, width, degrees, data):
-    """Up to rounding, where a source lies between two pixels: seldom, at such angles."""
+def test_part_of_a_rotated_image_matches_pillow(resample, height, width, degrees, data):
+    """Equal up to rounding between two pixels, which is rare at such angles."""
     angle = degrees + 0.123
     image = torch.randint(256, (3, height, width), dtype=torch.uint8)
     top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
@@ -83,8 +83,8 @@ def test_a_part_of_a_rotated_image_is_that_of_pillows(resample, height, width, d
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("crop", [{}, {"size": 12}, {"scale": [0.01, 0.02]}, {"ratio": [3.0, 4.0]}])
 @pytest.mark.parametrize(("interpolation", "differs"), [("bilinear", 0), ("nearest", 1)])
-def test_a_rotation_and_a_crop_are_drawn_as_one_after_the_other(interpolation, differs, crop, seed):
-    """Nearest up to rounding, of which a large image has more; by grey levels."""
+def test_rotation_with_crop_matches_the_two_separate_steps(interpolation, differs, crop, seed):
+    """Nearest is equal up to rounding: on average less than one grey level."""
     crop = {"kind": "random_resized_crop"} | crop
     rotation = {"kind": "rotation", "degrees": 15, "interpolation": interpolation}
     image = torch.randint(256, (3, 256, 384), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
@@ -102,7 +102,7 @@ RAMP = torch.arange(16, dtype=torch.uint8).mul(16).expand(3, 16, 16)  # dark on 
 
 
 @pytest.mark.parametrize(("probability", "flipped"), [(0, 0), (1, 400), (0.3, 120)])
-def test_a_flip_mirrors_as_often_as_it_should(probability, flipped):
+def test_flips_happen_with_the_configured_probability(probability, flipped):
     torch.manual_seed(0)
     flip = build_augmentation(steps({"kind": "horizontal_flip", "probability": probability}), 16)
     views = [flip(RAMP) for _ in range(400)]
@@ -118,7 +118,7 @@ def test_a_flip_mirrors_as_often_as_it_should(probability, flipped):
         {"kind": "affine", "degrees": 5, "translate": 0.1, "scale": [0.9, 1.1]},
     ],
 )
-def test_a_random_view_follows_torchs_seed(kind):
+def test_random_views_depend_on_torchs_seed(kind):
     augmentation = build_augmentation(steps(kind), 16)
 
     def view(seed):
@@ -129,7 +129,7 @@ def test_a_random_view_follows_torchs_seed(kind):
     assert not torch.equal(view(1), view(2))
 
 
-def test_affine_moves_no_further_than_asked():
+def test_affine_translates_no_further_than_configured():
     shift = build_augmentation(steps({"kind": "affine", "translate": 0.25}), 16)
     dot = torch.zeros(3, 16, 16, dtype=torch.uint8)
     dot[:, 8, 8] = 255
@@ -140,14 +140,14 @@ def test_affine_moves_no_further_than_asked():
 @pytest.mark.parametrize("section", [image_of(), image_of("center_crop", resize=20)], ids=lambda section: section.kind)
 @given(height=SIDES, width=SIDES)
 @settings(deadline=None)
-def test_an_evaluation_view_has_the_networks_size_and_no_chance_in_it(section, height, width):
+def test_evaluation_views_have_the_networks_size_and_are_not_random(section, height, width):
     image = torch.randint(256, (3, height, width), dtype=torch.uint8)
     view = view_of(image, section)
     assert (view.shape, view.dtype) == ((3, 16, 16), torch.uint8)
     assert torch.equal(view, view_of(image, section))
 
 
-def test_squash_keeps_all_of_an_image_and_center_crop_its_middle():
+def test_squash_keeps_the_whole_image_and_center_crop_its_middle():
     image = torch.zeros(3, 20, 40, dtype=torch.uint8)
     image[:, :, :10] = 250  # the left quarter
     image[:, :, 15:25] = 50  # the middle
@@ -172,7 +172,7 @@ def test_the_networks_input_is_between_0_and_1_or_normalised(normalize):
     assert inputs.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_of_a_very_long_image_only_the_middle_is_enlarged():
+def test_very_long_images_are_cut_before_resizing():
     image = torch.zeros(3, 2, 5000, dtype=torch.uint8)
     image[:, :, 2490:2510] = 200
     view = build_evaluation_view(image_of("center_crop", size=10, resize=20))

@@ -29,19 +29,19 @@ ORDERS = st.builds(
 
 
 @given(ORDERS, st.integers(0, 1000))
-def test_an_epoch_takes_every_image_once_but_for_a_last_one_alone(order, epoch):
+def test_an_epoch_uses_each_image_once_except_a_single_last_one(order, epoch):
     batches = order.batches(epoch)
     seen = np.concatenate(batches).tolist()
-    left_out = order.num_images % order.batch_size == 1
+    skipped = order.num_images % order.batch_size == 1
     assert len(batches) == order.steps_per_epoch
     assert {len(batch) for batch in batches[:-1]} <= {order.batch_size}
     assert 2 <= len(batches[-1]) <= order.batch_size
-    assert len(seen) == len(set(seen)) == order.num_images - left_out
+    assert len(seen) == len(set(seen)) == order.num_images - skipped
     assert set(seen) <= set(range(order.num_images))
 
 
 @given(ORDERS, st.integers(1, 4), st.data())
-def test_the_rest_of_a_run_is_the_tail_of_the_whole(order, epochs, data):
+def test_remaining_batches_are_the_tail_of_all_batches(order, epochs, data):
     whole = list(order.remaining(0, 0, epochs))
     epoch = data.draw(st.integers(0, epochs - 1))
     step = data.draw(st.integers(0, order.steps_per_epoch))
@@ -49,7 +49,7 @@ def test_the_rest_of_a_run_is_the_tail_of_the_whole(order, epochs, data):
     assert len(whole) == epochs * order.steps_per_epoch
 
 
-def test_the_order_is_another_for_every_epoch_fold_and_seed():
+def test_the_order_differs_by_epoch_fold_and_seed():
     orders = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
     drawn = {tuple(chain.from_iterable(EpochOrder(30, 8, seed, fold).batches(epoch))) for seed, fold, epoch in orders}
     assert len(drawn) == 4
@@ -79,7 +79,7 @@ def equal(some, others):
     return all(torch.equal(torch.as_tensor(one), torch.as_tensor(other)) for one, other in pairs)
 
 
-def test_views_depend_neither_on_the_workers_nor_on_what_ran_before(fold):
+def test_views_do_not_depend_on_workers_or_earlier_draws(fold):
     whole = run(fold)
     assert equal(run(fold, workers=2), whole)
     assert equal(run(fold, start=(0, 2)), whole[2:])
@@ -88,7 +88,7 @@ def test_views_depend_neither_on_the_workers_nor_on_what_ran_before(fold):
     expected = [views[1, position] for position in range(len(fold.train))]
     torch.rand(3)
     assert equal([shuffled[1, position] for position in reversed(range(len(fold.train)))][::-1], expected)
-    assert equal([pickle.loads(pickle.dumps(views))[1, 0]], expected[:1])  # as spawned workers get it
+    assert equal([pickle.loads(pickle.dumps(views))[1, 0]], expected[:1])  # spawned workers get a pickled copy
 
 
 def test_views_come_with_their_own_label(fold):
@@ -101,7 +101,7 @@ def test_views_come_with_their_own_label(fold):
 
 
 class SameImage:
-    """A store whose images all show the same noise: views differ where their crops or flips do."""
+    """A store of identical images: views differ only by crop or flip."""
 
     def rows(self, image_ids):
         return np.arange(len(image_ids))
@@ -113,7 +113,7 @@ class SameImage:
         return np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
 
 
-def test_every_image_and_epoch_is_augmented_in_its_own_way(fold):
+def test_augmentation_differs_by_image_and_epoch(fold):
     same = replace(fold, train=replace(fold.train, store=SameImage()))
     views = [tuple(view.flatten().tolist()) for batch, _ in run(same) for view in batch]
     assert len(set(views)) == len(views)
@@ -125,7 +125,7 @@ def test_renamed_and_moved_images_give_the_same_batches(fold, stage, tmp_path):
     assert equal(run(other), run(fold))
 
 
-def test_copies_of_an_image_are_augmented_each_in_its_own_way(stage, tmp_path):
+def test_copies_of_an_image_are_augmented_differently(stage, tmp_path):
     shutil.copytree(stage.folder / "test", tmp_path / "test")
     shutil.copytree(stage.folder / "train", tmp_path / "train")
     for number in range(2):
@@ -148,7 +148,7 @@ def test_evaluation_keeps_every_image_in_order(fold):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_channels_that_come_last_stay_last(fold, workers):
+def test_channels_last_views_make_channels_last_batches(fold, workers):
     recipe = training_recipe(augmentation=[{"kind": "resize"}])
     indices = EpochOrder(len(fold.train), 4, 0, 0).remaining(0, 0, 1)
     batch = next(training_batches(views_of(fold, recipe), indices, Loading(workers)))
@@ -159,7 +159,7 @@ def test_channels_that_come_last_stay_last(fold, workers):
 
 
 @pytest.mark.parametrize("last", [True, False])
-def test_a_batch_holds_its_views_in_their_order_of_elements(last):
+def test_stacked_keeps_the_memory_format_of_the_views(last):
     views = [torch.randint(256, (5, 7, 3), dtype=torch.uint8).permute(2, 0, 1) for _ in range(4)]
     views = views if last else [view.contiguous() for view in views]
     batch = stacked(views)

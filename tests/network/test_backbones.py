@@ -25,7 +25,7 @@ def classifier(**more):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d"])
-def test_a_backbone_is_torchvisions_network_without_its_classifier(name):
+def test_a_backbone_equals_torchvisions_network_without_its_classifier(name):
     backbone, features = build_backbone(torchvision_backbone(name=name))
     whole = models.get_model(name, weights=None)
     whole.load_state_dict(backbone.state_dict(), strict=False)
@@ -36,14 +36,14 @@ def test_a_backbone_is_torchvisions_network_without_its_classifier(name):
     assert features == backbone(images).shape[1]
 
 
-def test_parts_stand_after_the_stages_they_are_inserted_after():
+def test_parts_follow_the_stages_they_are_inserted_after():
     backbone, _ = build_backbone(torchvision_backbone(inserted=INSERTED))
     names = [name for name, _ in backbone.named_children()]
     assert names[-6:] == ["layer3", "layer3_dropout", "layer4", "layer4_cbam", "avgpool", "flatten"]
     assert isinstance(backbone.layer3_dropout, nn.Dropout)
 
 
-def test_cbam_equals_its_papers_equations():
+def test_cbam_equals_the_equations_of_its_paper():
     torch.manual_seed(0)
     cbam, features = Cbam(8, ratio=4, kernel_size=7), torch.randn(2, 8, 5, 6)
     first, second = cbam.mlp[0].weight[:, :, 0, 0], cbam.mlp[2].weight[:, :, 0, 0]
@@ -82,7 +82,7 @@ def test_an_mlp_head_has_its_layers_in_order():
     assert head(torch.rand(4, 10)).shape == (4, 3)
 
 
-def test_timms_networks_are_backbones_too():
+def test_timm_networks_are_backbones_too():
     section = {"kind": "timm", "name": "resnest14d", "weights": "none"}
     backbone, features = build_backbone(TimmBackbone.model_validate(section | {"frozen": ["conv1", "layer1"]}))
     assert backbone.eval()(torch.rand(2, 3, 32, 32)).shape == (2, features)

@@ -18,14 +18,14 @@ def backbone(name, **values):
     return {"kind": "torchvision", "name": name, "weights": "none"} | values
 
 
-def test_the_main_recipe_has_the_networks_size():
+def test_the_main_recipe_has_the_expected_number_of_parameters():
     with torch.device("meta"):
         classifier = Classifier(load_recipe(REPOSITORY / "recipes" / "kfold_mix.yaml", REPOSITORY / "recipes"), 100)
     assert sum(parameter.numel() for parameter in classifier.parameters()) == 81_611_172
 
 
-def test_a_network_that_computes_what_is_not_saved_is_made_whole():
-    """timm's relative positions are buffers that its weights do not hold."""
+def test_unsaved_buffers_are_computed_when_a_network_is_built():
+    """timm stores relative positions in buffers that are not saved with its weights."""
     recipe = training_recipe(backbone={"kind": "timm", "name": "test_maxvit", "weights": "none"})
     network = Classifier(recipe, 2).eval()
     images = torch.rand(2, 3, 160, 160)
@@ -42,14 +42,14 @@ def test_every_backbone_gives_logits(name):
 
 
 @pytest.mark.parametrize("zero", [True, False])
-def test_a_residual_branch_may_begin_at_zero(zero):
+def test_residual_branches_can_start_at_zero(zero):
     classifier = Classifier(training_recipe(backbone=backbone("resnet18", zero_init_residual=zero)), 2)
     assert bool((classifier.backbone.layer1[0].bn2.weight == 0).all()) is zero
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A fresh network, what is known of it, and the file it was saved in."""
+    """A new network, its recipe, and the file it was saved to."""
     recipe = training_recipe(optimizer={"kind": "adamw", "lr": 3e-4, "weight_decay": 0.1, "betas": [0.8, 0.99]})
     network = Classifier(recipe, len(CLASSES)).to(memory_format=torch.channels_last)
     file = tmp_path_factory.mktemp("model") / "model.safetensors"
@@ -57,7 +57,7 @@ def saved(tmp_path_factory):
     return network, recipe, file
 
 
-def test_a_model_comes_back_from_its_file(saved):
+def test_a_model_is_read_back_from_its_file(saved):
     network, recipe, file = saved
     model = load_model(file)
     assert (model.recipe, model.classes, model.fingerprint) == (recipe, CLASSES, "0123")
@@ -66,7 +66,7 @@ def test_a_model_comes_back_from_its_file(saved):
     expected = network.state_dict()
     assert again.state_dict().keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in again.state_dict().items())
-    with safe_open(file, framework="pt") as content:  # anyone can read what it is
+    with safe_open(file, framework="pt") as content:  # the header is readable without our code
         assert json.loads(content.metadata()["classes"]) == list(CLASSES)
 
 
@@ -90,10 +90,10 @@ OTHER_FILES = {
 
 
 @pytest.mark.parametrize("content", OTHER_FILES.values(), ids=OTHER_FILES)
-def test_a_broken_file_is_refused_and_named(content, saved, tmp_path):
+def test_a_broken_model_file_is_refused_and_named(content, saved, tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content(saved[2].read_bytes()))
-    with pytest.raises(KfoldError, match=f"^{path} is no model of this workflow"):
+    with pytest.raises(KfoldError, match=f"^{path} is not a model of this workflow"):
         load_model(path)
 
 
@@ -101,14 +101,14 @@ def test_a_broken_file_is_refused_and_named(content, saved, tmp_path):
 def test_safetensors_of_something_else_are_refused(header, tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({"weight": torch.zeros(3)}, path, metadata=header)
-    with pytest.raises(KfoldError, match=f"^{path} is no model of this workflow"):
+    with pytest.raises(KfoldError, match=f"^{path} is not a model of this workflow"):
         load_model(path)
 
 
 @pytest.mark.parametrize(("device", "layout"), [("cpu", torch.channels_last), ("cuda", torch.channels_last)])
-def test_a_device_gets_the_layout_in_which_it_convolves_fastest(device, layout):
+def test_a_device_gets_its_fastest_memory_layout(device, layout):
     assert memory_format(torch.device(device)) == layout
 
 
-def test_on_apples_gpu_images_stay_contiguous():
+def test_images_stay_contiguous_on_apple_gpus():
     assert memory_format(torch.device("mps")) == torch.contiguous_format

@@ -15,7 +15,7 @@ RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 
 
 def trained(network):
-    """As training leaves it: no statistic and no scale is at its beginning."""
+    """Randomize statistics and scales, as training would."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             for values, low, high in ((module.running_mean, -1, 1), (module.running_var, 0.2, 3)):
@@ -36,18 +36,18 @@ def difference(network, folded, inputs):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipes_network_says_the_same_without_batch_norms(path):
+def test_folding_keeps_the_outputs_of_every_recipes_network(path):
     torch.manual_seed(0)
     network = trained(Classifier(Recipe.model_validate(smallest_sibling(load_recipe(path, path.parent))), 5))
     folded = fold_batch_norms(copy.deepcopy(network))
     assert batch_norms(network) > 10
     assert batch_norms(folded) == 0
-    for size in (32, 65):  # at 32 the last stage's images are single pixels
+    for size in (32, 65):  # at 32 the last stage has a single pixel
         assert difference(network, folded, torch.rand(3, 3, size, size)) < 1e-5
 
 
 class Shared(nn.Module):
-    """A convolution whose output goes elsewhere too, and one that is used twice: neither may be folded."""
+    """A convolution whose output has two uses, and one that is called twice: neither may be folded."""
 
     def __init__(self):
         super().__init__()
@@ -59,7 +59,7 @@ class Shared(nn.Module):
         return self.other(self.two(self.two(x))).flatten(1)
 
 
-def test_what_is_used_elsewhere_too_is_not_folded():
+def test_layers_with_several_uses_are_not_folded():
     network = trained(Shared())
     folded = fold_batch_norms(copy.deepcopy(network))
     assert batch_norms(folded) == 2
@@ -77,13 +77,13 @@ class Branching(nn.Module):
         return functional.relu(self.norm(self.conv(x))) if x.sum() > 0 else x
 
 
-def test_what_cannot_be_traced_stays_as_it_is():
+def test_a_network_that_cannot_be_traced_stays_unchanged():
     network = trained(Branching())
     assert batch_norms(fold_batch_norms(network)) == 1
 
 
-def test_classes_stay_the_same_in_bf16():
-    """Of the folded network in bf16 beside the plain one in float32, on images that it tells apart."""
+def test_folding_keeps_the_predicted_classes_in_bf16():
+    """Compares the folded network in bf16 with the original in float32, on images with a clear prediction."""
     torch.manual_seed(0)
     network = trained(Classifier(training_recipe(), 5))
     images = torch.rand(64, 3, 16, 16)

@@ -37,7 +37,7 @@ STATE = network().state_dict()
 PUBLISHED = section("IMAGENET1K_V1")
 
 
-# --- files of one's own ----------------------------------------------------------------------------------
+# --- the user's files ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_file_becomes_safetensors(name, save, tmp_path):
 
 
 class Payload:
-    """Makes a folder where it is unpickled."""
+    """Creates a folder when unpickled."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -78,7 +78,7 @@ class Payload:
         lambda content, path: path.write_bytes(pickle.dumps(content)),
     ],
 )
-def test_a_pickle_with_a_payload_is_refused_and_the_payload_not_run(save, tmp_path):
+def test_a_pickle_with_a_payload_is_refused_without_running_it(save, tmp_path):
     save(Payload(tmp_path / "run"), tmp_path / "evil.pth")
     with pytest.raises(WeightsError, match=rf"{tmp_path}/evil.pth holds more than tensors(.|\n)*  \w+\.mkdir\n"):
         prepare_weights(section(tmp_path / "evil.pth"), tmp_path / "weights.safetensors")
@@ -95,7 +95,7 @@ def test_a_pickle_with_a_payload_is_refused_and_the_payload_not_run(save, tmp_pa
     ],
 )
 @pytest.mark.parametrize("zipped", [True, False])
-def test_what_a_pickle_holds_is_said_and_how_to_convert_it(content, holds, zipped, tmp_path):
+def test_a_refused_pickle_is_described_with_how_to_convert_it(content, holds, zipped, tmp_path):
     path = tmp_path / "it's mine.pth"
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(WeightsError) as refused:
@@ -121,11 +121,11 @@ def test_names_are_found_however_a_pickle_writes_them(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_a_file_that_is_none_gets_none_of_torchs_advice(tmp_path):
+def test_torchs_advice_to_run_a_pickle_is_not_shown(tmp_path):
     (tmp_path / "page.pth").write_text("<html>")
     with pytest.raises(WeightsError) as refused:
         read_weights(tmp_path / "page.pth")
-    assert str(refused.value) == f"backbone.weights: {tmp_path}/page.pth is damaged, or no file of weights"
+    assert str(refused.value) == f"backbone.weights: {tmp_path}/page.pth is damaged, or not a file of weights"
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -134,7 +134,7 @@ def test_a_file_that_is_none_gets_none_of_torchs_advice(tmp_path):
 @example(content=b"\x80\x02}q.")
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_garbage_is_refused_and_the_file_named(suffix, content, tmp_path):
+def test_garbage_is_refused_naming_the_file(suffix, content, tmp_path):
     path = tmp_path / f"garbage{suffix}"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=f"backbone.weights: {path} "):
@@ -152,9 +152,9 @@ def test_a_truncated_file_is_refused(name, kept, tmp_path):
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(2)], torch.zeros(2), {"a": 1}, {"state_dict": torch.zeros(2)}])
-def test_what_is_no_state_dictionary_is_refused(content, tmp_path):
+def test_weights_that_are_not_a_state_dictionary_are_refused(content, tmp_path):
     torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(WeightsError, match="other.pth holds no state dictionary"):
+    with pytest.raises(WeightsError, match="other.pth is not a state dictionary"):
         read_weights(tmp_path / "other.pth")
 
 
@@ -164,7 +164,7 @@ def test_a_missing_file_is_refused(name, tmp_path):
         read_weights(tmp_path / name)
 
 
-# --- into the network ------------------------------------------------------------------------------------
+# --- loading into a network ------------------------------------------------------------------------------
 
 
 def test_weights_load_without_their_classifier_and_without_batch_counts(tmp_path):
@@ -184,7 +184,7 @@ def test_every_tensor_that_does_not_fit_is_listed(tmp_path):
     with pytest.raises(WeightsError) as refused:
         load_backbone(own, tmp_path / "weights.safetensors")
     assert str(refused.value).splitlines() == [
-        f"{tmp_path / 'weights.safetensors'} does not fit the backbone in 7 tensors:",
+        f"backbone.weights: {tmp_path / 'weights.safetensors'} does not fit the backbone; 7 tensors differ:",
         "  1.running_var: missing",
         "  layer4.weight: not part of the network",
         "  0.bias: shape (4,) instead of (3,)",
@@ -201,7 +201,7 @@ def test_every_tensor_that_does_not_fit_is_listed(tmp_path):
 
 @pytest.fixture
 def publish(tmp_path, monkeypatch):
-    """Put weights on a local server under a name, where torchvision's names then lead to."""
+    """Serve weights locally under a name, and point torchvision's names there."""
     folder = tmp_path / "published"
     folder.mkdir()
     monkeypatch.setenv("no_proxy", "*")
@@ -223,7 +223,7 @@ def publish(tmp_path, monkeypatch):
         server.shutdown()
 
 
-def test_published_weights_are_fetched_once(publish, tmp_path):
+def test_published_weights_are_downloaded_once(publish, tmp_path):
     file, resources = publish(), tmp_path / "resources"
     prepare_weights(PUBLISHED, resources / "first.safetensors")
     file.unlink()
@@ -233,28 +233,28 @@ def test_published_weights_are_fetched_once(publish, tmp_path):
     assert equal(load_file(resources / "again.safetensors"), STATE)
 
 
-def test_a_download_that_is_not_what_its_name_says_is_refused(publish, tmp_path):
+def test_a_download_with_a_wrong_hash_is_refused(publish, tmp_path):
     publish("tiny-0badc0de.pth")
-    with pytest.raises(WeightsError, match="could not be fetched .*0badc0de"):
+    with pytest.raises(WeightsError, match="could not download the pretrained weights .*0badc0de"):
         prepare_weights(PUBLISHED, tmp_path / "resources" / "weights.safetensors")
     assert list((tmp_path / "resources").iterdir()) == []
 
 
-def test_a_file_that_is_not_published_is_refused(publish, tmp_path):
+def test_a_missing_download_is_refused(publish, tmp_path):
     publish().unlink()
-    with pytest.raises(WeightsError, match="could not be fetched .*404"):
+    with pytest.raises(WeightsError, match="could not download the pretrained weights .*404"):
         prepare_weights(PUBLISHED, tmp_path / "weights.safetensors")
 
 
-def test_a_file_put_there_by_hand_is_checked_too(publish, tmp_path):
+def test_a_manually_copied_file_is_checked_too(publish, tmp_path):
     file = publish()
     (tmp_path / file.name).write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(WeightsError, match=f"{tmp_path / file.name} is damaged: .* Remove it"):
+    with pytest.raises(WeightsError, match=f"{tmp_path / file.name} is damaged: .* remove it"):
         prepare_weights(PUBLISHED, tmp_path / "weights.safetensors")
     assert not (tmp_path / "weights.safetensors").exists()
 
 
-def test_without_a_network_the_message_says_what_to_put_where(monkeypatch, tmp_path):
+def test_an_offline_machine_is_told_which_file_to_copy_where(monkeypatch, tmp_path):
     monkeypatch.setenv("no_proxy", "*")
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/models/tiny-0badc0de.pth"
@@ -262,10 +262,10 @@ def test_without_a_network_the_message_says_what_to_put_where(monkeypatch, tmp_p
     with pytest.raises(WeightsError) as refused:
         prepare_weights(PUBLISHED, tmp_path / "weights.safetensors")
     assert f"Download {url}\n" in str(refused.value)
-    assert f"put the file at {tmp_path / 'tiny-0badc0de.pth'}, and run again" in str(refused.value)
+    assert f"copy the file to {tmp_path / 'tiny-0badc0de.pth'}, and rerun" in str(refused.value)
 
 
-def test_torchvisions_names_lead_to_its_files():
+def test_torchvisions_weight_names_give_its_urls():
     assert weights_url(PUBLISHED) == "https://download.pytorch.org/models/resnet18-f37072fd.pth"
-    with pytest.raises(WeightsError, match="resnet18 has no weights 'IMAGENET1K_V9'; there are IMAGENET1K_V1, a .pth"):
+    with pytest.raises(WeightsError, match="resnet18 has no weights 'IMAGENET1K_V9'; write IMAGENET1K_V1, a .pth"):
         weights_url(section("IMAGENET1K_V9"))

@@ -32,7 +32,7 @@ def predicted(model, store, image_ids, batch_size=8, workers=0, tta=NoTta(kind="
     return predict(model, on_device(model, compute), tta, store, image_ids, compute, batch_size)
 
 
-def test_logits_belong_to_their_images_whatever_the_batches(stage, model):
+def test_logits_belong_to_their_images_for_any_batching(stage, model):
     ids = stage.store.image_id[:9].tolist()
     expected = predicted(model, stage.store, ids)
     assert expected.values.dtype == np.float32
@@ -51,7 +51,7 @@ def test_logits_belong_to_their_images_whatever_the_batches(stage, model):
         np.testing.assert_allclose(logits.values[rows], expected.values, rtol=1e-4, atol=1e-5)
 
 
-def test_a_last_batch_of_one_is_kept_and_is_what_the_network_says_of_it(stage, model):
+def test_a_last_batch_of_one_image_is_predicted(stage, model):
     ids = stage.store.image_id[:5].tolist()
     logits = predicted(model, stage.store, ids, batch_size=4)
     assert logits.values.shape == (5, 3)
@@ -60,7 +60,7 @@ def test_a_last_batch_of_one_is_kept_and_is_what_the_network_says_of_it(stage, m
 
 
 @pytest.mark.parametrize("fold", [0, 2, None])
-def test_logits_are_written_of_the_held_out_images_or_the_test_images(fold, stage, model, tmp_path):
+def test_logits_are_written_for_held_out_or_test_images(fold, stage, model, tmp_path):
     save_model(tmp_path / "model.safetensors", model)
     store = stage.test_store if fold is None else stage.store
     images = stage.file("test.csv" if fold is None else "folds")
@@ -75,14 +75,14 @@ def test_logits_are_written_of_the_held_out_images_or_the_test_images(fold, stag
     )
     logits = read_logits(tmp_path / "logits.npz")
     table = read_table(images)
-    wanted = table if fold is None else table[table["fold"] == str(fold)]
-    assert logits.image_id.tolist() == wanted["image_id"].tolist() != []
+    expected = table if fold is None else table[table["fold"] == str(fold)]
+    assert logits.image_id.tolist() == expected["image_id"].tolist() != []
     assert logits.classes == tuple(COUNTS)
     np.testing.assert_array_equal(logits.values, predicted(model, store, logits.image_id).values)
 
 
 @pytest.mark.parametrize(("given", "batches"), [(None, [8, 1]), (4, [4, 4, 1]), (100, [9])])
-def test_the_batch_size_is_that_of_training_unless_it_is_given(given, batches, stage, model, tmp_path, monkeypatch):
+def test_the_batch_size_defaults_to_that_of_training(given, batches, stage, model, tmp_path, monkeypatch):
     seen = []
     network = on_device(model, Compute(torch.device("cpu"), None, 0))
     network.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
@@ -116,7 +116,7 @@ def test_views_are_averaged(model, stage):
     np.testing.assert_allclose(mean, (softmax(plain, axis=1) + softmax(flipped, axis=1)) / 2, 1e-5)
 
 
-def test_random_views_follow_from_name_and_image(model, stage):
+def test_random_views_depend_on_their_name_and_the_image_only(model, stage):
     ids, store = TEST_IMAGES, stage.test_store
     some = predicted(model, store, ids, tta=views(JITTERED)).values
     np.testing.assert_array_equal(some, predicted(model, store, ids, tta=views(JITTERED), workers=2).values)
@@ -125,7 +125,7 @@ def test_random_views_follow_from_name_and_image(model, stage):
     assert not np.allclose(some, predicted(model, store, ids, tta=views(AGAIN)).values)
 
 
-def test_renamed_images_are_predicted_the_same_also_in_random_views(model, stage, tmp_path):
+def test_renamed_images_have_the_same_logits_even_in_random_views(model, stage, tmp_path):
     def by_content(store):
         ids = sorted(store.image_id, key=lambda image_id: store.sha256([image_id])[0])
         return ids, predicted(model, store, ids, tta=views(JITTERED)).values

@@ -64,7 +64,7 @@ def test_the_start_page_mentions_groups_given_folds_repeats_and_full_fit(data, k
 def test_the_caption_of_a_fold_mentions_held_out_images(member, words):
     caption = rendered("fold.rst", wildcards=SimpleNamespace(recipe="tiny", member=member))
     assert words in caption
-    assert "solid: images held out" in caption
+    assert "solid: held-out images" in caption
 
 
 def test_the_caption_of_a_full_fit_says_that_no_image_is_held_out():

@@ -40,7 +40,7 @@ def test_the_table_of_the_split_shows_groups_and_train_only_images():
     for words in ("fold 0", "fold 1", "train only", "groups", "all classes"):
         assert words in blocks
     assert "b: none in fold 0 (1 images in other folds)" in blocks
-    assert "1 of 1 groups of test images are groups of training images too (1 test images)" in blocks
+    assert "1 of 1 groups of test images also occur in the training images (1 test images)" in blocks
     assert facts(manifest, ["a", "b"])["training images"] == "5, 1 of them extra: never held out"
 
 

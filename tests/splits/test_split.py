@@ -1,4 +1,4 @@
-"""What stays together in the split, and how even its folds are."""
+"""Which images stay together in the split, and how even its folds are."""
 
 import hashlib
 import logging
@@ -47,7 +47,7 @@ def by_content(split):
 
 @st.composite
 def grouped(draw):
-    """Images of two classes in a dozen groups, some of them copies of others in whatever group."""
+    """Images of two classes in a dozen groups, some of them copies of images in any group."""
     groups = draw(st.lists(st.integers(0, 11), min_size=24, max_size=60))
     labels = ["a"] * 12 + ["b"] * 12 + draw(st.lists(st.sampled_from("ab"), min_size=36, max_size=36))
     count = len(groups)
@@ -67,7 +67,7 @@ def split_or_none(train, *values):
 
 
 @given(grouped(), st.integers(2, 4), SEEDS)
-def test_no_group_and_no_copy_is_in_two_folds(train, num_folds, seed):
+def test_groups_and_copies_stay_in_one_fold(train, num_folds, seed):
     split = split_or_none(train, num_folds, seed)
     if split is None:
         return
@@ -78,7 +78,7 @@ def test_no_group_and_no_copy_is_in_two_folds(train, num_folds, seed):
 
 
 @given(grouped(), RANDOMS, SEEDS)
-def test_other_names_of_images_and_groups_in_another_order_give_the_same_folds(train, random, seed):
+def test_names_and_order_of_images_and_groups_do_not_change_folds(train, random, seed):
     groups = random.sample(range(12), 12)
     other = train.iloc[random.sample(range(len(train)), len(train))]
     other = other.assign(
@@ -90,8 +90,8 @@ def test_other_names_of_images_and_groups_in_another_order_give_the_same_folds(t
 
 
 @given(st.lists(st.integers(0, 3), min_size=40, max_size=40), st.integers(2, 4), SEEDS)
-def test_look_alikes_stay_together_if_asked_for(bits, num_folds, seed):
-    """Pictures in fours, each up to three bits of the hash from the first of its four."""
+def test_near_duplicates_stay_together_if_configured(bits, num_folds, seed):
+    """Images in sets of four, each up to three bits from the hash of the first of its set."""
     train = images(["a", "b"] * 20)
     first = [int(train["perceptual_hash"][4 * (place // 4)], 16) for place in range(40)]
     hashes = [f"{value ^ ((1 << bit) - 1):016x}" for value, bit in zip(first, bits, strict=True)]
@@ -100,8 +100,8 @@ def test_look_alikes_stay_together_if_asked_for(bits, num_folds, seed):
     assert (folds.groupby(np.arange(40) // 4).nunique() == 1).all()
 
 
-def test_what_a_copy_and_a_look_alike_lead_to_is_one_group():
-    """0 and 1 are of one patient, 1 is a copy of 2, 3 looks like 2; 4 has no group, as 5."""
+def test_copies_and_near_duplicates_connect_groups():
+    """0 and 1 share a patient, 1 is a copy of 2, 3 is a near-duplicate of 2; 4 and 5 have no group."""
     train = images(["a"] * 6, ["x", "x", "y", "z", "", ""], [(1, 2)])
     train.loc[3, "perceptual_hash"] = f"{int(train.loc[2, 'perceptual_hash'], 16) ^ 1:016x}"
     assert len(set(kept_together(train, "none")[:4])) == 2
@@ -111,7 +111,7 @@ def test_what_a_copy_and_a_look_alike_lead_to_is_one_group():
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=30, max_size=60), st.integers(2, 4), SEEDS)
-def test_without_groups_the_split_is_that_of_stratified_k_fold(labels, num_folds, seed):
+def test_without_groups_the_split_equals_stratified_k_fold(labels, num_folds, seed):
     train = images([*"abc" * 4, *labels])
     ordered = train.sort_values("sha256", ignore_index=True)
     splitter = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
@@ -120,7 +120,7 @@ def test_without_groups_the_split_is_that_of_stratified_k_fold(labels, num_folds
     assert by_content(assign_folds(train, num_folds, seed)) == by_content(ordered)
 
 
-def test_images_too_small_to_be_compared_are_counted(caplog):
+def test_images_too_small_to_compare_are_counted(caplog):
     train = images(["a", "b"] * 12).assign(perceptual_hash="")
     assign_folds(train, 3, 0, "near_duplicates")
     assert "24 images have a side below 32 pixels" in caplog.text
@@ -136,14 +136,14 @@ def uneven(seed):
     return random.integers(0, 4, len(units)), units
 
 
-def test_the_best_balanced_of_several_draws_is_taken():
+def test_the_best_balanced_of_several_draws_is_used():
     assert any(
         _is_better_than_the_first(seed) for seed in range(4)
-    )  # whose draws are better depends on scikit-learn's version
+    )  # for which seeds depends on scikit-learn's version
 
 
 def _is_better_than_the_first(seed):
-    """Check which draw is taken; whether it is better than the seed's own."""
+    """Check which draw is used; return whether it is better than the first."""
     labels, units = uneven(seed)
     train = images(["abcd"[label] for label in labels], [str(unit) for unit in units]).sort_values("sha256")
     labels, units = (pd.factorize(train[name])[0] for name in ("label", "group"))
@@ -157,7 +157,7 @@ def _is_better_than_the_first(seed):
     return min(worst) < worst[0]
 
 
-def test_of_very_many_groups_one_draw_is_made():
+def test_very_many_groups_are_drawn_once():
     labels = np.zeros(6000, dtype=int)
     assert len(list(grouped_draws(labels, np.arange(6000), 2, 0))) == 1
 
@@ -166,7 +166,7 @@ def test_of_very_many_groups_one_draw_is_made():
 
 
 def noise_seen_twice():
-    """60 vectors of noise with labels of noise, each there twice, slightly changed: (120, 8), and their table."""
+    """60 random vectors with random labels, each twice with a slight change: (120, 8), and their table."""
     random = np.random.default_rng(0)
     once = random.normal(size=(60, 8))
     values = np.concatenate([once, once + random.normal(scale=0.01, size=once.shape)])
@@ -182,14 +182,14 @@ def out_of_fold_accuracy(values, split):
     return np.mean(right)
 
 
-def test_a_leak_raises_the_out_of_fold_score_and_groups_close_it():
+def test_groups_prevent_a_leak_that_raises_the_out_of_fold_score():
     """The standard error of 60 independent guesses is 0.065."""
     values, train = noise_seen_twice()
     assert out_of_fold_accuracy(values, assign_folds(train.drop(columns="group"), 5, 0)) > 0.8
     assert abs(out_of_fold_accuracy(values, assign_folds(train, 5, 0)) - 0.5) < 0.2
 
 
-# --- what is refused or told -------------------------------------------------------------------------------
+# --- errors and warnings -----------------------------------------------------------------------------------
 
 
 def test_fewer_groups_than_folds_are_refused():
@@ -199,7 +199,9 @@ def test_fewer_groups_than_folds_are_refused():
 
 def test_a_class_of_a_single_group_is_refused():
     groups = [str(number % 5) for number in range(30)] + ["0"] * 6
-    with pytest.raises(DataError, match=r"trained on no image of a class(.|\n)*owl: all of its images are in fold"):
+    with pytest.raises(
+        DataError, match=r"one fold holds out all images of these classes(.|\n)*owl: all of its images are in fold"
+    ):
         make_split(images(["a", "b"] * 15 + ["owl"] * 6, groups), run())
 
 
@@ -214,20 +216,20 @@ def test_the_table_of_classes_per_fold_is_logged(caplog):
     assert "WARNING" not in caplog.text
 
 
-def test_of_many_classes_those_farthest_from_their_share_are_logged(caplog):
+def test_only_the_most_uneven_of_many_classes_are_logged(caplog):
     labels = [f"{number:02d}" for number in range(30)] * 3 + ["01"]
     with caplog.at_level(logging.INFO):
         make_split(images(labels), run())
-    assert "of 30 classes, the 5 that are farthest" in caplog.text
+    assert "of 30 classes, the 5 most uneven" in caplog.text
     assert sum(line.startswith("  ") for line in caplog.text.splitlines()) == 7
     assert "\n  01 " in caplog.text
 
 
-def test_uneven_folds_and_large_groups_are_warned_of(caplog):
-    """Class b is in two groups only; 20 of its 24 images are in one."""
+def test_uneven_folds_and_large_groups_are_warned_about(caplog):
+    """Class b has two groups; one holds 20 of its 24 images."""
     groups = [str(number) for number in range(30)] + ["0"] * 20 + ["1"] * 4
     make_split(images(["a"] * 30 + ["b"] * 24, groups), run())
-    assert "hold out no image of a class" in caplog.text
+    assert "hold out no images of a class" in caplog.text
     assert "b: none in fold" in caplog.text
     assert "very different numbers of images" in caplog.text
     assert "an equal share is 8" in caplog.text
@@ -238,7 +240,7 @@ def test_uneven_folds_and_large_groups_are_warned_of(caplog):
 # --- rare classes ------------------------------------------------------------------------------------------
 
 
-def test_rare_classes_train_in_every_fold_if_the_user_says_so(caplog):
+def test_rare_classes_train_in_every_fold_if_configured(caplog):
     train = images(["a"] * 9 + ["b"] * 9 + ["owl"] * 2 + ["emu"] * 3)
     with pytest.raises(DataError, match=r"or write rare_classes: train_only:\n  owl: 2$"):
         make_split(train, run())
@@ -248,7 +250,7 @@ def test_rare_classes_train_in_every_fold_if_the_user_says_so(caplog):
     common = train[train["label"] != "owl"]
     assert by_content(split[split["fold"] >= 0]) == by_content(assign_folds(common, 3, 0))
     assert "train only" in caplog.text
-    assert "hold out no image of a class" not in caplog.text
+    assert "hold out no images of a class" not in caplog.text
 
 
 def test_copies_do_not_make_a_class_less_rare():
@@ -263,14 +265,14 @@ def test_a_class_in_fewer_groups_than_folds_is_rare():
     assert set(split["fold"].iloc[:18]) == {0, 1, 2}
 
 
-def test_if_every_class_is_rare_the_split_is_refused():
-    with pytest.raises(DataError, match="every class is rare"):
+def test_a_split_is_refused_if_every_class_is_rare():
+    with pytest.raises(DataError, match="every class has fewer images or groups than that"):
         assign_folds(images(["a"] * 4 + ["b"] * 4), 5, 0, "none", "train_only")
 
 
-def test_a_metric_of_every_class_is_refused_if_some_only_train():
+def test_a_metric_that_needs_every_class_is_refused_if_some_only_train():
     train = images(["a"] * 9 + ["b"] * 9 + ["owl"] * 2)
-    with pytest.raises(DataError, match=r"metric: roc_auc has a value only if every class is held out(.|\n)*  owl$"):
+    with pytest.raises(DataError, match=r"metric: roc_auc needs held-out images of every class(.|\n)*  owl$"):
         make_split(train, run(rare_classes="train_only", metric="roc_auc"))
     make_split(train, run(rare_classes="train_only", metric="f1_macro"))
 
@@ -278,7 +280,7 @@ def test_a_metric_of_every_class_is_refused_if_some_only_train():
 # --- repeats -----------------------------------------------------------------------------------------------
 
 
-def test_a_repeat_is_the_split_by_its_own_seed():
+def test_each_repeat_splits_by_a_different_seed():
     train = images(["a", "b"] * 15)
     first, second = (make_split(train, run(), seed) for seed in (0, 1))
     assert by_content(first) == by_content(assign_folds(train, 3, 0))
@@ -291,11 +293,11 @@ def test_the_splits_of_all_repeats_are_checked(caplog):
         check_splits(images(["a", "b"] * 15, groups), run(repeats=2))
     first, second = caplog.text.split("repeat 1:")
     for each in (first, second):
-        assert each.count("the split, in images of each class:") == 1
+        assert each.count("the split, in images per class:") == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_what_an_extra_image_leads_to_stays_together(seed):
+def test_images_connected_by_an_extra_image_stay_together(seed):
     train = images(["a", "b"] * 9 + ["a"])
     train["extra"] = [""] * 18 + ["yes"]
     hashes = [f"{number * 0x123456789ABCDE1 % 2**64:016x}" for number in range(19)]

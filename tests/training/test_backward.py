@@ -1,4 +1,4 @@
-"""Compiling, for real, on the CPU; and what is done if memory does not suffice."""
+"""Compiled training, for real on the CPU, and running out of memory."""
 
 import logging
 from unittest.mock import patch
@@ -23,7 +23,7 @@ def steps(stage, compile):
     training = Trainer(RECIPE, stage.fold(), None, Compute(CPU, None, 0, compile))
     training.network.train()
     generator = torch.Generator().manual_seed(0)
-    for size in [8, 8, 8, 5]:  # an epoch's last batch may be smaller
+    for size in [8, 8, 8, 5]:  # the last batch of an epoch can be smaller
         step(training, size, generator)
     return training
 
@@ -39,7 +39,7 @@ def test_a_compiled_fold_trains_the_same_network(stage, monkeypatch):
     seen = torch._dynamo.utils.counters
     seen.clear()
     plain, fast = steps(stage, False), steps(stage, True)
-    assert seen["stats"]["unique_graphs"] == 1  # of the one size
+    assert seen["stats"]["unique_graphs"] == 1  # for full batches only
     assert float(fast.position.loss) == pytest.approx(float(plain.position.loss), rel=1e-3)
     assert fast.state()["network"].keys() == plain.state()["network"].keys()
     for name, tensor in plain.network.state_dict().items():
@@ -51,7 +51,7 @@ def broken_compiler():
 
 
 def broken_backward():
-    """Only what backward() compiles fails, which is outside of the network's call."""
+    """Only compiling the backward pass fails, which happens outside the call of the network."""
     compile_fx_backward = torch._inductor.compile_fx.compile_fx_backward
 
     def fail(*arguments, **keywords):
@@ -63,23 +63,23 @@ def broken_backward():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [broken_compiler, broken_backward])
-def test_where_compiling_fails_the_fold_trains_without_it(stage, monkeypatch, caplog, fault, tmp_path):
+def test_a_fold_that_cannot_be_compiled_trains_uncompiled(stage, monkeypatch, caplog, fault, tmp_path):
     torch.compiler.reset()
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing that an earlier run compiled
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # no cache of earlier runs
     with fault(), caplog.at_level(logging.WARNING, logger="kfold_ens"):
         training = steps(stage, True)
-    assert caplog.text.count("not compiled, which costs speed only") == 1
+    assert caplog.text.count("cannot be compiled; continues uncompiled") == 1
     assert float(training.position.loss) == pytest.approx(float(steps(stage, False).position.loss), rel=1e-6)
 
 
 @pytest.fixture
 def memory(stage):
-    """A training whose passes fail on more images than there is memory for, and which passes there were."""
+    """A trainer, the list of its passes, and a function that sets how many images fit in memory."""
     training, passes = Trainer(RECIPE, stage.fold(), None, Compute(CPU, None, 0)), []
     training.network.train()
     network = training.network
 
-    def with_room_for(images, kind):
+    def limited_to(images, kind):
         def forward(batch):
             passes.append((kind, len(batch)))
             logits = network(batch)
@@ -90,24 +90,24 @@ def memory(stage):
         forward.zero_grad = network.zero_grad
         return forward
 
-    def set_room(compiled, eager):
-        training.backward.compiled = with_room_for(compiled, "compiled")
-        training.backward.network = with_room_for(eager, "eager")
+    def set_limit(compiled, eager):
+        training.backward.compiled = limited_to(compiled, "compiled")
+        training.backward.network = limited_to(eager, "eager")
 
-    return training, passes, set_room
+    return training, passes, set_limit
 
 
 def out_of_memory(gradient):
     raise torch.OutOfMemoryError("tried to allocate more than there is")
 
 
-def test_a_compiled_step_out_of_memory_is_taken_as_the_network_is_and_only_then_in_halves(memory, caplog):
-    training, passes, set_room = memory
-    set_room(compiled=4, eager=8)
+def test_a_compiled_step_out_of_memory_runs_uncompiled_before_it_is_split(memory, caplog):
+    training, passes, set_limit = memory
+    set_limit(compiled=4, eager=8)
     step(training)
     assert (passes, training.backward.micro_batch_size) == ([("compiled", 8), ("eager", 8)], 8)
-    assert caplog.text.count("continues without compiling") == 1
-    set_room(compiled=4, eager=4)
+    assert caplog.text.count("continues uncompiled") == 1
+    set_limit(compiled=4, eager=4)
     passes.clear()
     step(training)
     assert (passes, training.backward.micro_batch_size) == (
@@ -116,9 +116,9 @@ def test_a_compiled_step_out_of_memory_is_taken_as_the_network_is_and_only_then_
     )
 
 
-def test_where_an_eager_pass_is_out_of_memory_that_is_not_laid_to_compiling(memory, caplog):
-    training, passes, set_room = memory
-    set_room(compiled=8, eager=4)
+def test_an_uncompiled_step_out_of_memory_is_split_at_once(memory, caplog):
+    training, passes, set_limit = memory
+    set_limit(compiled=8, eager=4)
     step(training, size=6)
     assert passes == [("eager", 6), ("eager", 3), ("eager", 3)]
-    assert (training.backward.micro_batch_size, "without compiling" in caplog.text) == (4, False)
+    assert (training.backward.micro_batch_size, "uncompiled" in caplog.text) == (4, False)

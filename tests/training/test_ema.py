@@ -5,7 +5,7 @@ from kfold_ens.config import EmaOfWeights
 from kfold_ens.training.ema import build_ema
 
 
-def test_the_average_equals_its_recurrence_from_its_first_epoch_on():
+def test_the_average_equals_its_formula_from_start_epoch():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     ema = build_ema(EmaOfWeights(kind="ema", decay=0.9, start_epoch=2), network)

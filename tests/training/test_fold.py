@@ -29,13 +29,13 @@ from kfold_ens.training.optimizers import OPTIMIZERS
 from kfold_ens.training.state import Checkpoints
 from kfold_ens.training.trainer import Trainer
 
-RECIPE = training_recipe(  # all that draws numbers, in two epochs of three steps
+RECIPE = training_recipe(  # every random part, in two epochs of three steps
     augmentation=[{"kind": "random_resized_crop"}, {"kind": "rotation", "degrees": 15}],
     mixing={"kind": "mixup_or_cutmix", "alpha": 1, "probability": 0.5},
     schedule={"kind": "one_cycle"},
     epochs=2,
 )
-SAVES = 8  # the moments at which a state may be saved: after each of six steps, and after each epoch's evaluation
+SAVES = 8  # times a state can be saved: after each of six steps, and after each of two epochs
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Outcome:
     history: pd.DataFrame
 
     def __eq__(self, other):
-        """Equal to the bit."""
+        """Bit-for-bit equality."""
         return (
             self.history.drop(columns=TIMINGS).equals(other.history.drop(columns=TIMINGS))
             and (self.model.recipe, self.model.classes, self.model.fingerprint)
@@ -56,7 +56,7 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory):
-    """25 images to train on, so that an epoch's last batch would be of one image, and 12 held out."""
+    """25 training images, so that the last batch of an epoch would have one image, and 12 held-out images."""
     return make_stage(tmp_path_factory.mktemp("stage"), {"dark": 13, "grey": 12, "light": 12})
 
 
@@ -76,18 +76,18 @@ def train(
 ):
     outputs = TrainingOutputs(folder / "history.csv", folder / "model.safetensors", folder / "state", minutes)
     compute = compute or Compute(torch.device("cpu"), None, workers)
-    torch.set_num_threads(threads)  # one is the fastest for so small a network, and keeps its pace beside other jobs
+    torch.set_num_threads(threads)  # fastest for so small a network, also beside other jobs
     for file in outputs.by_name().values():
         file.unlink(missing_ok=True)  # as Snakemake does before it starts a job
     with signals_kept():
         train_fold(recipe, stage.fold(number, seed), weights, version, compute, outputs, kept)
     outcome = Outcome(load_model(outputs.model), read_table(outputs.history))
-    outputs.model.unlink()  # pytest keeps the folder, and there are many
+    outputs.model.unlink()  # pytest keeps the folders, and there are many
     return outcome
 
 
 def train_until(moment, *arguments, **keywords):
-    """Train until a SIGTERM at one of the moments at which a state may be saved."""
+    """Train until a SIGTERM at save number ``moment``, counted from 1."""
     after_step, moments = Checkpoints.after_step, itertools.count(1)
 
     def interrupted(self, state):
@@ -103,53 +103,55 @@ def train_until(moment, *arguments, **keywords):
 
 @pytest.fixture(scope="module")
 def whole(stage, tmp_path_factory):
-    """What comes out where nothing interrupts."""
+    """Outcome of an uninterrupted training."""
     return train(stage, tmp_path_factory.mktemp("whole"))
 
 
-# --- going on --------------------------------------------------------------------------------------------
+# --- resuming --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("moment", range(1, SAVES + 1))
-def test_interrupted_anywhere_a_fold_ends_as_if_it_never_was(moment, stage, whole, tmp_path):
+def test_a_fold_interrupted_at_any_step_resumes_exactly(moment, stage, whole, tmp_path):
     train_until(moment, stage, tmp_path, workers=moment % 2)
     assert train(stage, tmp_path) == whole
     assert sorted(os.listdir(tmp_path)) == ["history.csv"]
 
 
-def test_a_fold_resumes_with_the_threads_it_began_with(stage, tmp_path, monkeypatch):
-    """The number of threads decides in which parts a CPU sums, and so the last bits of the weights."""
-    monkeypatch.setattr("kfold_ens.training.trainer.usable_threads", lambda threads: threads)  # of any machine
+def test_a_fold_resumes_with_its_first_number_of_threads(stage, tmp_path, monkeypatch):
+    """On a CPU, the number of threads decides the order of sums and so the last bits of the weights."""
+    monkeypatch.setattr(
+        "kfold_ens.training.trainer.usable_threads", lambda threads: threads
+    )  # for machines with one core
     train_until(3, stage, tmp_path, threads=2)
     train(stage, tmp_path, threads=1)
     assert torch.get_num_threads() == 2
     torch.set_num_threads(1)
 
 
-def test_without_room_on_the_disk_nothing_is_trained(stage, tmp_path, monkeypatch):
+def test_too_little_disk_space_is_refused_before_training(stage, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**12, 10**12, 10**6))
     with pytest.raises(KfoldError, match=r"training fold 1 needs 0\.\d+ GB below .*state, where 0\.00 GB are free"):
         train(stage, tmp_path)
     assert not (tmp_path / "history.csv").exists()
 
 
-def test_what_a_fold_writes_has_room_in_what_was_asked_for(stage, tmp_path, monkeypatch):
+def test_a_fold_writes_no_more_than_the_disk_space_it_checked(stage, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("kfold_ens.training.loop.require_space", lambda folder, needed, doing: asked.append(needed))
-    train_until(4, stage, tmp_path, MEMORIES, minutes=0)
+    train_until(4, stage, tmp_path, STATEFUL, minutes=0)
     states = [path.stat().st_size for path in (tmp_path / "state").glob("*.pt")]
-    model = sum(each.nbytes for each in Classifier(MEMORIES, 3).state_dict().values())
+    model = sum(each.nbytes for each in Classifier(STATEFUL, 3).state_dict().values())
     assert len(states) == 2
     assert 0.5 * asked[0] < max(states) * 3 + model < asked[0] * 1.02
-    train_until(2, stage, tmp_path, MEMORIES, minutes=0)
-    assert asked[1] == asked[0] - sum(states)  # what lies there already is no further need
-    (tmp_path / "state" / ".state.pt.x.tmp").write_bytes(bytes(1000))  # of a killed save: the next one removes it
+    train_until(2, stage, tmp_path, STATEFUL, minutes=0)
+    assert asked[1] == asked[0] - sum(states)  # the space of existing states is not needed again
+    (tmp_path / "state" / ".state.pt.x.tmp").write_bytes(bytes(1000))  # left by a killed save; the next save removes it
     states = [path.stat().st_size for path in (tmp_path / "state").glob("*.pt*")]
-    train_until(2, stage, tmp_path, MEMORIES, minutes=0)
+    train_until(2, stage, tmp_path, STATEFUL, minutes=0)
     assert asked[2] == asked[0] - sum(states)
 
 
-MEMORIES = training_recipe(  # the parts that remember more than the network does
+STATEFUL = training_recipe(  # every part with state beyond the network
     backbone={
         "kind": "torchvision",
         "name": "resnet18",
@@ -169,15 +171,15 @@ MEMORIES = training_recipe(  # the parts that remember more than the network doe
 )
 
 
-def test_every_part_that_remembers_goes_on_too(stage, tmp_path):
-    whole = train(stage, tmp_path, MEMORIES)
-    for moment in (4, 3, 2):  # counted on from where it was: after an epoch, a step before its end, and in the next
-        train_until(moment, stage, tmp_path, MEMORIES)
-    assert train(stage, tmp_path, MEMORIES) == whole
+def test_every_part_with_state_resumes_exactly(stage, tmp_path):
+    whole = train(stage, tmp_path, STATEFUL)
+    for moment in (4, 3, 2):  # stop after epoch 1, before the end of epoch 2, and in epoch 3
+        train_until(moment, stage, tmp_path, STATEFUL)
+    assert train(stage, tmp_path, STATEFUL) == whole
 
 
-def test_a_state_of_an_earlier_version_resumes(stage, whole, tmp_path):
-    """Its position has a key that is gone."""
+def test_a_state_of_an_earlier_version_can_be_resumed(stage, whole, tmp_path):
+    """Its position has a key that no longer exists."""
     train_until(3, stage, tmp_path)
     path = tmp_path / "state" / "state.pt"
     state = torch.load(path)
@@ -192,7 +194,7 @@ def test_loader_workers_change_nothing(stage, whole, tmp_path):
 
 @pytest.fixture(scope="module")
 def twice_interrupted(stage, tmp_path_factory):
-    """A folder with a newest state and the one before it."""
+    """Folder with a newest and a previous state."""
     folder = tmp_path_factory.mktemp("interrupted")
     train_until(2, stage, folder)
     train_until(3, stage, folder)
@@ -205,17 +207,17 @@ def interrupted(twice_interrupted, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damaged", "goes_on"), [([], "epoch 2, step 1"), (["state"], "epoch 1, step 2"), (["state", "previous"], None)]
+    ("damaged", "resumed_at"), [([], "epoch 2, step 1"), (["state"], "epoch 1, step 2"), (["state", "previous"], None)]
 )
-def test_a_damaged_state_costs_time_only(damaged, goes_on, stage, whole, interrupted, caplog):
+def test_a_damaged_state_falls_back_to_the_one_before(damaged, resumed_at, stage, whole, interrupted, caplog):
     caplog.set_level(logging.INFO, "kfold_ens")
     for path in [interrupted / "state" / f"{name}.pt" for name in damaged]:
         content = path.read_bytes()
-        path.unlink()  # a link to what other tests read
+        path.unlink()  # hard link: do not change the file of other tests
         path.write_bytes(content[: len(content) // 2])
     assert train(stage, interrupted) == whole
     assert caplog.text.count("is damaged") == len(damaged)
-    assert (f"fold 1 resumes at {goes_on}" in caplog.text) == (goes_on is not None) == ("resumes" in caplog.text)
+    assert (f"fold 1 resumes at {resumed_at}" in caplog.text) == (resumed_at is not None) == ("resumes" in caplog.text)
 
 
 OTHERS = {
@@ -229,7 +231,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("what", OTHERS)
-def test_a_state_of_another_run_is_left_aside(what, stage, interrupted, caplog):
+def test_a_state_of_another_run_is_ignored(what, stage, interrupted, caplog):
     caplog.set_level(logging.INFO, "kfold_ens")
     others = dict(OTHERS[what])
     if what == "images":
@@ -242,35 +244,35 @@ def test_a_state_of_another_run_is_left_aside(what, stage, interrupted, caplog):
     assert "resumes" not in caplog.text
 
 
-def test_images_renamed_and_moved_meanwhile_go_on_with_the_state(stage, whole, tmp_path, caplog):
+def test_a_fold_resumes_after_its_images_are_renamed_and_moved(stage, whole, tmp_path, caplog):
     caplog.set_level(logging.INFO, "kfold_ens")
     train_until(4, stage, tmp_path / "run")
     assert train(renamed_stage(stage, tmp_path / "elsewhere"), tmp_path / "run") == whole
     assert "fold 1 resumes at epoch 2" in caplog.text
 
 
-def test_after_a_state_of_another_run_comes_a_fresh_start(stage, whole, tmp_path):
+def test_a_state_of_another_run_leads_to_a_fresh_start(stage, whole, tmp_path):
     train_until(4, stage, tmp_path, seed=1)
     assert train(stage, tmp_path) == whole
 
 
 def run_job(stage, folder):
-    os.setpgrp()  # a group of its own, as a shell or a scheduler gives a job
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # even if these tests run under nohup
+    os.setpgrp()  # as shells and schedulers do
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # in case the tests run under nohup
     with job(str(folder / "train.log")):
         train(stage, folder, minutes=0, workers=1)
 
 
 def start_job(stage, folder):
-    """A process of its own; forked, because importing torch takes longer than the training."""
+    """Start a job in a forked process, because importing torch takes longer than the training."""
     folder.mkdir()
     process = multiprocessing.get_context("fork").Process(target=run_job, args=(stage, folder))
     process.start()
     return process
 
 
-def test_a_stopped_job_goes_on(stage, whole, tmp_path):
-    """The signal reaches its loader workers too, as that of Ctrl-C, of Slurm and of a closed terminal does."""
+def test_a_job_stopped_by_a_signal_resumes(stage, whole, tmp_path):
+    """Loader workers get the signal too, as with Ctrl-C, Slurm and a closed terminal."""
     codes = dict.fromkeys(ASKING_TO_END, 143) | {signal.SIGKILL: -9}
     jobs = {number: start_job(stage, tmp_path / number.name) for number in codes}
     for number, process in jobs.items():
@@ -288,7 +290,7 @@ def test_a_stopped_job_goes_on(stage, whole, tmp_path):
 # --- keeping ---------------------------------------------------------------------------------------------
 
 
-def test_a_finished_fold_is_kept_and_an_unfinished_one_is_not(stage, whole, tmp_path):
+def test_only_finished_folds_are_kept(stage, whole, tmp_path):
     folder, kept = tmp_path / "tiny" / "fold1", KeptFolds(tmp_path / "trained")
     train_until(4, stage, folder, kept=kept)
     assert kept.all() == []
@@ -302,7 +304,7 @@ def test_a_finished_fold_is_kept_and_an_unfinished_one_is_not(stage, whole, tmp_
     assert Outcome(load_model(files["model.safetensors"]), read_table(files["history.csv"])) == whole
 
 
-def test_a_fold_killed_before_it_is_kept_goes_on_to_be_kept(stage, whole, tmp_path, monkeypatch):
+def test_a_fold_killed_before_it_is_kept_is_kept_by_the_next_run(stage, whole, tmp_path, monkeypatch):
     kept = KeptFolds(tmp_path / "trained")
     with monkeypatch.context() as patch:
         patch.setattr(KeptFolds, "keep", lambda *_: 1 / 0)
@@ -329,7 +331,7 @@ def test_a_fold_trains_on_the_other_folds(stage):
 
 
 def score(model, stage):
-    """Loss and accuracy on the held-out images, without the loader and the loop."""
+    """Loss and accuracy on the held-out images, computed without the loader and the training loop."""
     images = stage.fold().validation
     inputs = torch.stack([torch.from_numpy(images.store[row].copy()) for row in images.store.rows(images.image_id)])
     inputs = torch.nn.functional.interpolate(
@@ -341,28 +343,30 @@ def score(model, stage):
     return float(torch.nn.functional.cross_entropy(logits, target)), float((logits.argmax(1) == target).float().mean())
 
 
-def test_a_fold_learns_what_can_be_learnt(stage, tmp_path):
+def test_a_fold_learns_an_easy_dataset(stage, tmp_path):
     backbone = {"kind": "torchvision", "name": "resnet18", "weights": "none", "zero_init_residual": True}
     outcome = train(stage, tmp_path, training_recipe(backbone=backbone, epochs=12, batch_size=4, select="best_loss"))
-    assert (outcome.history["gpu_utilization"] == "").all()  # there is none
+    assert (outcome.history["gpu_utilization"] == "").all()  # no GPU
     history = outcome.history.drop(columns=["device", "gpu_utilization"]).astype(float)
     assert history["waiting_share"].between(0, 1, inclusive="neither").all()
     assert list(outcome.history) == list(COLUMNS)
     assert history["epoch"].tolist() == list(range(1, 13))
     assert history["val_accuracy"].max() > 0.9
-    assert history["train_loss"].min() < history["train_loss"].iloc[0] / 2  # of noisy epochs: four images a batch
+    assert (
+        history["train_loss"].min() < history["train_loss"].iloc[0] / 2
+    )  # epochs are noisy with four images per batch
     best = history.loc[history["val_loss"].idxmin()]
     assert score(outcome.model, stage) == pytest.approx((best["val_loss"], best["val_accuracy"]), rel=0.05, abs=0.01)
 
 
-def test_the_history_holds_the_rate_of_each_epoch(stage, tmp_path):
+def test_the_history_has_the_learning_rate_of_each_epoch(stage, tmp_path):
     schedule = {"kind": "cosine_warm_restarts", "t_0": 2, "t_mult": 2}
     outcome = train(stage, tmp_path, training_recipe(schedule=schedule, epochs=6, batch_size=32))
     progress = np.array([0, 1 / 2, 0, 1 / 4, 1 / 2, 3 / 4])
     assert outcome.history["lr"].astype(float).tolist() == pytest.approx(1e-3 * (1 + np.cos(np.pi * progress)) / 2)
 
 
-SCORES = [(0.5, 0.9), (0.7, 0.6), (0.7, 0.5), (0.6, 0.4), (0.5, 0.8)]  # accuracy and loss, epoch by epoch
+SCORES = [(0.5, 0.9), (0.7, 0.6), (0.7, 0.5), (0.6, 0.4), (0.5, 0.8)]  # accuracy and loss per epoch
 
 
 @pytest.mark.parametrize(("select", "epoch"), [("best_accuracy", 2), ("best_loss", 4), ("last", 5)])
@@ -398,15 +402,15 @@ def a_batch(images=8):
     return torch.randint(256, (images, 3, 16, 16), dtype=torch.uint8), torch.arange(images) % 3
 
 
-NEEDED = {"adamw": {"weight_decay": 0.1}}  # by the models of optimizers
+NEEDED = {"adamw": {"weight_decay": 0.1}}  # keys without a default
 
 
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_a_gradient_that_is_not_finite_moves_nothing(stage, kind, fused):
+def test_a_gradient_that_is_not_finite_changes_nothing(stage, kind, fused):
     optimizer = {"kind": kind, "lr": 0.1} | NEEDED.get(kind, {})
     training = a_training(stage, optimizer=optimizer, schedule={"kind": "constant"})
-    if not fused and training.optimizer.defaults.get("fused"):  # as one that knows nothing of found_inf
+    if not fused and training.optimizer.defaults.get("fused"):  # like an optimizer without found_inf
         training.optimizer = type(training.optimizer)(training.network.parameters(), lr=0.1, fused=False)
     training.step(*a_batch())
     before = {name: tensor.clone() for name, tensor in training.network.named_parameters()}
@@ -424,7 +428,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing(stage, kind, fused):
 
 
 def short_of_memory(training, most):
-    """Let the network refuse more than so many images at a time, as a full device does."""
+    """Make the network run out of memory with more than ``most`` images; list the sizes of the passes."""
     forward, passes = training.network.forward, []
 
     def refusing(images):
@@ -447,13 +451,13 @@ LOSSES_IN_PARTS = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:Seems like")  # the optimizer does nothing here
+@pytest.mark.filterwarnings("ignore:Seems like")  # the optimizer step is disabled
 @pytest.mark.parametrize("loss", LOSSES_IN_PARTS, ids=lambda loss: loss["kind"])
 @pytest.mark.parametrize(("most", "passes"), [(8, [7]), (4, [4, 3]), (3, [3, 2, 2])])
-def test_parts_of_a_batch_give_the_gradient_of_the_whole(stage, loss, most, passes, caplog):
+def test_micro_batches_give_the_gradient_of_the_whole_batch(stage, loss, most, passes, caplog):
     whole, parts = (a_training(stage, loss=loss, batch_size=8) for _ in range(2))
     for training in (whole, parts):
-        training.network.eval()  # batch normalisation alone would tell the parts from the whole
+        training.network.eval()  # batch normalisation would see smaller batches
         training.optimizer.step = lambda: None
         training.optimizer.zero_grad = lambda set_to_none: None
     done = short_of_memory(parts, most)
@@ -469,14 +473,14 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(stage, loss, most, pass
         assert torch.allclose(one.grad, other.grad, rtol=1e-3, atol=1e-6)
 
 
-def test_what_has_no_room_even_for_two_images_is_a_clear_error(stage):
+def test_out_of_memory_with_two_images_is_a_clear_error(stage):
     training = a_training(stage, batch_size=8)
     short_of_memory(training, 0)
-    with pytest.raises(KfoldError, match=r"^fold 1: out of memory with 2 images at a time"):
+    with pytest.raises(KfoldError, match=r"^fold 1: out of memory with micro-batches of 2 images"):
         training.step(*a_batch())
 
 
-def test_training_begins_at_the_pretrained_weights(stage, tmp_path):
+def test_training_starts_from_the_pretrained_weights(stage, tmp_path):
     pretrained = Classifier(RECIPE, 3).backbone.state_dict()
     save_file(pretrained, tmp_path / "weights.safetensors")
     compute = Compute(torch.device("cpu"), None, 0)

@@ -1,4 +1,4 @@
-"""A model that is trained on all images, and holds out none."""
+"""The full fit: a model trained on all images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def stage(tmp_path_factory):
 
 
 class WithoutHeldOut:
-    """A stage whose folds train on the same images, and hold out none."""
+    """A stage whose folds train on the same images but have no held-out images."""
 
     def __init__(self, stage):
         self._stage = stage
@@ -40,14 +40,14 @@ class WithoutHeldOut:
 
 
 def trained_columns(history):
-    """What training gives, beside held-out scores and times."""
+    """Columns of the history except held-out scores and times."""
     return history[
         [name for name in history if name in COLUMNS and name not in TIMINGS and not name.startswith("val_")]
     ]
 
 
 @pytest.mark.parametrize("epochs", [2, 3])
-def test_it_is_bit_for_bit_a_fold_that_ends_after_the_same_epoch(stage, tmp_path, epochs):
+def test_it_equals_a_fold_that_ends_after_the_same_epoch_bit_for_bit(stage, tmp_path, epochs):
     recipe = LONG.of_all_images(epochs)
     fold, full = train(stage, tmp_path / "fold", recipe), train(WithoutHeldOut(stage), tmp_path / "full", recipe)
     assert all(torch.equal(tensor, full.model.weights[name]) for name, tensor in fold.model.weights.items())
@@ -69,7 +69,7 @@ def test_it_trains_on_every_image_and_holds_out_none(stage):
     assert len(full.validation) == 0
 
 
-def test_interrupted_it_ends_as_if_it_never_was(stage, tmp_path):
+def test_an_interrupted_full_fit_resumes_exactly(stage, tmp_path):
     recipe = LONG.of_all_images(2)
     whole = train(stage, tmp_path / "whole", recipe, number=FULL)
     for moment in (1, 3, 5):
@@ -77,11 +77,11 @@ def test_interrupted_it_ends_as_if_it_never_was(stage, tmp_path):
         assert train(stage, tmp_path / "again", recipe, number=FULL) == whole
 
 
-# --- for how long, and what it is kept by ----------------------------------------------------------------
+# --- number of epochs, and fingerprint -------------------------------------------------------------------
 
 
 def history_of(path, best, epochs=6):
-    """A history whose best accuracy is in one epoch."""
+    """Write a history whose best accuracy is in epoch ``best``."""
     rows = [
         {"epoch": epoch, "val_accuracy": float(epoch == best), "val_loss": 1 / epoch} for epoch in range(1, epochs + 1)
     ]
@@ -90,7 +90,7 @@ def history_of(path, best, epochs=6):
 
 
 @pytest.mark.parametrize("best", [(1,), (2, 3), (5, 1, 4), (6, 6, 1, 1), (3, 4, 3, 4)])
-def test_it_is_trained_for_the_median_of_the_chosen_epochs_rounded_up(tmp_path, best):
+def test_it_trains_for_the_median_of_the_best_epochs_rounded_up(tmp_path, best):
     histories = [pd.read_csv(history_of(tmp_path / f"{place}.csv", at)) for place, at in enumerate(best)]
     ordered = sorted(best)
     half = len(best) // 2
@@ -103,7 +103,7 @@ def files_of(stage, histories, recipe=LONG, seed=0):
     return FoldFiles(recipe, FULL, seed, 1, **files, weights=None, histories=histories)
 
 
-def test_its_fingerprint_follows_from_the_epochs_and_not_from_how_they_were_chosen(stage, tmp_path):
+def test_its_fingerprint_depends_on_the_number_of_epochs_not_on_how_it_was_chosen(stage, tmp_path):
     two, three, last = (history_of(tmp_path / f"{best}.csv", best) for best in (2, 3, 6))
     own = files_of(stage, [two, three, last]).fingerprint()
     assert files_of(stage, [three]).fingerprint() == own

@@ -1,4 +1,4 @@
-"""A fold that was trained before is found by what it follows from, and comes back whole or not at all."""
+"""Kept folds: found by fingerprint, and restored whole or not at all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from kfold_ens.training.kept import HOUR, KeptFolds, clean, restore_fold
 
 RECIPE = training_recipe()
 
-# --- what a fold follows from ----------------------------------------------------------------------------
+# --- fingerprints ----------------------------------------------------------------------------------------
 
 TRAIN = [("red", 0), ("green", 1), ("green", 1), ("blue", 0)]
 HELD_OUT = [("cyan", 0), ("pink", 1)]
@@ -63,14 +63,14 @@ OTHERS = {
     "bytes of a held-out image": {"held_out": [("black", 0), HELD_OUT[1]]},
     "label of a training image": {"train": [("red", 1), *TRAIN[1:]]},
     "label of a held-out image": {"held_out": [HELD_OUT[0], ("pink", 0)]},
-    "an image more": {"train": [*TRAIN, ("black", 0)]},
-    "an image less": {"train": TRAIN[:3]},
-    "a copy more": {"train": [*TRAIN, ("blue", 0)]},
-    "a copy less": {"train": [TRAIN[0], *TRAIN[2:]]},
-    "an image held out": {"train": TRAIN[1:], "held_out": [TRAIN[0], *HELD_OUT]},
+    "one image more": {"train": [*TRAIN, ("black", 0)]},
+    "one image fewer": {"train": TRAIN[:3]},
+    "one copy more": {"train": [*TRAIN, ("blue", 0)]},
+    "one copy fewer": {"train": [TRAIN[0], *TRAIN[2:]]},
+    "one training image held out": {"train": TRAIN[1:], "held_out": [TRAIN[0], *HELD_OUT]},
     "name of a class": {"classes": ("a", "c")},
     "order of the classes": {"classes": ("b", "a")},
-    "a class more": {"classes": ("a", "b", "c")},
+    "one class more": {"classes": ("a", "b", "c")},
     "seed": {"seed": 1},
     "fold": {"number": 2},
     "version": {"version": 2},
@@ -78,7 +78,7 @@ OTHERS = {
     "epochs": changed(epochs=2),
     "batch size": changed(batch_size=4),
     "selection": changed(select="last"),
-    "rate": changed(optimizer={"kind": "adamw", "lr": 2e-3, "weight_decay": 0.01}),
+    "learning rate": changed(optimizer={"kind": "adamw", "lr": 2e-3, "weight_decay": 0.01}),
     "a value that was at its default": changed(head={"kind": "linear", "dropout": 0.1}),
     "order of the augmentation": changed(augmentation=RECIPE.model_dump()["augmentation"][::-1]),
     "network": changed(backbone={"kind": "torchvision", "name": "resnet34", "weights": "none"}),
@@ -91,7 +91,7 @@ def test_what_changes_the_weights_changes_the_fingerprint(other):
     assert print_of(**other) != print_of()
 
 
-def test_pretrained_weights_count_by_their_bytes_and_not_by_their_name(tmp_path):
+def test_pretrained_weights_are_identified_by_bytes_not_by_name(tmp_path):
     one, same, other = (tmp_path / name for name in ("one.safetensors", "same.safetensors", "other.safetensors"))
     one.write_bytes(b"weights")
     shutil.copy(one, same)
@@ -104,7 +104,7 @@ def test_pretrained_weights_count_by_their_bytes_and_not_by_their_name(tmp_path)
     assert len({print_of(weights=weights) for weights in (None, one, other)}) == 3
 
 
-def test_defaults_written_out_change_no_fingerprint():
+def test_writing_out_defaults_changes_no_fingerprint():
     written = changed(
         augmentation=[{"kind": "horizontal_flip", "probability": 0.5}, {"kind": "resize", "size": None}],
         backbone={"kind": "torchvision", "name": "resnet18", "weights": "none", "frozen": [], "inserted": []},
@@ -125,7 +125,7 @@ CHANGES = st.lists(st.sampled_from(["renamed", "moved", "reordered"]), min_size=
 
 
 def a_table(copies):
-    """Thirty labelled images of the training half, some of them copies of another."""
+    """Thirty labelled training images, some of them copies of others."""
     table = pd.DataFrame({"image_id": [f"train/{index:02d}.png" for index in range(30)], "label": ["a", "b"] * 15})
     content = table["image_id"].tolist()
     for one, other in copies:
@@ -134,7 +134,7 @@ def a_table(copies):
 
 
 def as_read(table, folder):
-    """The fold that the files of the data stage hold."""
+    """Fold 1 as read from the files of the data stage."""
     write_table(folder / "folds.csv", assign_folds(table, 3, 0))
     write_json(folder / "classes.json", ["a", "b"])
     store = Hashes(table["image_id"], table["sha256"])
@@ -142,7 +142,7 @@ def as_read(table, folder):
 
 
 @given(st.randoms(use_true_random=False), COPIES, CHANGES)
-def test_neither_names_nor_places_nor_the_order_of_rows_change_a_fingerprint(tmp_path_factory, random, copies, changes):
+def test_names_paths_and_row_order_change_no_fingerprint(tmp_path_factory, random, copies, changes):
     folder, table = tmp_path_factory.mktemp("stage"), a_table(copies)
     expected = fold_fingerprint(RECIPE, as_read(table, folder), None, 1)
     for change in changes:
@@ -158,14 +158,14 @@ def test_neither_names_nor_places_nor_the_order_of_rows_change_a_fingerprint(tmp
     assert fold_fingerprint(RECIPE, as_read(table, folder), None, 1) != expected
 
 
-# --- what is kept ----------------------------------------------------------------------------------------
+# --- keeping ---------------------------------------------------------------------------------------------
 
 FINGERPRINT, OTHER = fingerprint("mine"), fingerprint("other")
 ABOUT = {"recipe": "tiny", "fold": 1}
 
 
 def trained(results, fingerprint=FINGERPRINT, recipe="tiny", fold=1, weights=1):
-    """The files of a trained fold, as results/ holds them."""
+    """Files of a trained fold, as in results/."""
     folder = results / recipe / f"fold{fold}"
     folder.mkdir(parents=True, exist_ok=True)
     files = {name: folder / name for name in ("model.safetensors", "history.csv")}
@@ -187,13 +187,13 @@ def kept(tmp_path):
 
 @pytest.fixture
 def files(kept, tmp_path):
-    """A fold that is kept."""
+    """Files of a fold that is also kept."""
     files = trained(tmp_path / "results")
     kept.keep(FINGERPRINT, files, ABOUT)
     return files
 
 
-def test_a_kept_fold_comes_back_as_the_very_same_files(kept, files, caplog):
+def test_a_kept_fold_is_restored_as_the_same_files(kept, files, caplog):
     before, (entry,) = contents(files), kept.all()
     for file in files.values():
         os.utime(file, (10**9, 10**9))
@@ -203,14 +203,13 @@ def test_a_kept_fold_comes_back_as_the_very_same_files(kept, files, caplog):
         assert kept.restore(FINGERPRINT, files)
     assert contents(files) == before
     for name, file in files.items():
-        assert os.path.samefile(file, entry.folder / name)  # on one disk it takes no more space
-        assert file.stat().st_mtime >= started - 1  # or Snakemake would find it older than the inputs
+        assert os.path.samefile(file, entry.folder / name)  # so it takes no extra space
+        assert file.stat().st_mtime >= started - 1  # else Snakemake would see outputs older than the inputs
     day = time.strftime("%Y-%m-%d")
-    assert f"trained before for the same data and recipe, on {day}" in caplog.text
-    assert "as tiny, fold 1" in caplog.text
+    assert f"already trained with the same data and recipe (tiny, fold 1, {day}" in caplog.text
 
 
-def test_a_kept_fold_says_what_it_is(kept, files):
+def test_a_kept_fold_has_an_entry_that_describes_it(kept, files):
     (entry,) = kept.all()
     assert {name: entry.about[name] for name in ("recipe", "fold", "fingerprint")} == ABOUT | {
         "fingerprint": FINGERPRINT
@@ -219,14 +218,14 @@ def test_a_kept_fold_says_what_it_is(kept, files):
     assert entry.size >= sum(len(content) for content in contents(files).values())
 
 
-def test_what_is_not_kept_is_not_restored(kept, files, caplog):
+def test_an_unknown_fingerprint_restores_nothing(kept, files, caplog):
     before = contents(files)
     assert not kept.restore(OTHER, files)
     assert contents(files) == before
     assert "damaged" not in caplog.text
 
 
-def test_where_nothing_is_kept_nothing_is_made(tmp_path):
+def test_looking_up_an_empty_store_creates_nothing(tmp_path):
     kept = KeptFolds(tmp_path / "trained")
     assert kept.all() == []
     assert not kept.restore(FINGERPRINT, {})
@@ -256,17 +255,17 @@ def holding(content):
 
 DAMAGES = {
     "half a model": ("model.safetensors", truncate),
-    "a bit of the model": ("model.safetensors", flip_a_bit),
+    "a flipped bit in the model": ("model.safetensors", flip_a_bit),
     "no model": ("model.safetensors", Path.unlink),
-    "a bit of the history": ("history.csv", flip_a_bit),
+    "a flipped bit in the history": ("history.csv", flip_a_bit),
     "no history": ("history.csv", Path.unlink),
     "half an entry": ("entry.json", truncate),
     "no entry": ("entry.json", Path.unlink),
     "an empty entry": ("entry.json", holding(b"")),
     "an entry of zeros": ("entry.json", holding(bytes(200))),
-    "an entry that is no text": ("entry.json", holding(b"\xff\xfe")),
+    "an entry that is not text": ("entry.json", holding(b"\xff\xfe")),
     "an entry without hashes": ("entry.json", holding(b"{}")),
-    "an entry of no files": ("entry.json", holding(b'{"sha256": {}}')),
+    "an entry without files": ("entry.json", holding(b'{"sha256": {}}')),
     "an entry of other files": ("entry.json", holding(b'{"sha256": {"notes.txt": "0"}}')),
     "an entry that is a list": ("entry.json", holding(b"[]")),
     "hashes that are a list": ("entry.json", holding(b'{"sha256": [1]}')),
@@ -274,13 +273,13 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_fold_is_trained_again_and_kept_anew(name, damage, kept, files, tmp_path, caplog):
+def test_a_damaged_fold_is_retrained_and_replaced(name, damage, kept, files, tmp_path, caplog):
     (entry,) = kept.all()
     damage(entry.folder / name)
     again = {name: tmp_path / "again" / name for name in files}
     with caplog.at_level(logging.WARNING):
         assert not kept.restore(FINGERPRINT, again)
-    assert f"{entry.folder} is damaged; the fold is trained again" in caplog.text
+    assert f"{entry.folder} is damaged; retraining the fold" in caplog.text
     assert not (tmp_path / "again").exists()
     fresh = trained(tmp_path / "results", weights=2)
     kept.keep(FINGERPRINT, fresh, ABOUT)
@@ -296,7 +295,7 @@ def test_a_fold_kept_twice_replaces_the_first(kept, files, tmp_path):
     assert os.listdir(tmp_path / "trained") == [entry.folder.name]
 
 
-def test_folds_of_several_fingerprints_are_kept_side_by_side_the_oldest_first(kept, files, tmp_path):
+def test_kept_folds_are_listed_oldest_first(kept, files, tmp_path):
     kept.keep(OTHER, trained(tmp_path / "results", OTHER, weights=2), ABOUT)
     for age, entry in enumerate(sorted(kept.all(), key=lambda entry: entry.about["fingerprint"] == OTHER)):
         os.utime(entry.folder / "entry.json", (10**9 - age, 10**9 - age))
@@ -306,7 +305,7 @@ def test_folds_of_several_fingerprints_are_kept_side_by_side_the_oldest_first(ke
         assert files["history.csv"].read_text().endswith(f"1,{weights}\n")
 
 
-def test_without_hard_links_a_copy_is_kept(kept, tmp_path, monkeypatch):
+def test_without_hard_links_files_are_copied(kept, tmp_path, monkeypatch):
     def refuse(*arguments, **keywords):
         raise OSError(1, "Operation not permitted")
 
@@ -319,14 +318,14 @@ def test_without_hard_links_a_copy_is_kept(kept, tmp_path, monkeypatch):
     assert contents(files) == before
 
 
-def test_who_may_read_the_results_may_read_what_is_kept(kept, files):
+def test_kept_folds_have_the_permissions_of_the_results(kept, files):
     (entry,) = kept.all()
     modes = [stat.S_IMODE(folder.stat().st_mode) for folder in (entry.folder, files["history.csv"].parent)]
     assert modes[0] == modes[1]
 
 
 @pytest.mark.parametrize("name", ["entry.json", "history.csv"])
-def test_what_a_killed_job_left_is_no_kept_fold_and_is_removed_later(name, kept, files, tmp_path):
+def test_leftovers_of_a_killed_job_are_ignored_and_removed_later(name, kept, files, tmp_path):
     ours, theirs = (tmp_path / "trained" / f".{each}.tmp" for each in ("old", "running"))
     for left in (ours, theirs):
         left.mkdir()
@@ -336,15 +335,15 @@ def test_what_a_killed_job_left_is_no_kept_fold_and_is_removed_later(name, kept,
     assert kept.restore(FINGERPRINT, files)
     kept.keep(OTHER, trained(tmp_path / "results", OTHER), ABOUT)
     assert not ours.exists()
-    assert theirs.exists()  # another fold's job may be writing it
+    assert theirs.exists()  # another job may still be writing it
     assert len(kept.all()) == 2
 
 
 class Killed(BaseException):
-    """Nothing of the package handles it."""
+    """An exception that the package does not catch."""
 
 
-STEPS = {  # of keeping a fold, and where they are looked up
+STEPS = {  # of keeping a fold, and the module or class to patch
     "link": kept_folds,
     "sha256_of": kept_folds,
     "write_json": kept_folds,
@@ -356,7 +355,7 @@ STEPS = {  # of keeping a fold, and where they are looked up
 
 
 def keep_until(step, moment, kept, files):
-    """Keep a fold until it has taken so many of these steps; False where it takes fewer."""
+    """Keep a fold, but kill it at call number ``moment`` of a step; False if there are fewer calls."""
     place, left = STEPS[step], [moment]
     done = getattr(place, step)
 
@@ -375,8 +374,8 @@ def keep_until(step, moment, kept, files):
     return False
 
 
-@pytest.mark.parametrize("before", [False, True], ids=["the first", "in place of another"])
-def test_a_job_killed_anywhere_while_it_keeps_a_fold_leaves_a_whole_one_or_none(before, tmp_path):
+@pytest.mark.parametrize("before", [False, True], ids=["new", "replacing another"])
+def test_a_job_killed_while_it_keeps_a_fold_leaves_it_whole_or_absent(before, tmp_path):
     outcomes = []
     for step, moment in product(STEPS, range(4)):
         folder = tmp_path / f"{step}{moment}"
@@ -388,7 +387,7 @@ def test_a_job_killed_anywhere_while_it_keeps_a_fold_leaves_a_whole_one_or_none(
             again = {name: folder / "again" / name for name in fresh}
             assert all(entry.is_whole() for entry in kept.all())
             outcomes.append(again["history.csv"].read_text()[-2] if kept.restore(FINGERPRINT, again) else "none")
-            kept.keep(FINGERPRINT, fresh, ABOUT)  # what lies there is in nobody's way
+            kept.keep(FINGERPRINT, fresh, ABOUT)  # leftovers do not get in the way
             assert kept.restore(FINGERPRINT, again)
             assert contents(again) == contents(fresh)
     assert len(outcomes) == (11 if before else 10)
@@ -405,7 +404,7 @@ def models_of(results, *recipes, folds=(0, 1)):
 
 @pytest.fixture
 def several(kept, tmp_path):
-    """Two folds of a recipe, each also from before the recipe was changed, and one of a recipe that is gone."""
+    """Two folds of a recipe, each also from before a change of the recipe, and one of a deleted recipe."""
     for recipe, fold in (("tiny", 0), ("tiny", 1), ("gone", 0)):
         for weights in (1, 2):
             name = fingerprint([recipe, fold, weights])
@@ -418,7 +417,7 @@ def names_of(kept):
     return {entry.about["fingerprint"] for entry in kept.all()}
 
 
-def test_cleaning_removes_what_no_recipe_uses(several, tmp_path, caplog):
+def test_cleaning_removes_folds_that_no_recipe_uses(several, tmp_path, caplog):
     models = models_of(tmp_path / "results", "tiny")
     with caplog.at_level(logging.INFO):
         clean(several, models, [])
@@ -434,7 +433,7 @@ def newest(fold):
     return fingerprint(["tiny", fold, 2])
 
 
-def test_cleaning_before_a_recipe_changed_back_was_run_keeps_its_folds(stage, kept, tmp_path):
+def test_cleaning_keeps_the_folds_of_a_recipe_that_was_changed_back(stage, kept, tmp_path):
     files = FoldFiles(**{name: value for name, value in job_of(stage, tmp_path).items() if name in FILES_OF_A_FOLD})
     for name in (files.fingerprint(), fingerprint("of another recipe")):
         kept.keep(name, trained(tmp_path / "results", name), ABOUT)
@@ -442,35 +441,35 @@ def test_cleaning_before_a_recipe_changed_back_was_run_keeps_its_folds(stage, ke
     assert names_of(kept) == {files.fingerprint()}
 
 
-def test_cleaning_without_the_pixels_keeps_all_of_a_configured_fold(stage, several, tmp_path):
+def test_cleaning_without_pixels_keeps_all_versions_of_a_configured_fold(stage, several, tmp_path):
     job = job_of(stage, tmp_path) | {"pixels": "gone", "index": "gone"}
     clean(several, [], [FoldFiles(**{name: value for name, value in job.items() if name in FILES_OF_A_FOLD})])
     assert names_of(several) == {fingerprint(["tiny", 1, weights]) for weights in (1, 2)}
 
 
-def test_cleaning_keeps_what_a_renamed_recipe_uses(several, tmp_path):
-    """The name written down is that of the recipe which trained it first."""
+def test_cleaning_keeps_the_folds_of_a_renamed_recipe(several, tmp_path):
+    """The entry still has the old name."""
     os.rename(tmp_path / "results/tiny", tmp_path / "results/mine")
     clean(several, models_of(tmp_path / "results", "mine"), [])
     assert names_of(several) == {newest(0), newest(1)}
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"[]", bytes(100), b"\xff\xfe"], ids=["empty", "keys", "list", "zeros", "no text"]
+    "content", [b"", b"{}", b"[]", bytes(100), b"\xff\xfe"], ids=["empty", "no keys", "list", "zeros", "not text"]
 )
-def test_cleaning_copes_with_a_damaged_fold(several, tmp_path, content):
+def test_cleaning_works_with_a_damaged_fold(several, tmp_path, content):
     entry = next(each for each in several.all() if each.about["fingerprint"] == newest(0))
     (entry.folder / "entry.json").write_bytes(content)
     clean(several, models_of(tmp_path / "results", "tiny"), [])
     assert newest(1) in {each.about["fingerprint"] for each in several.all() if each.is_whole()}
 
 
-def test_where_nothing_is_kept_there_is_nothing_to_clean(kept, tmp_path):
+def test_cleaning_an_empty_store_does_nothing(kept, tmp_path):
     clean(kept, models_of(tmp_path / "results", "tiny"), [])
     assert os.listdir(tmp_path) == []
 
 
-# --- looking it up ---------------------------------------------------------------------------------------
+# --- looking a fold up -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -487,7 +486,7 @@ def was_trained_before(*, state_folder, kept_folder, history_file, model_file, a
 
 
 def job_of(stage, folder, recipe=RECIPE, **others):
-    """What the training job of a fold knows."""
+    """Arguments of the training job of a fold."""
     results = folder / "results" / "tiny" / "fold1"
     files = {name: stage.file(name) for name in ("folds", "classes", "pixels", "index")}
     places = {"state_folder": str(folder / "state"), "kept_folder": str(folder / "trained")}
@@ -497,7 +496,7 @@ def job_of(stage, folder, recipe=RECIPE, **others):
 
 
 def keep_a_fold(stage, folder, recipe=RECIPE, weights=None):
-    """As if it had been trained; its results are then removed."""
+    """Keep a fold as if it had been trained, then remove its results."""
     name = fold_fingerprint(recipe, stage.fold(), weights, 1)
     files = trained(folder / "results", name)
     before = contents(files)
@@ -506,20 +505,20 @@ def keep_a_fold(stage, folder, recipe=RECIPE, weights=None):
     return files, before
 
 
-def test_a_fold_that_was_trained_before_is_put_in_place(stage, tmp_path):
+def test_a_fold_trained_before_is_restored(stage, tmp_path):
     assert not was_trained_before(**job_of(stage, tmp_path), again=False)
     files, before = keep_a_fold(stage, tmp_path)
     assert was_trained_before(**job_of(stage, tmp_path), again=False)
     assert contents(files) == before
 
 
-def test_images_renamed_moved_or_copied_to_another_disk_are_not_trained_again(stage, tmp_path):
+def test_renamed_moved_or_copied_images_retrain_nothing(stage, tmp_path):
     keep_a_fold(stage, tmp_path / "run")
     elsewhere = renamed_stage(stage, tmp_path / "elsewhere")
     assert was_trained_before(**job_of(elsewhere, tmp_path / "run"), again=False)
 
 
-def test_other_bytes_other_labels_or_another_recipe_are_trained(stage, tmp_path):
+def test_changed_images_labels_or_recipes_retrain(stage, tmp_path):
     keep_a_fold(stage, tmp_path)
     for others in ({"seed": 1}, {"number": 0}, {"version": 2}, {"recipe": training_recipe(epochs=2)}):
         assert not was_trained_before(**job_of(stage, tmp_path) | others, again=False)
@@ -537,7 +536,7 @@ def test_other_bytes_other_labels_or_another_recipe_are_trained(stage, tmp_path)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_another_intensity_range_is_trained_if_an_image_has_16_bits(tmp_path, bits):
+def test_another_intensity_range_retrains_only_if_an_image_has_16_bits(tmp_path, bits):
     data, other = tmp_path / "data", {name: str(tmp_path / name) for name in ("pixels", "index")}
     write_classes(data / "train", {"cat": 6, "dog": 6})
     write_classes(data, {"test": 2}, seed=9)
@@ -552,7 +551,7 @@ def test_another_intensity_range_is_trained_if_an_image_has_16_bits(tmp_path, bi
         assert trained_before == (intensity_range == "full" or bits == 8)
 
 
-def test_other_test_images_are_no_reason_to_train(stage, tmp_path):
+def test_other_test_images_retrain_nothing(stage, tmp_path):
     keep_a_fold(stage, tmp_path)
     shutil.copytree(stage.folder / "train", tmp_path / "data/train")
     shutil.copytree(stage.folder / "test", tmp_path / "data/test")
@@ -561,7 +560,7 @@ def test_other_test_images_are_no_reason_to_train(stage, tmp_path):
     assert was_trained_before(**job_of(other, tmp_path), again=False)
 
 
-def test_pretrained_weights_are_looked_at(stage, tmp_path):
+def test_other_pretrained_weights_retrain(stage, tmp_path):
     for name, content in (("one", b"weights"), ("same", b"weights"), ("other", b"weighty")):
         (tmp_path / name).write_bytes(content)
     keep_a_fold(stage, tmp_path, weights=tmp_path / "one")
@@ -572,24 +571,24 @@ def test_pretrained_weights_are_looked_at(stage, tmp_path):
     assert found == {"one": True, "same": True, "other": False, None: False}
 
 
-def test_a_fold_asked_for_is_trained_anew_also_after_an_interruption(stage, tmp_path):
+def test_a_forced_fold_is_retrained_even_after_an_interruption(stage, tmp_path):
     files, before = keep_a_fold(stage, tmp_path)
     job = job_of(stage, tmp_path)
     assert not was_trained_before(**job, again=True)
     assert not was_trained_before(**job, again=False)  # the job above was interrupted
     assert not files["model.safetensors"].exists()
-    assert len(KeptFolds(tmp_path / "trained").all()) == 1  # until it is trained, the one before stays
+    assert len(KeptFolds(tmp_path / "trained").all()) == 1  # the old fold stays until the new one is trained
     shutil.rmtree(tmp_path / "state")  # as training does at its end
     assert was_trained_before(**job, again=False)
 
 
-def test_a_fold_asked_for_is_no_other_recipes(stage, tmp_path):
+def test_forcing_a_fold_affects_only_its_recipe(stage, tmp_path):
     other = training_recipe(epochs=2)
     keep_a_fold(stage, tmp_path)
     keep_a_fold(stage, tmp_path, other)
     assert not was_trained_before(**job_of(stage, tmp_path), again=True)
     assert was_trained_before(**job_of(stage, tmp_path, other), again=False)
-    assert not was_trained_before(**job_of(stage, tmp_path), again=False)  # changed back, and still asked for
+    assert not was_trained_before(**job_of(stage, tmp_path), again=False)  # still forced
 
 
 LOOK_UP = """
@@ -607,7 +606,7 @@ print(found, sorted({"torch", "torchvision", "sklearn"} & set(sys.modules)))
 """
 
 
-def test_a_fold_is_looked_up_without_torch(stage, tmp_path):
+def test_looking_up_a_fold_does_not_import_torch(stage, tmp_path):
     keep_a_fold(stage, tmp_path)
     write_json(tmp_path / "job.json", job_of(stage, tmp_path, RECIPE.model_dump(mode="json")))
     arguments = [sys.executable, "-c", LOOK_UP, (tmp_path / "job.json").read_text()]

@@ -52,20 +52,20 @@ def test_focal_agrees_with_torchvision_on_two_classes():
     )
 
 
-def test_focal_without_focus_is_cross_entropy(batch):
+def test_focal_with_gamma_0_is_cross_entropy(batch):
     assert loss({"kind": "focal", "gamma": 0}, *batch).item() == pytest.approx(F.cross_entropy(*batch).item(), rel=1e-6)
 
 
 @settings(deadline=None)
 @given(st.floats(0, 1), st.sampled_from([CROSS_ENTROPY, FOCAL, {"kind": "focal", "gamma": 2}, *WEIGHTED]))
-def test_a_mixed_batch_has_the_mixture_of_its_labels_losses(share, section):
+def test_the_loss_of_a_mixed_batch_is_the_mixture_of_its_labels_losses(share, section):
     logits, one, other = torch.randn(8, 4), torch.randint(4, (8,)), torch.randint(4, (8,))
     mixed = share * F.one_hot(one, 4) + (1 - share) * F.one_hot(other, 4)
     expected = share * loss(section, logits, one) + (1 - share) * loss(section, logits, other)
     assert loss(section, logits, mixed.float()).item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
 
 
-def test_focal_and_its_gradient_are_finite_for_certain_predictions():
+def test_focal_and_its_gradient_are_finite_for_saturated_predictions():
     logits = torch.tensor([[200.0, 0, 0, 0], [0, 200.0, 0, 0]], requires_grad=True)
     value = loss({"kind": "focal", "gamma": 0.5}, logits, torch.tensor([0, 0]))
     value.backward()
@@ -77,11 +77,11 @@ def weights_of(counts=COUNTS, **values):
     return class_weights(ClassWeights(**values), counts).numpy()
 
 
-def test_balanced_weights_are_scikit_learns():
+def test_balanced_weights_match_scikit_learn():
     labels = np.repeat(np.arange(4), COUNTS)
     expected = compute_class_weight("balanced", classes=np.arange(4), y=labels)
     np.testing.assert_allclose(weights_of(power=1), expected, 1e-6)
-    # The very bits that recipes with `balanced: true` were trained with.
+    # Bit for bit, so that folds trained with `balanced: true` stay valid.
     np.testing.assert_array_equal(weights_of(power=1), (COUNTS.sum() / (4 * COUNTS)).astype(np.float32))
 
 
@@ -94,13 +94,13 @@ def test_power_weights_are_proportional_and_have_a_mean_of_one_over_the_images(c
 
 
 @given(st.lists(st.integers(1, 5000), min_size=2, max_size=50), st.sampled_from([0.9, 0.99, 0.999, 0.9999]))
-def test_effective_number_weights_are_cuis(counts, beta):
+def test_effective_number_weights_match_cui_et_al(counts, beta):
     effective = np.array([sum(beta**power for power in range(count)) for count in counts])  # 1 + beta + beta^2 ...
     expected = (1 / effective) * len(counts) / (1 / effective).sum()
     np.testing.assert_allclose(weights_of(np.array(counts), beta=beta), expected, rtol=1e-5)
 
 
-def test_weighted_cross_entropy_is_focal_loss_without_focus(batch):
+def test_weighted_cross_entropy_is_focal_loss_with_gamma_0(batch):
     for weights in ("balanced", {"power": 0.5}, "effective_number"):
         some, other = ({"kind": kind, "weights": weights} for kind in ("cross_entropy", "focal"))
         assert loss(some, *batch).item() == pytest.approx(loss(other | {"gamma": 0}, *batch).item(), rel=1e-5)
@@ -116,11 +116,11 @@ def test_parts_of_a_batch_add_up_to_the_whole(batch, section):
 def test_both_ways_to_write_balanced_are_the_same_loss(batch):
     for weights in ("balanced", {"power": 1}, {"power": 1.0}):
         other = {"kind": "focal", "gamma": 1.5, "weights": weights}
-        assert Focal(**other).model_dump() == Focal(**FOCAL).model_dump()  # so a fold is kept for both
+        assert Focal(**other).model_dump() == Focal(**FOCAL).model_dump()  # so both have the same fingerprint
         assert loss(FOCAL, *batch) == loss(other, *batch)
 
 
-def test_logit_adjustment_is_menons(batch):
+def test_logit_adjustment_matches_menon_et_al(batch):
     """Equation 10: the cross-entropy of f_y + tau log pi_y."""
     logits, labels = batch
     scores = logits.double().numpy() + 0.7 * np.log(COUNTS / COUNTS.sum())
@@ -130,7 +130,7 @@ def test_logit_adjustment_is_menons(batch):
     assert loss(section, *batch).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_without_weights_cross_entropy_keeps_its_bits(batch):
+def test_cross_entropy_without_weights_is_torchs_bit_for_bit(batch):
     assert loss({"kind": "cross_entropy", "weights": "none"}, *batch) == F.cross_entropy(*batch)
 
 
@@ -144,7 +144,7 @@ def test_without_weights_cross_entropy_keeps_its_bits(batch):
         ({"kind": "focal", "balanced": True, "weights": {"power": 0.5}}, "remove one of them"),
     ],
 )
-def test_weights_that_cannot_be_are_refused(section, finding):
+def test_invalid_weights_are_refused(section, finding):
     with pytest.raises(ValidationError, match=finding):
         TypeAdapter(Loss).validate_python(section)
 
@@ -162,7 +162,7 @@ def test_a_switched_loss_blends_by_epoch(batch, epoch, share):
     assert loss(section, *batch, epoch=epoch).item() == pytest.approx(expected.item())
 
 
-def test_a_switch_without_a_blend(batch):
+def test_a_switch_without_a_blend_is_immediate(batch):
     section = {"kind": "switched", "before": CROSS_ENTROPY, "after": FOCAL, "blend_from": 3, "switch_at": 3}
     assert loss(section, *batch, epoch=2) == loss(CROSS_ENTROPY, *batch)
     assert loss(section, *batch, epoch=3) == loss(FOCAL, *batch)

@@ -15,7 +15,7 @@ def mixing(kind, **values):
 
 
 def batch(labels, side=8):
-    """Images with a channel a class, all ones in the channel of their own: their means are their labels."""
+    """Images with one channel per class, 1 in the channel of their own class: channel means equal the labels."""
     labels = torch.tensor(labels)
     one_hot = torch.nn.functional.one_hot(labels, CLASSES).float()
     return one_hot[:, :, None, None].expand(-1, -1, side, side).clone(), labels
@@ -28,7 +28,7 @@ def batch(labels, side=8):
     seed=st.integers(0, 2**63 - 1),
 )
 @settings(deadline=None)
-def test_labels_stay_the_distribution_that_the_image_is_mixed_of(kind, labels, alpha, seed):
+def test_labels_are_mixed_in_the_same_proportions_as_images(kind, labels, alpha, seed):
     torch.manual_seed(seed)
     images, mixed = mixing(kind, alpha=alpha)(*batch(labels))
     assert mixed.shape == (len(labels), CLASSES)
@@ -39,7 +39,7 @@ def test_labels_stay_the_distribution_that_the_image_is_mixed_of(kind, labels, a
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix", "mixup_or_cutmix"])
 @pytest.mark.parametrize("probability", [0, 0.3, 1])
-def test_batches_are_mixed_as_often_as_asked(kind, probability):
+def test_batches_are_mixed_with_the_configured_probability(kind, probability):
     torch.manual_seed(0)
     mix, (images, labels) = mixing(kind, alpha=1, probability=probability), batch([0, 1, 2], side=2)
     outcomes = [mix(images, labels) for _ in range(500)]
@@ -48,13 +48,13 @@ def test_batches_are_mixed_as_often_as_asked(kind, probability):
     assert all(torch.equal(outcome[0], images) for outcome in outcomes if outcome[1] is labels)
 
 
-def test_mixup_and_cutmix_take_even_turns():
+def test_mixup_and_cutmix_are_equally_frequent():
     torch.manual_seed(0)
     mix, (images, labels) = mixing("mixup_or_cutmix", alpha=1), batch([0, 1], side=16)
     cut = sum(bool(torch.isin(mix(images, labels)[0], torch.tensor([0.0, 1.0])).all()) for _ in range(400))
     assert cut == pytest.approx(200, abs=40)
 
 
-def test_no_mixing_hands_a_batch_through():
+def test_no_mixing_leaves_a_batch_unchanged():
     images, labels = batch([0, 1])
     assert all(some is other for some, other in zip(mixing("none")(images, labels), (images, labels), strict=True))

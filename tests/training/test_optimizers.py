@@ -1,4 +1,4 @@
-"""What an optimizer keeps, and steps that are not taken."""
+"""State of optimizers, and skipped steps."""
 
 import pytest
 import torch
@@ -23,8 +23,8 @@ def after_a_step(optimizer, parameter):
 @pytest.mark.parametrize("schedule", [{"kind": "constant"}, {"kind": "one_cycle"}], ids=lambda each: each["kind"])
 @pytest.mark.parametrize("momentum", [{}, {"momentum": 0}])
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_the_disk_space_of_a_state_is_what_the_optimizer_keeps(kind, momentum, schedule):
-    """A cycle gives SGD a momentum, even if its own is 0."""
+def test_the_planned_disk_space_matches_the_optimizers_state(kind, momentum, schedule):
+    """one_cycle gives SGD a momentum even if it is configured as 0."""
     parameter = nn.Parameter(torch.ones(30, 50))
     chosen = section(kind, **momentum if kind == "sgd" else {})
     optimizer = OPTIMIZERS[kind](chosen, [{"params": [parameter], "lr": 0.1}])
@@ -35,7 +35,7 @@ def test_the_disk_space_of_a_state_is_what_the_optimizer_keeps(kind, momentum, s
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_a_step_is_taken_only_if_all_is_finite(fused):
+def test_a_step_is_taken_only_if_finite(fused):
     parameter = nn.Parameter(torch.ones(3))
     optimizer = torch.optim.AdamW([parameter], lr=0.1, fused=fused)
     parameter.grad = torch.ones_like(parameter)

@@ -1,4 +1,4 @@
-"""The pictures of the report are those that training shows to the network."""
+"""Pictures of the report show what the network sees in training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIXES = [
 
 @pytest.mark.parametrize("mixing", MIXES, ids=lambda mixing: mixing["kind"])
 @pytest.mark.parametrize("normalize", [False, True])
-def test_they_are_the_inputs_of_the_first_steps(mixing, normalize, tmp_path):
+def test_preview_shows_the_inputs_of_the_first_steps(mixing, normalize, tmp_path):
     fold = make_stage(tmp_path, {"dark": 14, "grey": 14, "light": 14}).fold()
     image = {"kind": "squash", "size": 16, "short_side": 16, "normalize": normalize}
     recipe = training_recipe(mixing=mixing, image=image)

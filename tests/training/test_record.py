@@ -1,4 +1,4 @@
-"""What training tells while it goes on."""
+"""Progress reports during training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def train(stage, folder, **keywords):
     return outputs
 
 
-def test_it_can_be_followed_from_outside(stage, tmp_path, monkeypatch):
+def test_progress_can_be_read_by_another_process(stage, tmp_path, monkeypatch):
     seen = []
     after_step = record.Progress.after_step
 
@@ -69,14 +69,14 @@ def test_log_lines_name_the_repeat(stage, tmp_path, caplog):
     assert all(line.startswith("fold 1 of repeat 2") for line in lines)
 
 
-def test_tensorboard_is_told_the_history(stage, tmp_path):
+def test_tensorboard_gets_the_history(stage, tmp_path):
     train(stage, tmp_path, tensorboard=tmp_path / "events")
     events = EventAccumulator(str(tmp_path / "events")).Reload()
     assert {"train_loss", "val_accuracy", "lr"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("val_accuracy")] == [1, 2, 3]
 
 
-def test_without_tensorboard_it_is_refused_before_training(stage, tmp_path, monkeypatch):
+def test_a_missing_tensorboard_package_is_refused_before_training(stage, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(KfoldError, match="pip install"):
         train(stage, tmp_path, tensorboard=tmp_path / "events")

@@ -15,7 +15,7 @@ PEAK = 1e-3
 
 
 def rates(section, epochs, steps_per_epoch):
-    """The optimizer's rate and first beta at every step of a run."""
+    """The optimizer's learning rate and first beta at each step of a run."""
     optimizer = build_optimizer(AdamW(kind="adamw", lr=PEAK, weight_decay=0), nn.Linear(1, 1))
     schedule = build_schedule(section, optimizer, epochs * steps_per_epoch)
     for parameter in optimizer.param_groups[0]["params"]:
@@ -64,7 +64,7 @@ def test_the_main_recipe_restarts_after_10_30_and_70_epochs():
 @settings(deadline=None)
 def test_one_cycle_follows_its_formula_step_by_step(epochs, steps_per_epoch, **values):
     steps, low = epochs * steps_per_epoch, PEAK / values["div_factor"]
-    top = values["pct_start"] * steps - 1  # the step of the highest rate, a fraction
+    top = values["pct_start"] * steps - 1  # step of the highest rate, can be a fraction
     assume(abs(top) > 1e-6)
 
     def at(step, start, middle, end):
@@ -85,6 +85,6 @@ def test_one_cycle_follows_its_formula_step_by_step(epochs, steps_per_epoch, **v
 
 
 @pytest.mark.parametrize(("pct_start", "steps"), [(0.5, 2), (0.2, 5), (0.1, 10)])
-def test_a_rise_of_exactly_one_step_is_refused(pct_start, steps):
+def test_a_warm_up_of_exactly_one_step_is_refused(pct_start, steps):
     with pytest.raises(KfoldError, match=f"schedule.pct_start: {pct_start} of this run's {steps} steps"):
         rates(OneCycle(kind="one_cycle", pct_start=pct_start), 1, steps)

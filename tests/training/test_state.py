@@ -27,7 +27,7 @@ def step_of(state):
     return state and state["position"]["step"]
 
 
-def test_the_newest_state_comes_back(tmp_path):
+def test_the_newest_state_is_loaded(tmp_path):
     assert saved(tmp_path / "state").load() is None
     state = saved(tmp_path / "state", 1, 2, 3).load()
     assert torch.equal(state["network"]["weight"], torch.full((3,), 3.0))
@@ -43,7 +43,7 @@ def test_a_finished_fold_leaves_no_state(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9, 0.999])
-def test_a_truncated_state_gives_way_to_the_one_before_it(kept, tmp_path, caplog):
+def test_a_truncated_state_falls_back_to_the_one_before(kept, tmp_path, caplog):
     file = saved(tmp_path, 1, 2)
     newest = tmp_path / "state.pt"
     newest.write_bytes(newest.read_bytes()[: int(kept * newest.stat().st_size)])
@@ -58,7 +58,7 @@ def test_a_truncated_state_gives_way_to_the_one_before_it(kept, tmp_path, caplog
 @example(content=b"\x80\x02]q.")
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_garbage_gives_way_to_the_state_before_it(content, tmp_path):
+def test_garbage_falls_back_to_the_state_before(content, tmp_path):
     file = saved(tmp_path, 1, 2)
     (tmp_path / "state.pt").write_bytes(content)
     assert step_of(file.load()) == 1
@@ -75,7 +75,7 @@ def test_a_payload_in_a_state_does_not_run(tmp_path):
     assert os.listdir(tmp_path) == ["state.pt"]
 
 
-def test_a_state_of_another_run_is_left_aside(tmp_path, caplog):
+def test_a_state_of_another_run_is_ignored(tmp_path, caplog):
     saved(tmp_path, 1, 2, owner="other")
     mine = saved(tmp_path, owner="mine")
     assert mine.load() is None
@@ -84,8 +84,8 @@ def test_a_state_of_another_run_is_left_aside(tmp_path, caplog):
     assert step_of(mine.load()) == 7
 
 
-def test_between_two_renames_the_state_before_is_there(tmp_path, monkeypatch):
-    """A kill after the newest state has become the previous one, and before the new one is in its place."""
+def test_a_kill_between_two_renames_leaves_the_state_before(tmp_path, monkeypatch):
+    """Killed after the newest state was renamed to the previous one, before the new state is in place."""
     file = saved(tmp_path, 1)
     with monkeypatch.context() as patch:
         patch.setattr("kfold_ens.files.sync", lambda path: 1 / 0)
@@ -95,7 +95,7 @@ def test_between_two_renames_the_state_before_is_there(tmp_path, monkeypatch):
     assert step_of(file.load()) == 1
 
 
-def test_a_full_disk_keeps_the_state_before(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_last_state(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
@@ -118,9 +118,9 @@ def test_a_state_is_saved_when_it_is_time(minutes, newest, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
-def test_a_signal_ends_the_job_at_the_next_step_after_saving(number, tmp_path):
+def test_a_signal_saves_and_ends_the_job_after_the_step(number, tmp_path):
     with signals_kept():
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # even if these tests run under nohup
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # in case the tests run under nohup
         checkpoints = Checkpoints(StateFile(tmp_path, "mine"), 60)
         checkpoints.after_step(lambda: state_at(1))
         os.kill(os.getpid(), number)
@@ -130,7 +130,7 @@ def test_a_signal_ends_the_job_at_the_next_step_after_saving(number, tmp_path):
     assert step_of(StateFile(tmp_path, "mine").load()) == 2
 
 
-def test_under_nohup_a_job_goes_on_without_its_terminal(tmp_path):
+def test_under_nohup_a_closed_terminal_does_not_stop_a_job(tmp_path):
     with signals_kept():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         checkpoints = Checkpoints(StateFile(tmp_path, "mine"), 60)

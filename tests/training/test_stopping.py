@@ -20,7 +20,7 @@ def history(*losses):
         ((1, 1, 1, 1), True),
     ],
 )
-def test_it_stops_after_so_many_epochs_without_a_better_one(monitor, losses, over):
+def test_it_stops_after_patience_epochs_without_a_better_one(monitor, losses, over):
     assert stops(Patience(kind="patience", monitor=monitor, patience=3), history(*losses)) == over
 
 
@@ -28,5 +28,5 @@ def test_without_early_stopping_it_never_does():
     assert not stops(NoEarlyStopping(kind="none"), history(*range(1000)))
 
 
-def test_it_stops_after_so_many_epochs():
+def test_it_stops_after_the_configured_number_of_epochs():
     assert [stops(After(kind="after", epochs=2), history(*range(epochs))) for epochs in range(4)] == [0, 0, 1, 1]

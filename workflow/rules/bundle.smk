@@ -1,4 +1,4 @@
-# What it costs to round the weights of the ensemble file: fold models predict their held-out images once more.
+# Measure what rounding the weights of the ensemble file costs: each fold predicts its held-out images again.
 rule rounding:
     input:
         **models_of(FOLDS, RECIPE),
@@ -23,7 +23,7 @@ rule rounding:
         "../scripts/rounding.py"
 
 
-# All models of the recipe in one file, which kfold-predict reads, and its model card.
+# Write all models of the recipe to one file, which kfold-predict reads, and its model card.
 rule ensemble:
     input:
         **bundled(RECIPE),

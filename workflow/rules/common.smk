@@ -1,12 +1,12 @@
-# The configuration, then what several stages use.
+# The configuration, then functions that several stages use.
 
 
 def read_recipes(files):
-    """Recipes by the names that they have in paths."""
+    """Read recipes, by their names in paths."""
     of_stem = {}
     for file in files:
         if set(file.stem) & set("{}"):
-            refuse(f"{file}: rename this recipe: a brace in its name is a wildcard in Snakemake's results/{file.stem}")
+            refuse(f"{file}: rename this recipe: Snakemake reads the brace in results/{file.stem} as a wildcard")
         if of_stem.setdefault(file.stem, file) != file:
             refuse(f"{of_stem[file.stem]} and {file} would share results/{file.stem}; rename one")
     recipes = checked(load_recipe, of_stem.values(), RECIPE_FOLDER, RUN.full_fit)
@@ -14,7 +14,7 @@ def read_recipes(files):
 
 
 def merged_from():
-    """What Snakemake merged the configuration from: --configfile comes over config.yaml, --config over both."""
+    """The files and options that Snakemake merged: --configfile overrides config.yaml, --config overrides both."""
     given = workflow.config_settings
     first = [] if given.replace_workflow_config else set(workflow.configfiles) - set(given.configfiles)
     files = dict.fromkeys(os.path.relpath(file) for file in [*first, *given.configfiles])
@@ -28,7 +28,7 @@ MERGED = merged_from()
 if workflow.is_main_process:
     refuse_bad_yaml([file for file in MERGED.files if file != CONFIG_FILE])
 (RUN,) = checked(load_config, [config], MERGED)
-config.update(RUN.model_dump(mode="json"))  # captions read it, defaults included
+config.update(RUN.model_dump(mode="json"))  # with defaults, for captions
 RECIPE_FOLDER = Path(workflow.basedir, "recipes")
 CONFIGURED, *COMPARED = checked(find_recipe, [RUN.recipe, *RUN.ablation], RECIPE_FOLDER)
 RECIPES = read_recipes([CONFIGURED, *COMPARED])
@@ -44,7 +44,7 @@ TRAINING_VERSION = [data.VERSION, network.VERSION, training.VERSION]
 
 
 def environment():
-    """The conda environment, from the rules' folder. Snakemake formats the whole path: braces in it are doubled."""
+    """The conda environment, relative to the rules. Snakemake formats the whole path, so braces in it are doubled."""
     file = "../../environment.yml"
     path = workflow.current_basedir.join(file).get_path_or_uri(secret_free=False)
     return re.sub("[{}]", r"\g<0>\g<0>", path) if set(path) & set("{}") else file
@@ -66,48 +66,48 @@ wildcard_constraints:
 def as_param(model, **selection):
     """A part of the configuration as a param: equal values give equal text, so only a change reruns a job.
 
-    Defaults are left out, so a new option with a default reruns nothing.
+    The text contains no defaults, so a new option reruns nothing.
     """
     return canonical(model.model_dump(mode="json", exclude_defaults=True, **selection))
 
 
 def scoring_param():
-    """What predictions are scored by; nothing at the default, so scores made earlier stay."""
+    """The metric of the scores. Empty at the default, so earlier scores stay."""
     return {} if RUN.scoring == Scoring() else {"scoring": literal(as_param(RUN.scoring))}
 
 
 def repeats_param():
-    """How an image's out-of-fold predictions are combined over repeats; nothing without repeats."""
+    """How an image's out-of-fold predictions are combined over repeats. Empty without repeats."""
     return {"method": RUN.over_repeats} if RUN.repeats > 1 else {}
 
 
 def members_param():
-    """Whose predictions are combined; nothing if it is the folds' alone."""
+    """The members whose predictions are combined. Empty at the default, the folds."""
     return {"members": RUN.members} if RUN.members != "folds" else {}
 
 
 def literal(value):
-    """A param of the user's words: Snakemake takes braces in a text for wildcards, but not in what a function returns."""
+    """A param with text of the user. As a function, since Snakemake reads braces in plain text as wildcards."""
     return lambda wildcards: value
 
 
 def as_input(file):
-    """A path that Snakemake takes for no pattern; one from here if the whole path holds a word in braces."""
+    """A path that Snakemake does not read as a pattern: a relative one if the whole path contains a word in braces."""
     return os.path.relpath(file) if contains_wildcard(file) else file
 
 
 def own_file(file):
-    """A file of the user's as an input: it lies where Snakemake runs."""
+    """A file of the user as an input: it is never in the storage."""
     return local(as_input(file))
 
 
 def optional(**files):
-    """The user's own files as inputs by name, without those that are None."""
+    """Files of the user as inputs, by name; None is skipped."""
     return {name: own_file(file) for name, file in files.items() if file}
 
 
 def more_each_attempt(amount):
-    """A resource that grows by this amount with each attempt: a cluster reruns a job that ran out of memory."""
+    """A resource that grows by this amount per attempt: a cluster reruns a job that ran out of memory or time."""
 
     def resource(wildcards, attempt):
         return amount * attempt
@@ -124,18 +124,18 @@ def to_predict(models=1):
 
 
 def pixels_of(sections, half):
-    """The decoded images of a recipe's size. Their index stands for them, as it is small enough for a checksum."""
+    """The decoded images of a recipe. Only changes of their index rerun jobs: it is small enough for a checksum."""
     file = f"results/data/pixels-{sections.image.short_side}/{half}"
     return {"pixels": ancient(f"{file}.u8"), "index": f"{file}.npz"}
 
 
 def files_of(members, recipe, file):
-    """This file of each of some members; the recipe may be a wildcard."""
+    """This file of each member. The recipe may be a wildcard."""
     return [f"results/{recipe}/{member.folder}/{file}" for member in members]
 
 
 def of_compared_folds(file):
-    """This file of each fold of the recipes of ``ablation:``, recipe by recipe."""
+    """This file of each fold of the recipes listed at ``ablation:``, recipe by recipe."""
     return [each for recipe in ABLATION for each in files_of(FOLDS, recipe, file)]
 
 
@@ -145,90 +145,92 @@ def outputs_of(recipe, member):
 
 
 def logits_of(recipe, member):
-    """A member's logits for its held-out images, if it has some, and for the test images."""
+    """A member's logits for its held-out images, if any, and for the test images."""
     files = ["oof_logits.npz", "test_logits.npz"] if member.holds_out else ["test_logits.npz"]
     return [f"results/{recipe}/{member.folder}/{file}" for file in files]
 
 
 def model_of(recipe, member):
-    """A member's model. Its history stands for it, as it is small enough for a checksum."""
+    """A member's model. Only changes of its history rerun jobs: it is small enough for a checksum."""
     model, history = outputs_of(recipe, member)
     return {"model": ancient(model), "history": history}
 
 
 def models_of(members, recipe):
-    """Some members' models, with their histories as above, and what the folds say out of fold."""
+    """Members' models, their histories (as in ``model_of``), and the out-of-fold logits of all folds."""
     models, histories = zip(*(outputs_of(recipe, member) for member in members))
     return {"model": ancient(models), "history": histories, "oof": files_of(FOLDS, recipe, "oof_logits.npz")}
 
 
 def bundled(recipe):
-    """What an ensemble file is made from; if weights are rounded, also what that costs."""
+    """The inputs of an ensemble file. With rounded weights, also what rounding costs."""
     cost = {"rounding": f"results/{recipe}/rounding.json"} if RUN.bundle_dtype != "fp32" else {}
     return models_of(COMBINED, recipe) | cost
 
 
-def what_calibrates():
-    """What a temperature is fitted on, if one is asked for."""
+def calibration_files():
+    """The files that a temperature is fitted on. Empty without ``submission.calibrate``."""
     return {"oof": files_of(FOLDS, RECIPE, "oof_logits.npz"), "train": TRAIN} if RUN.submission.calibrate else {}
 
 
-def made_on_the_way(recipe):
-    """The small files of every stage. Targets ask for them all.
+def intermediate_files(recipe):
+    """The small files of every stage. Each target requests all of them.
 
-    Snakemake deletes a failed job's outputs, and does not make them again while the files made from them are there.
-    Pixels and models are not listed, so that users may delete them to free disk space. A recipe that is only in
-    ``ablation:`` trains a full fit only if scores follow from it.
+    Otherwise Snakemake would not restore the outputs that it deleted after a failed job, as long as later files exist.
+    Pixels and models are missing here, so that users may delete them to free disk space. If a recipe is only listed at
+    ``ablation:``, its full fit trains only if scores depend on it.
     """
     members = MEMBERS if recipe == RECIPE else dict.fromkeys([*FOLDS, *COMBINED])
     of_members = [[outputs_of(recipe, member)[1], *logits_of(recipe, member)] for member in members]
     return [TRAIN, TEST, CLASSES, *SPLITS, *of_members, f"results/{recipe}/metrics.json"]
 
 
-# --- what a member is trained from -----------------------------------------------------------------------
+# --- inputs of training -----------------------------------------------------------------------------------
 
 
 def rule_name(stage, recipe, member):
-    """train_fold3; train_plain_fold3 for a recipe that is only in ``ablation:``."""
+    """train_fold3; train_plain_fold3 for a recipe that is only listed at ``ablation:``."""
     return f"{stage}_{member.name}" if recipe == RECIPE else f"{stage}_{recipe}_{member.name}"
 
 
 def refuse_shared_rule_names():
-    """End if two recipes' members would share a name: recipe repeat1's train_repeat1_fold0, and that of a repeat."""
+    """End if two rules get one name: train_repeat1_fold0 is fold 0 of recipe repeat1, and also of a repeat."""
     names = Counter(rule_name("train", recipe, member) for recipe in RECIPES for member in MEMBERS)
     shared = [name for name, count in names.items() if count > 1]
     if shared:
-        refuse(f"ablation: recipes whose names end in repeat and a number would share rules ({shared[0]}); rename them")
+        refuse(
+            f"ablation: two recipes would share the rule {shared[0]}; rename the one that ends in repeat and a number"
+        )
 
 
 def training_param(sections):
-    """A recipe's sections that weights depend on."""
+    """The sections of a recipe on which weights depend."""
     return as_param(sections, exclude={"tta"})
 
 
 def trained_first(recipe, member):
-    """This member of an earlier recipe that trains the same, as one that differs in ``tta`` only: wait for it."""
+    """The same member of an earlier recipe that differs in ``tta`` only: wait for it instead of training twice."""
     twins = [name for name in RECIPES if training_param(RECIPES[name]) == training_param(RECIPES[recipe])]
     return {"same": outputs_of(twins[0], member)[1]} if twins[0] != recipe else {}
 
 
 def seed_of(repeat):
-    """The seed of a repeat: it is split and trained as a run with this seed would be."""
+    """The seed of a repeat. A run with this seed makes the same split and trains the same models."""
     return RUN.seed + repeat
 
 
 def choosing_histories(recipe, member):
-    """The folds' histories, which choose for how many epochs a full fit is trained; nothing for a fold."""
+    """The folds' histories, which choose the number of epochs of a full fit. Empty for a fold."""
     return {} if member.holds_out else {"histories": files_of(FOLDS, recipe, "history.csv")}
 
 
 def training_files(sections, member):
-    """The files that a member is trained from."""
+    """The files from which a member is trained."""
     return {"folds": SPLITS[member.repeat], "classes": CLASSES, **weights_of(sections), **pixels_of(sections, "train")}
 
 
 def files_to_train(recipe, member):
-    """Everything that the weights of a member depend on."""
+    """All values and files on which the weights of a member depend."""
     sections = RECIPES[recipe]
     values = {
         "recipe": training_param(sections),
@@ -241,7 +243,7 @@ def files_to_train(recipe, member):
 
 
 def metrics_of_recipes():
-    """The metrics that recipes select, stop or step by, with the order of classes, by recipe and key."""
+    """The metrics by which recipes select, stop or step, with the order of classes, by recipe and key."""
     return {
         f"{FILES[recipe]}: {key}": Scoring(metric=metric, class_order=sections.class_order)
         for recipe, sections in RECIPES.items()
@@ -253,7 +255,7 @@ def metrics_of_recipes():
 
 
 def weights_name(backbone):
-    """The name of the weights that a backbone starts from; None for random ones."""
+    """The name of the weights that a backbone starts from. None for random weights."""
     if backbone.weights == "none":
         return None
     is_file = Path(backbone.weights).suffix
@@ -261,19 +263,19 @@ def weights_name(backbone):
 
 
 def weights_of(sections):
-    """The file of the weights that a recipe starts from; none for random ones."""
+    """The file of the weights that a recipe starts from. Empty for random weights."""
     name = weights_name(sections.backbone)
     return {"weights": f"resources/weights/{name}.safetensors"} if name else {}
 
 
 def local_weights(wildcards):
-    """The user's own weights, if the recipe names a file."""
+    """The user's weights, if the recipe names a file."""
     weights = WEIGHTS[wildcards.weights].weights
     return {"file": own_file(weights)} if Path(weights).suffix else {}
 
 
 def weights_param(wildcards):
-    """The part of a backbone that decides where its weights come from."""
+    """The keys of a backbone that decide which weights it starts from."""
     return as_param(WEIGHTS[wildcards.weights], include={"kind", "name", "weights"})
 
 
@@ -289,9 +291,10 @@ def made_now(path):
 
 
 def show_metrics(submission, metrics):
-    """Print the scores if this run wrote a submission or scores; ``write_submission`` alone scores nothing."""
+    """Print the scores if this run wrote a submission or scores. ``write_submission`` alone scores nothing."""
     both = Path(submission).is_file() and Path(metrics).is_file()
     if both and (made_now(submission) or made_now(metrics)):
         from kfold_ens.ensemble.score_table import as_text
 
-        print(f"\n{metrics}\n{as_text(read_json(metrics), RUN.ensemble)}\n\n{submission} is ready: {RUN.ensemble}")
+        print(f"\n{metrics}\n{as_text(read_json(metrics), RUN.ensemble)}\n")
+        print(f"{submission} is ready (ensembling method: {RUN.ensemble})")

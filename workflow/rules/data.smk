@@ -7,7 +7,7 @@ SPLITS = ["results/data/folds.csv", *(f"results/data/folds_repeat{repeat}.csv" f
 SPLIT = SPLITS[0]
 
 
-# What the data are, what is doubtful or wrong about them, and what a run would do. Trains nothing.
+# Describe the data, list what is doubtful or wrong, and say what a run would do. Trains nothing.
 rule check:
     log:
         "logs/check.log",
@@ -17,14 +17,14 @@ rule check:
     threads: 4
     params:
         manifests=lambda wildcards: {half: f"results/data/{half}.csv" if has_manifest(half) else "" for half in HALVES},
-        plan=plan_in_words,
+        plan=describe_plan,
     script:
         "../scripts/check.py"
 
 
 if not GONE["train"]:
 
-    # Every training image with its label, hash and size. Refuses what cannot be used, test images included.
+    # List every training image with label, hash and size. Refuses unusable images, of the test images too.
     rule manifest:
         input:
             tables=tables_of("train"),
@@ -50,7 +50,7 @@ if not GONE["train"]:
 
 if not GONE["test"]:
 
-    # Every test image, and the images of both halves that look alike.
+    # List every test image, and the near-duplicates among all images.
     rule test_manifest:
         input:
             tables=tables_of("test"),
@@ -76,7 +76,7 @@ if not GONE["test"]:
             "../scripts/test_manifest.py"
 
 
-# Both manifests as one table, for people: no rule reads it.
+# Join both manifests in one table for users. No rule reads it.
 rule all_images:
     input:
         TRAIN,
@@ -95,7 +95,7 @@ rule all_images:
 
 for repeat, split in enumerate(SPLITS):
 
-    # Which fold holds out each image: folds, folds_repeat1, ...
+    # Assign each image to the fold that holds it out: folds, folds_repeat1, ...
     rule:
         name:
             Path(split).stem
@@ -119,10 +119,10 @@ for repeat, split in enumerate(SPLITS):
             "../scripts/folds.py"
 
 
-# Rules of their own, so that a plan and a picture tell the halves apart.
+# One rule per half, so that plans and the rule graph tell them apart.
 for half, name in (("train", "pixels"), ("test", "test_pixels")):
 
-    # All images of a half decoded once.
+    # Decode all images of a half once.
     rule:
         name:
             name

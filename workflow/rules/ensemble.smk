@@ -1,4 +1,4 @@
-# The members' logits combined by one ensembling method.
+# Combine the members' test logits by one ensembling method.
 rule combine:
     input:
         test=files_of(COMBINED, "{recipe}", "test_logits.npz"),
@@ -14,11 +14,11 @@ rule combine:
         "../scripts/combine.py"
 
 
-# The predictions of the configured recipe and ensembling method, in the user's columns and file names.
+# Write the predictions of the configured recipe and ensembling method, with the user's columns and image names.
 rule write_submission:
     input:
         **optional(sample=RUN.submission.sample),
-        **what_calibrates(),
+        **calibration_files(),
         logits=f"results/{RECIPE}/{RUN.ensemble}/test_logits.npz",
         manifest=TEST,
     output:
@@ -36,7 +36,7 @@ rule write_submission:
         "../scripts/submission.py"
 
 
-# The same in a zip, under the name that the competition asks for.
+# Zip the submission under the name that the competition requires.
 rule zip_submission:
     input:
         "results/submission.csv",
@@ -53,7 +53,7 @@ rule zip_submission:
         "../scripts/zip_submission.py"
 
 
-# The metric out of fold, and on the test images of each fold and ensembling method if labels are known.
+# Score out-of-fold predictions and, if labels are known, the test predictions of each fold and ensembling method.
 rule metrics:
     input:
         **optional(test_labels=RUN.data.test_labels),
@@ -78,14 +78,14 @@ rule metrics:
         "../scripts/metrics.py"
 
 
-# The recipes of config.yaml's `ablation:` side by side, over the same folds.
+# Compare the recipes listed at `ablation:` over the same folds.
 rule ablation:
     input:
         "results/ablation.csv",
-        [made_on_the_way(recipe) for recipe in ABLATION],
+        [intermediate_files(recipe) for recipe in ABLATION],
 
 
-# Their table.
+# Write the table of that comparison.
 rule compare_recipes:
     input:
         metrics=collect("results/{recipe}/metrics.json", recipe=ABLATION),
@@ -103,6 +103,6 @@ rule compare_recipes:
         **scoring_param(),
         **repeats_param(),
         recipes=ABLATION,
-        version=ensemble.VERSION,  # raise it for changes of report/comparison.py too
+        version=ensemble.VERSION,  # raise it if report/comparison.py changes results too
     script:
         "../scripts/ablation.py"

@@ -1,63 +1,63 @@
-# The machine: how many folds train at once, and what the jobs are told.
+# The machine: how many folds train at once, and what jobs must know about it.
 GIVEN_GPUS = workflow.global_resources.get("gpu")
 GIVEN_GPUS = getattr(GIVEN_GPUS, "value", GIVEN_GPUS)  # a bare number before Snakemake 9.16
-# Snakemake knows its executor only after it has read this file; a cluster always has a number of jobs (--jobs).
+# Snakemake knows its executor only after it has read this file. On a cluster, --jobs is always set.
 ON_CLUSTER = workflow.resource_settings.nodes is not None
 
 
 def plan_this_machine():
-    """How many folds train at once on this machine, and the threads of each; --resources gpu=N overrides it.
+    """Plan how many folds train at once on this machine, and their threads. --resources gpu=N overrides it.
 
-    Repeats do not count: with other threads, the same fold would get other bits.
+    Repeats must not change the plan: with another number of threads, the same fold would get other bits.
     """
     memory = max(fold_memory(sections, Path("results", recipe)) for recipe, sections in RECIPES.items())
     machine = this_machine(RUN.device, workflow.resource_settings.cores or 1)
     return plan_folds(machine, RUN.num_folds, memory, RUN.gpus_per_fold, RUN.gpu_slots, GIVEN_GPUS)
 
 
-# Only the main process plans. A cluster's jobs read this file too, on other machines.
+# Only the main process plans. Jobs of a cluster also read this file, on other machines.
 PLAN = plan_this_machine() if workflow.is_main_process and not ON_CLUSTER else None
 THREADS = PLAN.threads if PLAN else THREADS_PER_GPU * RUN.gpus_per_fold
 THREADS_TO_PREDICT = max(1, THREADS // RUN.gpus_per_fold)
 
 
 def threads_to_train(wildcards):
-    """A fold's threads. Snakemake asks only if it trains one, so this also logs the plan."""
-    say_plan()
+    """A fold's threads. Also logs the plan: Snakemake calls this only if it trains a fold."""
+    log_plan()
     return THREADS
 
 
-def plan_in_words(wildcards):
-    """What is trained, and how, if a run starts now."""
+def describe_plan(wildcards):
+    """What a run would train now, and how."""
     lines = []
     models = f"{RUN.folds_in_all} folds{' and a full fit' if FULL_FIT else ''}"
     for recipe in RECIPES:
         left = [member for member in MEMBERS if not all(map(exists, outputs_of(recipe, member)))]
         folds = ", ".join(str(member.number) for member in left if member.holds_out)
         named = [f"folds {folds}"] * bool(folds) + ["the full fit"] * (Member() in left)
-        done = f"to train are {' and '.join(named)}, unless {KEPT}/ holds them" if left else "all trained"
+        done = f"would train {' and '.join(named)}, unless {KEPT}/ has them" if left else "all trained"
         lines.append(f"recipe {recipe}, {models}: {done}")
     return "\n".join(lines + ([PLAN.sentence] if PLAN else []))
 
 
 @cache
-def say_plan():
+def log_plan():
     """Log the plan once."""
     if PLAN:
         logger.info(PLAN.sentence)
 
 
 def cap_gpus():
-    """Limit the folds that train at once, as Snakemake has no limit by itself; tell jobs how many share the memory."""
+    """Limit how many folds train at once, since Snakemake has no default limit. Tell jobs how many share the memory."""
     if RUN.gpu_slots > 1 and ON_CLUSTER:
-        refuse("gpu_slots: a cluster gives every job a GPU of its own; write 1 into config.yaml")
+        refuse(f"config.yaml: gpu_slots must be 1 on a cluster, where each job has its own GPU (got {RUN.gpu_slots})")
     gpu = PLAN.gpu if PLAN else max(GIVEN_GPUS or 1, RUN.gpus_per_fold)
     workflow.register_resource("gpu", gpu)
     os.environ.update(KFOLD_PROCESSES_AT_ONCE=str(gpu if PLAN else 1))
 
 
-def asked_for():
-    """The training rules that the user asked to rerun (-R, --force, --forceall); not those that rerun as a result."""
+def forced_trainings():
+    """The training rules that the user forces (-R, --force, --forceall), without those that rerun as a result."""
     settings = workflow.dag_settings
     named = {os.path.normpath(each) for each in settings.forcerun}
     named |= {os.path.normpath(each) for each in settings.targets if settings.forcetargets}
@@ -69,18 +69,18 @@ def asked_for():
     ]
 
 
-def tell_jobs_what_was_asked_for(wildcards):
-    """An input without files: Snakemake calls it after it knows what was asked for, and before it has an executor."""
+def tell_jobs_forced_trainings(wildcards):
+    """An input without files. Snakemake calls it once it knows its targets, before it starts an executor."""
     if workflow.is_main_process and "KFOLD_ASKED_FOR" not in workflow.envvars:
-        os.environ.update(KFOLD_ASKED_FOR=" ".join(asked_for()))
+        os.environ.update(KFOLD_ASKED_FOR=" ".join(forced_trainings()))
         workflow.register_envvars("KFOLD_ASKED_FOR")
     return {}
 
 
 def refuse_absent_members():
-    """End if a model was asked for that the configuration does not have: Snakemake's own error names no key.
+    """End if a target is a model that the configuration does not have. Snakemake's own error names no key.
 
-    Snakemake knows its targets only after it has read this file, so they are looked for on the command line.
+    Snakemake knows its targets only after it has read this file, so this searches the command line.
     """
     compared = "".join(f"{re.escape(recipe)}_|" for recipe in RECIPES if recipe != RECIPE)
     of_member = re.compile(f"(?:train|predict_oof|predict_test)_(?:{compared})(?P<member>[^/]+)")
@@ -91,13 +91,13 @@ def refuse_absent_members():
 
 
 def tell_jobs_the_metrics():
-    """Tell jobs what recipes are scored by. No param holds it, as a change would rerun them."""
+    """Tell jobs the metrics of recipes. They are not a param: a change would rerun jobs."""
     asked = {key: scoring.model_dump() for key, scoring in metrics_of_recipes().items()}
     os.environ.update(KFOLD_METRICS_OF_RECIPES=json.dumps(asked))
 
 
 def end_with_the_terminal():
-    """Treat a closed terminal as SIGTERM: Snakemake then waits until its jobs have saved, and unlocks the folder."""
+    """Treat a closed terminal like SIGTERM: Snakemake waits until its jobs have saved, then unlocks the folder."""
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 

@@ -1,8 +1,8 @@
-# What only the report needs: its pages, and the members that they show.
+# The report's pages, and the members that they show.
 
 
 def page(name, **fixed):
-    """A page of the report as an output; ``fixed`` replaces wildcards in its path and its menu entry."""
+    """A page of the report as an output. ``fixed`` replaces wildcards in its path and menu entry."""
     return report(
         page_file(name, **fixed),
         caption=f"../report/{name}.rst",
@@ -12,7 +12,7 @@ def page(name, **fixed):
 
 
 def menu_of(name, **fixed):
-    """A page's line in the menu; that of a member's page says its number."""
+    """A page's menu entry. For a member's page, it has the member's number."""
 
     def entry(wildcards):
         numbers = {"fold": str(member_in(wildcards.member).number)} if "member" in wildcards.keys() else {}
@@ -27,7 +27,7 @@ def pages(*names):
 
 
 def is_finished(recipe, member):
-    """Whether a member is trained and has predicted."""
+    """Whether a member's model and predictions exist."""
     return all(map(exists, [*outputs_of(recipe, member), *logits_of(recipe, member)]))
 
 
@@ -35,12 +35,12 @@ FINISHED = {recipe: [member for member in MEMBERS if is_finished(recipe, member)
 
 
 def finished_folds(recipe):
-    """The folds that a report shows: those that are finished. If none is, all of them, which are trained first."""
+    """The folds that a report shows: the finished ones, or all if none is; these are then trained first."""
     return [member for member in FINISHED[recipe] if member.holds_out] or FOLDS
 
 
 def is_complete(recipe):
-    """Whether all folds are finished, and all that are combined; a report that begins with nothing makes them all."""
+    """Whether all folds and all combined members are finished. True if none is: the report then trains them all."""
     finished = set(FINISHED[recipe] or MEMBERS)
     return finished >= {*FOLDS, *COMBINED}
 
@@ -51,7 +51,7 @@ def shown_members(recipe):
 
 
 def folds_param(wildcards):
-    """The numbers of the folds that a report shows."""
+    """Numbers of the folds that a report shows."""
     return [fold.number for fold in finished_folds(wildcards.recipe)]
 
 
@@ -61,12 +61,12 @@ def first_finished_fold(wildcards):
 
 
 def seed_of_first_finished(wildcards):
-    """The seed of that fold."""
+    """The seed of the first fold that a report shows."""
     return seed_of(finished_folds(wildcards.recipe)[0].repeat)
 
 
 def split_of_first_finished(wildcards):
-    """The split that it belongs to."""
+    """The split of the first fold that a report shows."""
     return SPLITS[finished_folds(wildcards.recipe)[0].repeat]
 
 
@@ -80,7 +80,7 @@ def of_finished_folds(file):
 
 
 def scores_of_finished_folds(wildcards):
-    """The scores if every fold is finished; otherwise what those of the finished folds are computed from."""
+    """The scores if every fold is finished, else the logits from which to score the finished folds."""
     folds, recipe = finished_folds(wildcards.recipe), wildcards.recipe
     if is_complete(recipe):
         return {"metrics": f"results/{recipe}/metrics.json"}
@@ -97,7 +97,7 @@ def of_shown_members(file):
 
 
 def pixels_of_recipe(half):
-    """The decoded images of a recipe's size."""
+    """The decoded images of the page's recipe."""
 
     def pixels(wildcards):
         return pixels_of(RECIPES[wildcards.recipe], half)
@@ -106,7 +106,7 @@ def pixels_of_recipe(half):
 
 
 def pixels_of_both_halves(wildcards):
-    """The decoded training and test images, in lists."""
+    """The decoded training and test images, as lists."""
     halves = [pixels_of(RECIPES[wildcards.recipe], half) for half in HALVES]
     return {name: [pixels[name] for pixels in halves] for name in ("pixels", "index")}
 
@@ -117,14 +117,14 @@ def recipe_param(wildcards):
 
 
 def recipe_path(wildcards):
-    """The path of a recipe, as the user would write it."""
+    """The path of a recipe, relative to this workflow if possible."""
     file = FILES[wildcards.recipe]
     folder = Path(workflow.basedir)
     return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
 
 def git(*arguments):
-    """What git prints about this workflow's folder; empty if there is no git, or no repository."""
+    """Run git on this workflow's folder. Empty without git or without a repository."""
     try:
         command = ["git", "-C", workflow.basedir, *arguments]
         return subprocess.run(command, capture_output=True, text=True).stdout.strip()
@@ -133,7 +133,7 @@ def git(*arguments):
 
 
 def commit(wildcards):
-    """The commit that is checked out, and whether files differ from it; None if that is unknown."""
+    """The checked-out commit, and whether files differ from it. None if unknown."""
     head, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
     return f"{head} and uncommitted changes" if head and changes else head or None
 
@@ -147,16 +147,16 @@ def pages_of(recipe):
 
 
 def reported_recipes():
-    """The configured recipe, and those of the ablation that have a finished fold."""
+    """The configured recipe, and recipes of the ablation that have a finished fold."""
     return [recipe for recipe in RECIPES if recipe == RECIPE or FINISHED[recipe]]
 
 
 def reported():
-    """Every page of the report; the ablation's too if all that it compares is finished."""
+    """Every page of the report, and the ablation's if all compared recipes are finished."""
     files = [file for recipe in reported_recipes() for file in pages_of(recipe)]
     is_compared = ABLATION and all(FINISHED[recipe] and is_complete(recipe) for recipe in ABLATION)
     return [*files, page_file("ablation")] if is_compared else files
 
 
 REPORTED = reported()
-MAKES_REPORT = any(each.split("=")[0] == "--report" for each in sys.argv)  # then `submission` means all of it
+MAKES_REPORT = any(each.split("=")[0] == "--report" for each in sys.argv)  # then `submission` makes all pages

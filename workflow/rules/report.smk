@@ -1,4 +1,4 @@
-# The images: how many, of what size, what they look like.
+# Pages about the images: counts, sizes, examples.
 rule data_pages:
     input:
         unpack(pixels_of_both_halves),
@@ -19,7 +19,7 @@ rule data_pages:
         "../scripts/data_pages.py"
 
 
-# Whether test images look like training images.
+# Page: do test images look like training images?
 rule halves_page:
     input:
         unpack(pixels_of_both_halves),
@@ -37,7 +37,7 @@ rule halves_page:
         "../scripts/halves_page.py"
 
 
-# Training images as the network sees them.
+# Page: training images as the network sees them.
 rule views_page:
     input:
         unpack(pixels_of_recipe("train")),
@@ -58,7 +58,7 @@ rule views_page:
         "../scripts/views_page.py"
 
 
-# One fold's curves and epochs.
+# Page: curves and epochs of one member.
 rule fold_page:
     input:
         history="results/{recipe}/{member}/history.csv",
@@ -75,7 +75,7 @@ rule fold_page:
         "../scripts/fold_page.py"
 
 
-# All folds' curves, and what their models get wrong.
+# Pages: curves of all folds, and the errors of their models.
 rule training_and_error_pages:
     input:
         unpack(pixels_of_recipe("train")),
@@ -98,7 +98,7 @@ rule training_and_error_pages:
         "../scripts/training_and_error_pages.py"
 
 
-# What ensembling gained, and where the folds differ.
+# Pages: what ensembling gained, and where the folds differ.
 rule ensemble_pages:
     input:
         unpack(pixels_of_recipe("test")),
@@ -123,7 +123,7 @@ rule ensemble_pages:
         "../scripts/ensemble_pages.py"
 
 
-# Accuracy out of fold if only the images of at least a probability are predicted.
+# Page: accuracy out of fold if only images above a probability are predicted.
 rule risk_coverage_page:
     input:
         **optional(test_labels=RUN.data.test_labels),
@@ -145,7 +145,7 @@ rule risk_coverage_page:
         "../scripts/risk_coverage_page.py"
 
 
-# The submission.
+# Page: the submission.
 rule submission_page:
     input:
         submission="results/submission.csv",
@@ -165,7 +165,7 @@ rule submission_page:
         "../scripts/submission_page.py"
 
 
-# The score, and what was trained.
+# Page: the score, and what was trained.
 rule overview:
     input:
         unpack(scores_of_finished_folds),
@@ -188,7 +188,7 @@ rule overview:
         "../scripts/overview.py"
 
 
-# What the results depend on, and how to make them again.
+# Page: what the results depend on, and how to reproduce them.
 rule provenance:
     input:
         data=[TRAIN, TEST, CLASSES, SPLIT],
@@ -210,7 +210,7 @@ rule provenance:
         "../scripts/provenance.py"
 
 
-# The recipes of `ablation:` side by side.
+# Page: the recipes listed at `ablation:` compared.
 rule ablation_page:
     input:
         "results/ablation.csv",
@@ -234,7 +234,7 @@ rule report:
         [TRAIN, TEST, CLASSES, *SPLITS],
 
 
-# That file.
+# Write that file.
 rule write_report:
     input:
         pages=REPORTED,

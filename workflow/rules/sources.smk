@@ -1,18 +1,18 @@
-# Where the images come from, and whether it is still there.
+# The sources of images, and whether they still exist.
 
 
 def tables_of(half):
-    """The tables that list a half's images; a changed table is read again."""
+    """The tables that list the images of a half (train or test). A changed table is read again."""
     return list(map(own_file, RUN.data.tables(half)))
 
 
 def source_param(half):
-    """Where a half's images come from."""
+    """The source of a half's images."""
     return canonical(RUN.data.of_half(half))
 
 
 def images_param(half):
-    """A hash of the names and sizes of a half's images: it changes if images are added, removed or replaced."""
+    """A hash of the names and sizes of a half's images. It changes if images are added, removed or replaced."""
 
     def images(wildcards):
         return images_fingerprint(RUN.data.folders(half))
@@ -21,22 +21,22 @@ def images_param(half):
 
 
 def decoding_param():
-    """How 16-bit images are decoded; nothing at the default, so images decoded earlier stay."""
+    """How 16-bit images are decoded. Empty at the default, so images that are decoded already stay."""
     return RUN.data.model_dump(mode="json", include={"intensity_range"}, exclude_defaults=True)
 
 
 def split_param():
-    """What stays together in the split, and what becomes of rare classes; nothing at the default."""
+    """What stays together in the split, and how rare classes are split. Empty at the default."""
     return RUN.model_dump(mode="json", include={"keep_together", "rare_classes"}, exclude_defaults=True)
 
 
 def has_manifest(half):
-    """Whether a half's manifest is there, and was made from what config.yaml names."""
+    """Whether a half's manifest exists and was made from the source in config.yaml."""
     return is_source_of(Path(f"results/data/{half}.csv"), RUN.data, half, RUN.seed, data.VERSION)
 
 
 def weights_files():
-    """The files of pretrained weights that are to be read, by recipe and key: those that are converted may be gone."""
+    """The user's files of pretrained weights that a run reads, by recipe and key. Converted files may be missing."""
     files = {name: sections.backbone for name, sections in RECIPES.items() if Path(sections.backbone.weights).suffix}
     return {
         f"{FILES[name]}: backbone.weights": backbone.weights
@@ -46,26 +46,30 @@ def weights_files():
 
 
 def single_files():
-    """The user's files that jobs read, by their keys in the configuration; tables of images are looked at apart."""
+    """The user's files that jobs read, by their keys in the configuration, except tables of images."""
     data = {f"data.{key}": getattr(RUN.data, key) for key in ("test_labels", "folds")}
     own = {"submission.sample": RUN.submission.sample} | data
     return {key: file for key, file in own.items() if file} | weights_files()
 
 
 def named_like_wildcards():
-    """What Snakemake would take for wildcards in names of the user's files and of weights, in words."""
+    """Findings about names of files and weights that Snakemake would read as wildcards."""
     published = {FILES[recipe]: weights_name(sections.backbone) or "" for recipe, sections in RECIPES.items()}
-    faults = [f"{file}: backbone: no weights are called {name}" for file, name in published.items() if "{" in name]
+    faults = [
+        f"{file}: backbone.weights: there are no weights {name}; correct the name"
+        for file, name in published.items()
+        if "{" in name
+    ]
     tables = [(f"data.{half}", table) for half in HALVES for table in RUN.data.tables(half)]
     return faults + [
-        f"{key}: {file}: rename it, or its folder: a word in braces is a wildcard in Snakemake"
+        f"{key}: {file}: rename it, or its folder: Snakemake reads a word in braces as a wildcard"
         for key, file in [*tables, *single_files().items()]
         if contains_wildcard(as_input(file))
     ]
 
 
 def sources_gone():
-    """The tables and folders that are gone, by half. A manifest that was made from them is then used as it is.
+    """Find the tables and folders that are missing, by half. The run then uses the manifest that was made from them.
 
     If there is no such manifest, or another file is missing, the run ends here, before Snakemake deletes results.
     """
@@ -75,17 +79,17 @@ def sources_gone():
     needed = [each for half in HALVES for each in gone[half] if not has_manifest(half)]
     needed += [f"{key}: {fault}" for key, file in single_files().items() if (fault := file_fault(file))]
     if needed:
-        needed.append(f"Looked in {Path.cwd()}; change the configuration, or mount the disk.")
+        needed.append(f"Paths are relative to {Path.cwd()}. Correct the configuration, or mount the disk.")
     if needed := named_like_wildcards() + needed:
         refuse("\n".join(dict.fromkeys(needed)))
     for half in HALVES:
         for each in gone[half]:
-            logger.warning(f"{each}; results/data/{half}.csv is taken as it is, its source is not looked at")
+            logger.warning(f"{each}; using results/data/{half}.csv, which an earlier run made from it")
     return gone
 
 
-def say_classes():
-    """Log the classes of a manifest that an earlier run made; a run that makes it logs them then."""
+def log_classes():
+    """Log the classes of a manifest that an earlier run made. The job that makes a manifest logs them itself."""
     if has_manifest("train"):
         from kfold_ens.data.classes import describe
         from kfold_ens.data.manifest import read_manifest
@@ -94,10 +98,10 @@ def say_classes():
 
 
 def refuse_submission():
-    """End if submission or metrics do not fit the images, and folds are to be trained.
+    """End if this run trains folds, and submission or metrics do not fit the images.
 
-    If the training images are to be listed, that rule does the same; if nothing is to be trained, `write_submission` does.
-    A failure of the rule that lists test images would not hold training back, so they are listed here too.
+    If this run lists the training images, ``manifest`` checks this; if it trains nothing, ``write_submission`` does.
+    Test images are listed here too: a failure of ``test_manifest`` would not stop training.
     """
     planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
     trains = any(name.startswith("train_") for name in planned)

@@ -16,7 +16,7 @@ from snakemake.logging import logger
 
 
 def refuse(message):
-    """End with a message to the user. Unlike an exception, it makes Snakemake print no lines of this file."""
+    """End with an error message. An exception would make Snakemake print lines of this file too."""
     sys.exit(f"ERROR: {message}")
 
 
@@ -37,29 +37,29 @@ except ModuleNotFoundError as error:
     refuse(f"{error}. Install the project first: pip install -e {workflow.basedir}")
 
 
-def refuse_the_environment():
-    """End if this Python would read names of files wrongly, or cannot write to the folder for temporary files."""
+def check_environment():
+    """End if Python decodes file names wrongly, or the folder for temporary files is not writable."""
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
-        refuse(f"Python reads names of files as {encoding} here, so some would be wrong; set PYTHONUTF8=1")
+        refuse(f"Python decodes file names as {encoding}, so some would be wrong; set PYTHONUTF8=1")
     folder = os.environ.get("TMPDIR", "")
     try:
         tempfile.TemporaryFile(dir=folder if os.path.isdir(folder) else None).close()
     except OSError as error:
-        refuse(f"TMPDIR: no file can be written to {folder or 'a folder for temporary files'} ({error}); set another")
+        refuse(f"TMPDIR: cannot write to {folder or 'any folder for temporary files'} ({error}); set a writable folder")
 
 
 def warn_of_another_library():
-    """Say so if the library is not the one beside this workflow: changes to that would do nothing."""
-    beside, used = Path(workflow.basedir, "src/kfold_ens"), Path(kfold_ens.__file__).parent
-    if beside.is_dir() and not beside.samefile(used):
+    """Warn if the installed library is not the one of this clone: changes to the clone's would have no effect."""
+    own, used = Path(workflow.basedir, "src/kfold_ens"), Path(kfold_ens.__file__).parent
+    if own.is_dir() and not own.samefile(used):
         logger.warning(
             f"The workflow of {workflow.basedir} runs with the library of another folder: {used}. "
-            f"Changes in {beside} do nothing. To use them: pip install -e {workflow.basedir}"
+            f"Changes in {own} have no effect. To use them: pip install -e {workflow.basedir}"
         )
 
 
 def checked(read, items, *arguments):
-    """Call a reader of the configuration on each item; end with a message that lists all findings."""
+    """Read each item of the configuration. If some are invalid, end with a message that lists all findings."""
     results, wrong = [], []
     for item in items:
         try:
@@ -70,14 +70,14 @@ def checked(read, items, *arguments):
 
 
 def refuse_bad_yaml(files):
-    """End if a file is not valid YAML, or holds what Snakemake accepts: a repeated key, or a number such as 010."""
+    """End if a file is not valid YAML, has a repeated key, or a number such as 010. Snakemake accepts the last two."""
     checked(read_yaml, [file for file in files if file.suffix != ".json"])
 
 
 CONFIG_FILE = Path("config.yaml")
 
-if workflow.is_main_process:  # jobs need not look again
-    refuse_the_environment()
+if workflow.is_main_process:  # jobs need no second check
+    check_environment()
     warn_of_another_library()
     is_read = CONFIG_FILE.is_file() and not workflow.config_settings.replace_workflow_config
     refuse_bad_yaml([CONFIG_FILE] if is_read else [])

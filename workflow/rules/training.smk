@@ -1,4 +1,4 @@
-# Pretrained weights, fetched once, hash checked.
+# Fetch pretrained weights once, and check their hash.
 rule weights:
     input:
         unpack(local_weights),
@@ -18,7 +18,7 @@ rule weights:
 refuse_shared_rule_names()
 
 
-# A rule of its own for each member, so that one can be asked for, or run again, by its name.
+# One rule per member, so that users can run or rerun a member by name.
 for recipe, sections in RECIPES.items():
     for member in MEMBERS:
 
@@ -27,7 +27,7 @@ for recipe, sections in RECIPES.items():
             name:
                 rule_name("train", recipe, member)
             input:
-                unpack(tell_jobs_what_was_asked_for),
+                unpack(tell_jobs_forced_trainings),
                 **training_files(sections, member),
                 **trained_first(recipe, member),
                 **choosing_histories(recipe, member),
@@ -58,7 +58,7 @@ for recipe, sections in RECIPES.items():
 
         if member.holds_out:
 
-            # A fold model's logits for its held-out images.
+            # Predict logits of a fold's held-out images.
             rule:
                 name:
                     rule_name("predict_oof", recipe, member)
@@ -82,7 +82,7 @@ for recipe, sections in RECIPES.items():
                 script:
                     "../scripts/predict.py"
 
-        # A model's logits for the test images.
+        # Predict logits of the test images.
         rule:
             name:
                 rule_name("predict_test", recipe, member)
@@ -106,7 +106,7 @@ for recipe, sections in RECIPES.items():
                 "../scripts/predict.py"
 
 
-# Lists the folds that are kept, and removes those that neither results nor this configuration use.
+# List the kept folds, and remove those that neither results nor this configuration use.
 rule clean_models:
     log:
         "logs/clean_models.log",

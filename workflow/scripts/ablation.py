@@ -1,4 +1,4 @@
-"""Several recipes side by side."""
+"""Compare recipes in one table."""
 
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.ensemble.metrics import read_scoring

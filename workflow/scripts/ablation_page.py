@@ -1,4 +1,4 @@
-"""The report's page of recipes side by side."""
+"""Write the report's page that compares recipes."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Both manifests as one table."""
+"""Join both manifests in one table."""
 
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.files import write_table

@@ -1,4 +1,4 @@
-"""A look at the data and the plan before a run."""
+"""Describe the data and the plan, and list all findings."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The list of kept folds; those that nothing uses are removed."""
+"""List the kept folds, and remove those that nothing uses."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""All folds' test logits to one set, by one ensembling method."""
+"""Combine the members' test logits by one ensembling method."""
 
 from kfold_ens.ensemble.combine import combine
 from kfold_ens.jobs import job

@@ -1,4 +1,4 @@
-"""The report's pages about the images."""
+"""Write the report's pages about the images."""
 
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.data.pixels import PixelStores

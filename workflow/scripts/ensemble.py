@@ -1,4 +1,4 @@
-"""All models of a recipe to one file, and its model card."""
+"""Write all models of a recipe to one file, and its model card."""
 
 from pydantic import TypeAdapter
 

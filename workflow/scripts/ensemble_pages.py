@@ -1,4 +1,4 @@
-"""The report's pages of what ensembling gained, and of where the folds differ."""
+"""Write the report's pages on what ensembling gained and where folds differ."""
 
 from kfold_ens.config import METHODS, Submission
 from kfold_ens.data.manifest import read_manifest

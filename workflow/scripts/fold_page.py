@@ -1,4 +1,4 @@
-"""The report's page of one fold's training."""
+"""Write the report's page on one member's training."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""train.csv to folds.csv."""
+"""Split the training images into folds: train.csv to folds.csv."""
 
 from kfold_ens.config import load_config
 from kfold_ens.data.manifest import read_manifest

@@ -1,4 +1,4 @@
-"""The report's page that compares training and test images."""
+"""Write the report's page that compares training and test images."""
 
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.data.pixels import PixelStores

@@ -1,4 +1,4 @@
-"""Training images of a source to train.csv and classes.json."""
+"""List the training images of a source in train.csv and classes.json."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Logits and known labels to metrics.json."""
+"""Score logits against known labels: metrics.json."""
 
 from kfold_ens.config import METHODS, Submission
 from kfold_ens.data.manifest import read_manifest

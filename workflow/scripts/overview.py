@@ -1,4 +1,4 @@
-"""The report's first page."""
+"""Write the report's first page."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""The manifest's images, decoded once."""
+"""Decode the images of a manifest once."""
 
 from pathlib import Path
 

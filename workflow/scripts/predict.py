@@ -1,4 +1,4 @@
-"""One fold model's logits for its held-out images, or for the test images."""
+"""Predict one model's logits for its held-out images or for the test images."""
 
 from pydantic import TypeAdapter
 

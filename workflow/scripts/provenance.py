@@ -1,4 +1,4 @@
-"""The report's page of what the results depend on."""
+"""Write the report's page on what the results depend on."""
 
 from kfold_ens.config import Config, Recipe
 from kfold_ens.jobs import job

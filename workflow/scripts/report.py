@@ -1,4 +1,4 @@
-"""Snakemake's own report of the finished run, by the same configuration."""
+"""Let Snakemake write its report of the finished run, with the same configuration."""
 
 from kfold_ens.jobs import job, snakemake_report
 

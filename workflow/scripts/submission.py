@@ -1,4 +1,4 @@
-"""Combined logits to the submission's CSV."""
+"""Write the submission's CSV from combined logits."""
 
 from kfold_ens.config import Submission
 from kfold_ens.data.manifest import read_manifest

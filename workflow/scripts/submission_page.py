@@ -1,4 +1,4 @@
-"""The report's page of the submission."""
+"""Write the report's page on the submission."""
 
 from kfold_ens.config import Submission
 from kfold_ens.data.manifest import read_manifest

@@ -1,4 +1,4 @@
-"""Test images of a source to test.csv; the images that look alike to look_alikes.csv."""
+"""List the test images of a source in test.csv, and near-duplicates in look_alikes.csv."""
 
 from pathlib import Path
 

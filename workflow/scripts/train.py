@@ -1,4 +1,4 @@
-"""One fold's images and a recipe to its chosen weights."""
+"""Train one member, unless it was trained before."""
 
 from functools import partial
 from pathlib import Path

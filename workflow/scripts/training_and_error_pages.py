@@ -1,4 +1,4 @@
-"""The report's pages of all folds' training, and of what their models get wrong."""
+"""Write the report's pages on all folds' training and on their models' errors."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""The report's page of training images as the network sees them."""
+"""Write the report's page of training images as the network sees them."""
 
 from kfold_ens.config import Recipe
 from kfold_ens.jobs import job

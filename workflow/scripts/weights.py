@@ -1,4 +1,4 @@
-"""Pretrained weights as safetensors."""
+"""Save pretrained weights as safetensors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The submission in a zip."""
+"""Zip the submission."""
 
 from kfold_ens.ensemble.submission import write_zip
 from kfold_ens.jobs import job

@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from kfold_ens.config import Augmentation, IntensityRange, Method, Section, TrainingRecipe, Tta, View
-from kfold_ens.errors import KfoldError, listing
+from kfold_ens.config import IntensityRange, Method, Section, TrainingRecipe, Tta
+from kfold_ens.errors import KfoldError
 from kfold_ens.versions import versions
 
 FORMAT, FORMAT_VERSION = "kfold_ens ensemble", 1
-FLIPS = ("horizontal_flip", "vertical_flip")  # the steps of a test-time view that an exported graph can hold
 NO_HASH = "0" * 64  # in place of the hash while the file is hashed
 LONGEST_HEADER = 100_000_000  # bytes, as in safetensors
 
@@ -81,7 +80,7 @@ class About(Section):
 
     @property
     def short_side(self) -> int:
-        """The largest short side at which a member's images are stored, in pixels."""
+        """The short side at which images are stored, in pixels; the largest if members differ."""
         return max(member.recipe.image.short_side for member in self.members)
 
     def written(self) -> dict[str, Any]:
@@ -101,28 +100,6 @@ def read_about(path: str | Path) -> tuple[About, str]:
         if content_hash(path) != metadata["sha256"]:
             raise damaged(path)
     return validated(json.loads(metadata["about"]), path), metadata["sha256"]
-
-
-def refuse_random_views(members: Sequence[Member]) -> None:
-    """Refuse test-time views that a graph cannot hold.
-
-    Raises:
-        EnsembleError: listing the views.
-    """
-    random = {view.name for member in members for view in _views(member.tta) if not all(map(_is_fixed, view.steps))}
-    if random:
-        raise EnsembleError(
-            f"these test-time views are random, but a graph can hold only flips with probability 1; add --no-tta to "
-            f"export the evaluation view alone:\n{listing(sorted(random))}"
-        )
-
-
-def _views(tta: Tta) -> Sequence[View]:
-    return getattr(tta, "views", ())
-
-
-def _is_fixed(step: Augmentation) -> bool:
-    return step.kind in FLIPS and step.probability == 1
 
 
 @contextmanager

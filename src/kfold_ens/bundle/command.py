@@ -15,7 +15,7 @@ from pathlib import Path
 from kfold_ens.errors import KfoldError
 from kfold_ens.jobs import ASKING_TO_END, wait_briefly
 
-UNREADABLE, REFUSED, INTERRUPTED = 3, 2, 130  # exit codes
+UNREADABLE, REFUSED = 3, 2  # exit codes
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 

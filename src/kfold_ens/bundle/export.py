@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import logging
+import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,13 +16,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 
 from kfold_ens.bundle.about import FORMAT_VERSION, NO_HASH, About
 from kfold_ens.bundle.answers import Answers
+from kfold_ens.bundle.decoding import decode
 from kfold_ens.bundle.graph import EnsembleGraph
-from kfold_ens.bundle.onnx_file import FORMAT, new_session, put_hash
+from kfold_ens.bundle.onnx_file import FORMAT, open_session, put_hash, weights_beside
 from kfold_ens.bundle.onnx_predictor import OnnxPredictor
 from kfold_ens.bundle.predictor import Predictor
+from kfold_ens.config import IntensityRange
+from kfold_ens.data.pixels import stored_shape
 from kfold_ens.errors import KfoldError, listing
 from kfold_ens.files import canonical, sha256_of, sync
 
@@ -29,8 +36,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OPSET = 20  # supported by onnxruntime 1.17 and later
-LARGEST_FILE = 1_800_000_000  # bytes of weights in the file of the graph; protobuf is limited to 2 GiB
+LARGEST_FILE = 1_500_000_000  # bytes of weights in the file of the graph; protobuf is limited to 2 GiB
 TOLERANCE = 1e-3  # of a probability
+SHRUNK = 8  # images that the graph also shrinks itself
+LARGEST_SIDE = sys.maxsize  # a short side that no image is shrunk to
 
 
 @dataclass(frozen=True)
@@ -42,15 +51,16 @@ class Comparison:
     relabelled: tuple[str, ...]  # images that get another label
 
     def refuse_difference(self) -> None:
-        """Refuse a graph with other predictions.
+        """Refuse a graph with other answers.
 
         Raises:
             KfoldError: if a label differs or a probability differs too much; it lists images with another label.
         """
         if self.relabelled or not self.largest_difference < TOLERANCE:
+            names = f". Images with another label:\n{listing(self.relabelled)}" if self.relabelled else ""
             raise KfoldError(
-                f"the graph differs from the ensemble on {self.images} images: {self} (allowed: no other label, "
-                f"{TOLERANCE:g}). Nothing was written. Images with another label:\n{listing(list(self.relabelled))}"
+                f"the graph differs from the ensemble on {self.images} images: {self}. The largest difference must be "
+                f"below {TOLERANCE:g}, and no label may differ. Nothing was written{names}"
             )
 
     def __str__(self) -> str:
@@ -70,16 +80,25 @@ def export_ensemble(predictor: Predictor, images: Sequence[str], out: Path) -> C
     with _folder_beside(out) as folder:
         comparison = _checked(program, about, predictor, images, said, folder / "unchecked.onnx")
         _write(program, _metadata(about, predictor.ensemble.sha256, comparison), folder / out.name)
-        for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):  # the graph after its weights
-            sync(file)
-            file.replace(out.with_name(file.name))
-    sync(out.parent)
+        _put_in_place(folder, out)
     return comparison
+
+
+def _put_in_place(folder: Path, out: Path) -> None:
+    """Move the files to their names, the graph last, so that it never has the weights of another."""
+    for old in (out, weights_beside(out)):
+        old.unlink(missing_ok=True)
+    for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):
+        sync(file)
+        file.replace(out.with_name(file.name))
+    sync(out.parent)
 
 
 @contextmanager
 def _folder_beside(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):  # of a killed process
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp") as folder:
         yield Path(folder)
 
@@ -88,7 +107,7 @@ def traced(about: About, predictor: Predictor) -> ONNXProgram:
     """Trace the members as a graph from ``pixels`` (any number and size) to ``probabilities``, ``label``, ``votes``."""
     side = about.short_side
     pixels = torch.zeros((2, side + 3, side + 7, 3), dtype=torch.uint8)  # sizes that differ from all constants
-    dynamic = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
+    dynamic = {place: torch.export.Dim(name) for place, name in enumerate("NHW")}
     log.info("tracing %d models", len(predictor.networks))
     with warnings.catch_warnings(action="ignore"):  # torch warns about its own code
         return torch.onnx.export(
@@ -125,13 +144,35 @@ def _checked(
 ) -> Comparison:
     """Compare the predictions of a graph and of the models for these images; remove the graph's file."""
     _save(program, path)
-    session = new_session(str(path), "cpu", predictor.threads)
+    session = open_session(path, "cpu", predictor.threads)
     graph = OnnxPredictor(session, about, predictor.batch_size, predictor.threads)
     comparison = compared(said, [answers for answers, _ in graph.answers(images)])
     comparison.refuse_difference()
+    _compared_shrinking(graph, images).refuse_difference()
     for file in path.parent.iterdir():
         file.unlink()
     return comparison
+
+
+def _compared_shrinking(graph: OnnxPredictor, images: Sequence[str]) -> Comparison:
+    """Compare a graph's predictions for images shrunk by Pillow and for the same images as decoded."""
+    shrunk, whole = [], []
+    for name in images[:: max(1, len(images) // SHRUNK)][:SHRUNK]:
+        if (pixels := _whole(name, graph.about.intensity_range)) is not None:
+            shrunk.append(graph.answer([name], [_by_pillow(pixels, graph.about.short_side)]))
+            whole.append(graph.answer([name], [pixels]))
+    return compared(shrunk, whole)
+
+
+def _whole(name: str, intensity_range: IntensityRange) -> np.ndarray | None:
+    """Decode an image (height, width, 3) uint8 at full size; None if it is unreadable."""
+    decoded = decode(name, [LARGEST_SIDE], intensity_range)
+    return None if isinstance(decoded, str) else decoded.pixels[LARGEST_SIDE]
+
+
+def _by_pillow(pixels: np.ndarray, short_side: int) -> np.ndarray:
+    height, width = stored_shape(*pixels.shape[:2], short_side)
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def compared(said: Sequence[Answers | None], by_graph: Sequence[Answers | None]) -> Comparison:
@@ -139,7 +180,9 @@ def compared(said: Sequence[Answers | None], by_graph: Sequence[Answers | None])
     answered = [(models, graph) for models, graph in zip(said, by_graph, strict=True) if models and graph]
     differences = [np.abs(models.probabilities - graph.probabilities).max() for models, graph in answered]
     relabelled = tuple(name for models, graph in answered for name in _relabelled(models, graph))
-    return Comparison(sum(len(models.image_id) for models, _ in answered), float(max(differences)), relabelled)
+    return Comparison(
+        sum(len(models.image_id) for models, _ in answered), float(np.max(differences, initial=0)), relabelled
+    )
 
 
 def _relabelled(model: Answers, other: Answers) -> list[str]:

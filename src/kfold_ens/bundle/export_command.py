@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 from argparse import Namespace
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from kfold_ens.bundle.about import read_about, refuse_random_views
+from kfold_ens.bundle.about import read_about
 from kfold_ens.bundle.answers import Columns
-from kfold_ens.bundle.command import INTERRUPTED, REFUSED, count, end, log_to_terminal
+from kfold_ens.bundle.command import REFUSED, count, end, log_to_terminal
+from kfold_ens.bundle.exportable import refuse_what_no_graph_holds
 from kfold_ens.bundle.listing import list_inputs
+from kfold_ens.bundle.onnx_file import weights_beside
+from kfold_ens.bundle.output import refuse_existing, refuse_place
 from kfold_ens.bundle.run import Request, chosen_members, loaded
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.errors import KfoldError, Together
 from kfold_ens.files import require_space
-from kfold_ens.jobs import wait_briefly
+from kfold_ens.jobs import ASKING_TO_END, wait_briefly
 
 log = logging.getLogger("kfold_ens.bundle")  # __name__ may be __main__
 
@@ -46,14 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     log_to_terminal()
     wait_briefly()
+    for name in ASKING_TO_END:  # as an exception, so that what was written is removed
+        signal.signal(name, lambda number, _: end("Interrupted. Nothing was written.", 128 + number))
     try:
         _export(options)
     except KfoldError as error:
         end(f"ERROR: {error}", REFUSED)
-    except OSError as error:  # a full disk, a folder that cannot be written to
+    except OSError as error:  # a full disk
         end(f"ERROR: --out: {error}. Nothing was written", REFUSED)
-    except KeyboardInterrupt:
-        end("Interrupted. Nothing was written.", INTERRUPTED)
 
 
 def _export(options: Namespace) -> None:
@@ -78,7 +82,7 @@ def accepted(options: Namespace) -> Request:
         about, sha256 = read_about(options.ensemble)
         members = chosen_members(about, options.folds)
         if not options.no_tta:
-            refuse_random_views(members)
+            refuse_what_no_graph_holds(members)
     with together.gather():
         names = spread(list_inputs(options.images or _images_of_the_run(Path(options.ensemble))), options.check)
     with together.gather():
@@ -102,11 +106,12 @@ def _images_of_the_run(ensemble: Path) -> list[str]:
     Raises:
         KfoldError: if the file is elsewhere.
     """
-    results = ensemble.absolute().parents[1]
+    results = ensemble.absolute().parent.parent
     manifest = results / "data" / "test.csv"
-    if not manifest.exists():
-        raise KfoldError(f"--images: give test images to check the graph, since {manifest} does not exist")
-    return [str(results.parent / path) for path in read_manifest(str(manifest))["path"]]
+    names = [str(results.parent / path) for path in read_manifest(str(manifest))["path"]] if manifest.exists() else []
+    if not names:
+        raise KfoldError(f"--images: give test images to check the graph, since there are none in {manifest}")
+    return names
 
 
 def spread(names: Sequence[str], count: int) -> list[str]:
@@ -118,10 +123,9 @@ def spread(names: Sequence[str], count: int) -> list[str]:
 def _refuse_what_is_there(out: Path, force: bool) -> None:
     if out.suffix != ".onnx":
         raise KfoldError(f"--out {out}: the name must end in .onnx")
-    if out.is_dir():
-        raise KfoldError(f"--out {out} is a folder; name a file in it")
-    if out.exists() and not force:
-        raise KfoldError(f"--out {out} exists; --force replaces it")
+    refuse_place(out)
+    for file in (out, weights_beside(out)):
+        refuse_existing(file, force)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from kfold_ens import config
-from kfold_ens.bundle.about import About, Member, refuse_random_views
+from kfold_ens.bundle.about import About, Member
+from kfold_ens.bundle.exportable import refuse_what_no_graph_holds
 from kfold_ens.loading.augmentation import IMAGENET_MEAN, IMAGENET_STD, LONGEST
 
-WEIGHT_BITS = 15  # of the weights with which torch resizes uint8
+PILLOW_BITS = 22  # fractional bits of the weights with which Pillow resizes
+TORCH_BITS = 15  # bits of the weights with which torch resizes uint8
 
 
 class EnsembleGraph(nn.Module):
@@ -23,12 +25,12 @@ class EnsembleGraph(nn.Module):
     shrunk to the short side that the workflow stores.
 
     Raises:
-        EnsembleError: if test-time views are random; it lists them.
+        EnsembleError: if test-time views are random, or members store images at different sizes.
     """
 
     def __init__(self, about: About, networks: Sequence[nn.Module]) -> None:
         super().__init__()
-        refuse_random_views(about.members)
+        refuse_what_no_graph_holds(about.members)
         self.networks = nn.ModuleList(networks)
         self._about = about
 
@@ -93,7 +95,7 @@ def _votes(logits_mnk: Tensor) -> Tensor:
 
 # Test-time views of an evaluation view (N, 3, size, size).
 
-FLIPS = {"horizontal_flip": 3, "vertical_flip": 2}  # the dimension that each of about.FLIPS reverses
+FLIPS = {"horizontal_flip": 3, "vertical_flip": 2}  # the dimension that each of exportable.FLIPS turns round
 
 
 def _named_views(view: Tensor, tta: config.Views) -> list[Tensor]:
@@ -104,27 +106,49 @@ VIEWS: dict[str, Callable[..., list[Tensor]]] = {"none": lambda view, tta: [view
 
 
 # Resizing as in torch and Pillow: an antialiased bilinear filter, first along rows, then along columns, with each pass
-# rounded to whole grey levels. ONNX's Resize operator differs by up to 14 levels at the edges.
+# rounded to whole grey levels. ONNX's Resize operator differs by up to 14 levels at the edges. Weights are multiples of
+# a unit, and float64 sums their products exactly.
 
 
 def shrunk(images_nchw: Tensor, short_side: int) -> Tensor:
-    """Shrink images to ``short_side`` as ``stored_shape`` does; float32 grey levels."""
+    """Shrink images to a short side of ``short_side``, with the same bits as Pillow; float64 grey levels."""
     height, width = images_nchw.shape[2:]
-    scale = torch.sym_min(1, short_side / torch.sym_min(height, width))
-    shape = [torch.sym_int(side * scale + 0.5) for side in (height, width)]
-    rows, columns = (filter_matrix(side, 0, side, to, 0, to) for side, to in zip((height, width), shape, strict=True))
-    return _passes(images_nchw.to(torch.float32), rows.to(torch.float32), columns.to(torch.float32))
+    targets = [stored(side, height, width, short_side) for side in (height, width)]
+    matrices = [_in_units(matrix, 2.0**PILLOW_BITS) for matrix in _both(images_nchw, *targets)]
+    return _passes(images_nchw.to(torch.float64), *matrices)
+
+
+def _both(images_nchw: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return the matrices that resize the columns and the rows of an image to (height, width)."""
+    source_height, source_width = images_nchw.shape[2:]
+    rows = filter_matrix(source_height, 0, source_height, height, 0, height)
+    return rows, filter_matrix(source_width, 0, source_width, width, 0, width, of=0)
+
+
+def stored(side: int, height: int, width: int, short_side: int) -> int:
+    """Return a side of ``stored_shape``, in integers: ``round(side * short_side / shortest)``, ties to even."""
+    shortest = torch.sym_min(height, width)
+    kept = torch.sym_min(short_side, shortest)
+    twice = 2 * side * kept + shortest
+    rounded_up, rest = twice // (2 * shortest), twice % (2 * shortest)
+    return torch.sym_max(1, rounded_up - (1 - torch.sym_min(1, rest)) * (rounded_up % 2))
 
 
 def _passes(images_nchw: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    across = torch.floor(images_nchw @ columns.T + 0.5)
+    """Resize along rows, then along columns, and round to whole grey levels after each.
+
+    No matrix is transposed here: onnxruntime 1.22 and earlier cannot run a product with a transposed float64 matrix.
+    """
+    across = torch.floor(images_nchw @ columns + 0.5)
     return torch.floor(rows @ across + 0.5)
 
 
+def _in_units(weights: Tensor, unit: Tensor | float) -> Tensor:
+    return torch.floor(weights * unit + 0.5) / unit
+
+
 def _squash(images_nchw: Tensor, image: config.Squash) -> Tensor:
-    height, width = images_nchw.shape[2:]
-    rows, columns = (filter_matrix(side, 0, side, image.size, 0, image.size) for side in (height, width))
-    return _resized_as_torch_does(images_nchw, rows, columns)
+    return _resized_as_torch_does(images_nchw, *_both(images_nchw, image.size, image.size))
 
 
 def _center_crop(images_nchw: Tensor, image: config.CenterCrop) -> Tensor:
@@ -132,9 +156,10 @@ def _center_crop(images_nchw: Tensor, image: config.CenterCrop) -> Tensor:
     middle = torch.sym_min(height, LONGEST * width), torch.sym_min(width, LONGEST * height)
     short = torch.sym_min(*middle)
     matrices = []
-    for side, kept in zip((height, width), middle, strict=True):
+    for side, kept, of in zip((height, width), middle, (1, 0), strict=True):
         target = image.resize * kept // short
-        matrices.append(filter_matrix(side, _half(side - kept), kept, target, _half(target - image.size), image.size))
+        first = _half(target - image.size)
+        matrices.append(filter_matrix(side, _half(side - kept), kept, target, first, image.size, of))
     return _resized_as_torch_does(images_nchw, *matrices)
 
 
@@ -147,27 +172,28 @@ EVALUATION_VIEWS: dict[str, Callable[..., Tensor]] = {"squash": _squash, "center
 
 
 def _resized_as_torch_does(images_nchw: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Resize with 16-bit weights, whose products need float64 to be exact."""
-    return _passes(images_nchw.to(torch.float64), _rounded(rows), _rounded(columns)).to(torch.float32)
+    """Resize with 16-bit weights, as ``_compute_index_ranges_int16_weights`` in torch's UpSampleKernel.cpp does."""
+    units = [torch.pow(2.0, _bits(weights).clamp(max=float(PILLOW_BITS))) for weights in (rows, columns)]
+    return _passes(images_nchw, _in_units(rows, units[0]), _in_units(columns, units[1])).to(torch.float32)
 
 
-def _rounded(weights: Tensor) -> Tensor:
-    """Round weights as ``_compute_index_ranges_int16_weights`` in torch's UpSampleKernel.cpp does."""
-    bits = torch.ceil(torch.log2((2**WEIGHT_BITS - 0.5) / weights.max())) - 1
-    unit = torch.pow(2.0, bits.clamp(max=22.0))
-    return torch.floor(weights * unit + 0.5) / unit
+def _bits(weights: Tensor) -> Tensor:
+    """Return the number of fractional bits with which the largest weight fits into 16 signed bits."""
+    return torch.ceil(torch.log2((2**TORCH_BITS - 0.5) / weights.max())) - 1
 
 
-def filter_matrix(source: int, window: int, kept: int, target: int, first: int, count: int) -> Tensor:
-    """Return the weights with which source pixels make target pixels: (count, source) float64.
+def filter_matrix(source: int, window: int, kept: int, target: int, first: int, count: int, of: int = 1) -> Tensor:
+    """Return the weights with which source pixels make target pixels, in float64.
 
-    Rows are the target pixels from ``first`` on, of ``target`` in all. Only the ``kept`` source pixels from ``window``
-    on have weights. Each row sums to 1.
+    The source is dimension ``of``: (count, source) to resize columns of pixels, (source, count) to resize rows. Target
+    pixels are the ``count`` from ``first`` on, of ``target`` in all. Only the ``kept`` source pixels from ``window`` on
+    have weights. The weights of each target pixel sum to 1.
     """
     scale = kept / target
     centers = (torch.arange(count, dtype=torch.float64) + first + 0.5) * scale
     places = torch.arange(source, dtype=torch.float64) - window + 0.5
     reach = torch.clamp(torch.scalar_tensor(scale, dtype=torch.float64), min=1.0)
-    weights = torch.clamp(1 - (places[None] - centers[:, None]).abs() / reach, min=0)
-    seen = weights * ((places > 0) & (places < kept))
-    return seen / seen.sum(dim=1, keepdim=True)
+    is_seen = ((places > 0) & (places < kept)).unsqueeze(1 - of)
+    distances = (places.unsqueeze(1 - of) - centers.unsqueeze(of)).abs()
+    weights = torch.clamp(1 - distances / reach, min=0) * is_seen
+    return weights / weights.sum(dim=of, keepdim=True)

@@ -1,6 +1,6 @@
-"""An ensemble as an ONNX file, opened with onnxruntime. Imports no torch.
+"""An ensemble as an ONNX file, checked and then opened with onnxruntime. Imports no torch.
 
-Its metadata is that of ``about.py``. Large weights are in a second file beside it.
+The file holds the metadata of an ensemble file. If its weights exceed 1.5 GB, they are in a second file beside it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import hashlib
 import json
 import mmap
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,63 +19,87 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 FORMAT = "kfold_ens ensemble as ONNX"
-HASH_KEY = b"sha256\x12\x40"  # in protobuf: the key, the tag of its value, and the length of the value (64)
+METADATA = ("format", "format_version", "sha256", "weights", "about")
 PROVIDERS = {"auto": ("CUDAExecutionProvider", "CPUExecutionProvider"), "cuda": ("CUDAExecutionProvider",)}
+CPU = ("CPUExecutionProvider",)
 
 
-def read_onnx(path: str | Path, device: str, threads: int) -> tuple[About, str]:
-    """Check an exported ensemble; return its metadata and the hash of its content.
+def weights_beside(path: Path) -> Path:
+    """Return the file of the weights, if they are not in the file of the graph."""
+    return path.with_name(f"{path.name}.data")
+
+
+def read_onnx(path: str | Path) -> tuple[About, str]:
+    """Read the description of an exported ensemble, and the hash of its content.
 
     Raises:
-        EnsembleError: if it is not such a file, has a newer format, or is damaged.
+        EnsembleError: if the file is not such an export, has a newer format, or was changed.
     """
     with naming(path):
-        own, there = _hashes(path)
-        if own != there:
-            raise damaged(path)
-        metadata = open_session(str(path), device, threads).get_modelmeta().custom_metadata_map
+        metadata, content_hash = _checked_content(path)
         refuse_foreign(metadata, FORMAT, path)
+        if metadata["sha256"] != content_hash:
+            raise damaged(path)
         _refuse_other_weights(Path(path), json.loads(metadata["weights"]))
-    return validated(json.loads(metadata["about"]), path), own
+    return validated(json.loads(metadata["about"]), path), content_hash
 
 
 def _refuse_other_weights(path: Path, sha256_by_name: Mapping[str, str]) -> None:
-    for name, sha256 in sha256_by_name.items():
-        if sha256_of(path.with_name(name)) != sha256:
-            raise damaged(path.with_name(name))
+    if not sha256_by_name:
+        return
+    weights = weights_beside(path)
+    if not weights.is_file():
+        raise EnsembleError(
+            f"{path} needs {weights.name} beside it, which holds its weights; copy both, with these names"
+        )
+    if [sha256_of(weights)] != list(sha256_by_name.values()):
+        raise damaged(weights)
 
 
 def put_hash(path: Path) -> None:
     """Write the hash of a file's content into the file, in place of the zeros."""
     with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as content:
-        at = _place_of_hash(content)
-        content[at : at + len(NO_HASH)] = _blank_hash(content, at).encode()
+        at, _ = _place(content, "sha256")
+        content[at : at + len(NO_HASH)] = _hash(content, at).encode()
 
 
-def _hashes(path: str | Path) -> tuple[str, str]:
-    """Return the hash in a file and the hash of its content.
-
-    Raises:
-        EnsembleError: if the file has no hash.
-    """
+def _checked_content(path: str | Path) -> tuple[dict[str, str], str]:
+    """Return the metadata and the hash of the content; no metadata if some of it is missing."""
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            at = _place_of_hash(content)
-            return content[at : at + len(NO_HASH)].decode(), _blank_hash(content, at)
-    except ValueError:  # the file is empty, which mmap refuses, or comes from another tool and has no hash
-        refuse_foreign({}, FORMAT, path)
-        raise
+            places = {key: _place(content, key) for key in METADATA}
+            metadata = {key: content[at : at + length].decode() for key, (at, length) in places.items()}
+            return metadata, _hash(content, places["sha256"][0])
+    except ValueError:  # an empty file, which mmap refuses; one of another tool, without metadata; or a damaged one
+        return {}, ""
 
 
-def _place_of_hash(content: mmap.mmap) -> int:
-    at = content.rfind(HASH_KEY)
+def _place(content: mmap.mmap, key: str) -> tuple[int, int]:
+    """Return where the value of a metadata key starts, and its length in bytes.
+
+    In protobuf, an entry is 0x0a, the key's length, the key, 0x12, the value's length, the value.
+    https://protobuf.dev/programming-guides/encoding
+    """
+    entry = b"\x0a" + bytes([len(key)]) + key.encode() + b"\x12"
+    at = content.rfind(entry)
     if at < 0:
-        raise ValueError("no hash")
-    return at + len(HASH_KEY)
+        raise ValueError(f"no {key}")
+    return _varint(content, at + len(entry))
 
 
-def _blank_hash(content: mmap.mmap, at: int) -> str:
-    """Return the SHA-256 of the content, with zeros in place of the hash itself."""
+def _varint(content: mmap.mmap, at: int) -> tuple[int, int]:
+    """Return where a protobuf number ends, and its value."""
+    value = shift = 0
+    while True:
+        byte = content[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return at, value
+
+
+def _hash(content: mmap.mmap, at: int) -> str:
+    """Return the SHA-256 of the content, with zeros in place of the hash itself, which starts at ``at``."""
     view = memoryview(content)
     try:
         digest = hashlib.sha256(view[:at])
@@ -87,17 +110,11 @@ def _blank_hash(content: mmap.mmap, at: int) -> str:
         view.release()
 
 
-@lru_cache(maxsize=1)
-def open_session(path: str, device: str, threads: int) -> InferenceSession:
-    """Return ``new_session`` from a cache, so that reading and predicting share one session."""
-    return new_session(path, device, threads)
-
-
-def new_session(path: str, device: str, threads: int) -> InferenceSession:
-    """Open the file's graph for inference.
+def open_session(path: str | Path, device: str, threads: int) -> InferenceSession:
+    """Open the graph on a device.
 
     Raises:
-        EnsembleError: if onnxruntime is not installed, cannot read the file, or does not support the device.
+        EnsembleError: if onnxruntime is not installed, cannot read the file, or does not have the device.
     """
     try:
         import onnxruntime
@@ -105,18 +122,11 @@ def new_session(path: str, device: str, threads: int) -> InferenceSession:
         raise EnsembleError(f"{path} needs onnxruntime: pip install onnxruntime") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    providers = _providers(device, onnxruntime.get_available_providers())
+    providers = [each for each in PROVIDERS.get(device, CPU) if each in onnxruntime.get_available_providers()]
     try:
-        return onnxruntime.InferenceSession(path, options, providers=providers)
-    except Exception as error:  # onnxruntime's errors have no common base class
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers or list(CPU))
+    except Exception as error:  # the errors of onnxruntime have no common base
         raise EnsembleError(f"onnxruntime cannot open {path}: {error}") from None
-
-
-def _providers(device: str, available: list[str]) -> list[str]:
-    found = [each for each in PROVIDERS.get(device, ("CPUExecutionProvider",)) if each in available]
-    if not found:
-        raise EnsembleError(
-            f"--device {device}: this onnxruntime has no {' or '.join(PROVIDERS[device])}; run: pip install "
-            "onnxruntime-gpu"
-        )
-    return found
+    if not set(session.get_providers()) & set(PROVIDERS.get(device, CPU)):  # it falls back to the CPU
+        raise EnsembleError(f"--device {device}: onnxruntime has no such device here; pip install onnxruntime-gpu")
+    return session

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kfold_ens.bundle.output import refuse_existing, refuse_place
 from kfold_ens.data.folders import file_size
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_json, sync, write_json
@@ -43,13 +44,8 @@ class PartialCsv:
         Raises:
             KfoldError: if there is such a file, or ``--out`` cannot be written.
         """
-        if self._out.is_dir():
-            raise KfoldError(f"--out {self._out} is a folder; name a file in it")
-        if self._out.exists() and not self._out.is_file():
-            raise KfoldError(f"--out {self._out} is a device or a pipe; name a file")
-        _refuse_folder(self._out)
-        if self._out.exists() and not force:
-            raise KfoldError(f"--out {self._out} exists; --force replaces it")
+        refuse_place(self._out)
+        refuse_existing(self._out, force)
         if self._partial.exists() and not (resume or force):
             raise KfoldError(
                 f"{self._partial} belongs to an interrupted prediction; --resume continues it, --force starts over"
@@ -95,9 +91,16 @@ class PartialCsv:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise KfoldError(
-                f"another process is writing {self._partial}; wait for it, or name another --out"
-            ) from None
+            raise KfoldError(f"another process is writing {self._partial}") from None
+        if not self._is_in_place():
+            raise KfoldError(f"another process has just written {self._out}; --force replaces it")
+
+    def _is_in_place(self) -> bool:
+        """Whether the opened file is still the one of that name: between opening and locking, it can be finished."""
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self._partial.stat())
+        except FileNotFoundError:
+            return False
 
     def append(self, rows: Iterable[Sequence[str]]) -> None:
         """Write rows and flush them, so that they survive if the process is killed."""
@@ -107,21 +110,12 @@ class PartialCsv:
         self._file.flush()
 
     def finish(self) -> None:
-        """Rename the file to its final name."""
-        self._file.close()
+        """Put the file in place; until then no other process can open it."""
         sync(self._partial)
         self._partial.replace(self._out)
         sync(self._out.parent)
         self._about.unlink(missing_ok=True)
-
-
-def _refuse_folder(out: Path) -> None:
-    """Refuse a file whose folder cannot be created or written."""
-    there = next(folder for folder in out.absolute().parents if folder.exists())
-    if not there.is_dir():
-        raise KfoldError(f"--out {out}: {there} is a file, not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise KfoldError(f"--out {out}: the folder {there} cannot be written to: permission denied")
+        self._file.close()
 
 
 def done_so_far(partial: Path, header: list[str], names: Sequence[str], batch_size: int) -> Done:

@@ -121,7 +121,7 @@ def _read_graph(options: Namespace) -> tuple[About, str]:
         raise EnsembleError(
             f"{', '.join(fixed)}: an exported graph cannot be changed; use the ensemble.safetensors, or export again"
         )
-    return read_onnx(options.ensemble, options.device, usable_threads(options.threads))
+    return read_onnx(options.ensemble)
 
 
 IN_A_GRAPH: dict[str, Callable[[Namespace], bool]] = {
@@ -169,9 +169,11 @@ def loaded(request: Request) -> Iterator[tuple[Predictor | OnnxPredictor, str]]:
 
 @contextmanager
 def _loaded_graph(request: Request) -> Iterator[tuple[OnnxPredictor, str]]:
-    session = open_session(request.options.ensemble, request.options.device, usable_threads(request.options.threads))
-    predictor = OnnxPredictor(session, request.about, request.batch_size, usable_threads(request.options.threads))
-    yield predictor, ", ".join(session.get_providers())
+    options, threads = request.options, usable_threads(request.options.threads)
+    session = open_session(options.ensemble, options.device, threads)
+    provider = session.get_providers()[0]
+    log.info("computing with onnxruntime's %s", provider)
+    yield OnnxPredictor(session, request.about, request.batch_size, threads), provider
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Where a network runs: devices, the processes that train one fold together, and inference.
+"""Devices, training one fold in several processes, and inference.
 
-A change that gives other results raises the VERSION of training and of prediction.
+Raise VERSION of training and of prediction with any change that alters the results.
 """

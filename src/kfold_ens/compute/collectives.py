@@ -1,4 +1,4 @@
-"""What the processes that train a fold together tell each other; with one process alone nothing is sent."""
+"""Communication between the ranks that train one fold. With a single rank, nothing is sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kfold_ens.network.synchronized import synchronize_batch_norms
 
 
 def gather(ranks: Ranks, own: Tensor, length: int) -> Tensor:
-    """The whole batch (length, ...), put together from every rank's part."""
+    """Gather the whole batch (length, ...) from all ranks' parts."""
     if ranks.count == 1 or len(own) == length:
         return own
     sizes = ranks.sizes(length)
@@ -23,20 +23,20 @@ def gather(ranks: Ranks, own: Tensor, length: int) -> Tensor:
 
 
 def sum_over(ranks: Ranks, tensor: Tensor) -> Tensor:
-    """The sum over all ranks."""
+    """Sum a tensor over all ranks, in place."""
     if ranks.count > 1:
         distributed.all_reduce(tensor)
     return tensor
 
 
 def wait_for_all(ranks: Ranks) -> None:
-    """Return when every rank has come here."""
+    """Block until every rank calls this."""
     if ranks.count > 1:
         distributed.barrier()
 
 
 def wrap(ranks: Ranks, network: nn.Module) -> nn.Module:
-    """A network whose gradients, and batch statistics, are those of the whole batch."""
+    """Make a network's gradients and batch statistics those of the whole batch, over all ranks."""
     if ranks.count == 1:
         return network
     synchronize_batch_norms(network)

@@ -1,4 +1,4 @@
-"""How a process computes: its device, number type, threads and loader workers."""
+"""How a process computes: its device, precision, threads and loader workers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,12 @@ SHARED_MEMORY = Path("/dev/shm")
 class Compute:
     """How a process computes.
 
-    ``dtype`` is that of autocast, None for float32 throughout; ``compile`` is whether torch compiles the network that
-    is trained; ``ranks`` are the processes that train together; ``at_once`` is how many processes of the run may
-    compute on this machine at the same time.
+    Attributes:
+        dtype: of autocast; None for float32 throughout.
+        workers: loader workers, at most.
+        compile: whether to compile the network for training.
+        ranks: this process among those that train the fold.
+        at_once: how many processes of the run may compute on this machine at the same time.
     """
 
     device: torch.device
@@ -44,7 +47,7 @@ class Compute:
     at_once: int = 1
 
     def loading(self, batch_size: int, image: config.Image) -> Loading:
-        """As many of its loader workers as there is shared memory for, given batches of uint8 views."""
+        """DataLoader settings, with no more workers than shared memory has space for."""
         workers = workers_with_room(self.workers, batch_size * 3 * image.size**2, self.at_once)
         return Loading(workers, pin=self.device.type == "cuda")
 
@@ -52,23 +55,23 @@ class Compute:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
 
     def input(self, views_nchw: Tensor, image: config.Image) -> Tensor:
-        """Views (N, 3, size, size) uint8 to the network's float32 input on the device."""
+        """Network input from views (N, 3, size, size) uint8: float32 on the device."""
         return to_input(views_nchw, image, self.device, memory_format(self.device))
 
 
 @contextmanager
 def leased_compute(run: config.Config, threads: int) -> Iterator[Compute]:
-    """The device a run asks for, held until the end, with a rule's threads put to use; errors as below."""
+    """Lease the device that ``config.yaml`` names and set up torch for it. Raises as ``leased_computes`` does."""
     with leased_computes(run, threads, 1) as computes:
         yield computes[0]
 
 
 @contextmanager
 def leased_computes(run: config.Config, threads: int, count: int) -> Iterator[list[Compute]]:
-    """As many devices, of the kind a run asks for, for as many processes that train together.
+    """Lease ``count`` devices of the kind that ``config.yaml`` names, one per rank, and share out the threads.
 
     Raises:
-        KfoldError: if the device is not there, its memory does not suffice, or it cannot be deterministic.
+        KfoldError: if a device is missing, runs out of memory, or cannot be deterministic.
     """
     threads = max(1, usable_threads(threads) // count)
     configure_torch(threads, run.deterministic)
@@ -79,15 +82,15 @@ def leased_computes(run: config.Config, threads: int, count: int) -> Iterator[li
             yield [_compute(run, device, threads, Ranks(rank, count)) for rank, device in enumerate(devices)]
         except torch.OutOfMemoryError as error:
             raise KfoldError(
-                f"out of memory on {devices[0]}; see that no other process uses it, and if several GPUs train a fold, "
-                f"lower the recipe's batch_size.\n  {error}"
+                f"out of memory on {devices[0]}; end other processes that use it, and if gpus_per_fold is above 1, "
+                f"lower batch_size in the recipe.\n  {error}"
             ) from None
         except RuntimeError as error:
             if not run.deterministic or "deterministic" not in str(error):
                 raise
             raise KfoldError(
-                f"a part of this recipe cannot be deterministic on {devices[0]}; change it, or write "
-                f"deterministic: false into config.yaml.\n  {error}"
+                f"config.yaml: deterministic is true, but an operation of this recipe cannot be deterministic on "
+                f"{devices[0]}; change the recipe or set deterministic: false.\n  {error}"
             ) from None
 
 
@@ -98,7 +101,7 @@ def _compute(run: config.Config, device: torch.device, threads: int, ranks: Rank
 
 
 def configure_torch(threads: int, deterministic: bool) -> None:
-    """Set up torch for a process: algorithms that give the same bits twice, or those that cuDNN finds the fastest.
+    """Set torch's number of threads, and deterministic algorithms or the fastest ones that cuDNN finds.
 
     https://docs.pytorch.org/docs/stable/notes/randomness.html
     """
@@ -110,19 +113,17 @@ def configure_torch(threads: int, deterministic: bool) -> None:
 
 
 def workers_with_room(workers: int, batch_bytes: int, processes: int = 1) -> int:
-    """The number of these workers that one of so many processes has room for in shared memory.
+    """Limit the number of loader workers to what fits in shared memory, split between ``processes``.
 
-    Containers often have 64 MB of it, and one batch too many ends the job. Training and validation each have so many
-    workers, two batches per worker, and one that is in use.
+    Containers often have only 64 MB of it, and one batch too many kills the job. Training and validation each have
+    this many workers, with two batches per worker, and one batch in use.
     """
     if not SHARED_MEMORY.is_dir():
         return workers
     memory = shutil.disk_usage(SHARED_MEMORY)
     batches_per_loader = min(memory.free, memory.total // processes) // batch_bytes // 2
-    room = max(0, (batches_per_loader - 1) // 2)
-    if room < workers:
-        many = f" in each of {processes} processes that may run at once" if processes > 1 else ""
-        log.warning(
-            "%s has room for %d loader workers%s, not for %d; make it larger", SHARED_MEMORY, room, many, workers
-        )
-    return min(workers, room)
+    fitting = max(0, (batches_per_loader - 1) // 2)
+    if fitting < workers:
+        each = f" in each of {processes} processes" if processes > 1 else ""
+        log.warning("%s has space for %d loader workers%s, not %d; enlarge it", SHARED_MEMORY, fitting, each, workers)
+    return min(workers, fitting)

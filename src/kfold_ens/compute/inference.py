@@ -1,4 +1,4 @@
-"""What a network says about images it is not training on."""
+"""Compute logits without training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Most:
-    """How many images memory suffices for at a time; what is learned of it with one batch holds for the next."""
+    """Largest number of images that fits in memory in one pass; shared between batches and calls."""
 
     def __init__(self) -> None:
         self.images = sys.maxsize
@@ -28,12 +28,12 @@ class Most:
 def predict_logits(
     network: nn.Module, batches: Iterable[Tensor], image: config.Image, compute: Compute, most: Most | None = None
 ) -> np.ndarray:
-    """Logits of every image of the batches, in their order: (N, K) float32. Leaves the network in evaluation mode.
+    """Logits (N, K) float32 of all images of the batches, in order. Leaves the network in evaluation mode.
 
-    ``most`` carries over to other calls what is learned of the memory.
+    Pass the same ``most`` to several calls to find the number of images that fits in memory only once.
 
     Raises:
-        KfoldError: if memory does not suffice for a single image.
+        KfoldError: if not even a single image fits in memory.
     """
     network.eval()
 
@@ -47,13 +47,13 @@ def predict_logits(
 
 
 def _in_parts(forward: Callable[[Tensor], Tensor], views: Tensor, most: Most) -> Tensor:
-    """A batch's logits, at most so many images at a time, and half as many while memory does not suffice."""
+    """Logits of a batch in parts that fit in memory; halves the parts on each out-of-memory error."""
     while True:
         try:
             return torch.cat([forward(part) for part in views.split(most.images)])
         except torch.OutOfMemoryError as error:
             most.images = min(most.images, len(views)) // 2
             if not most.images:
-                raise KfoldError(f"out of memory with a single image; use a GPU with more of it.\n  {error}") from None
-        torch.cuda.empty_cache()  # the error held what did not fit
-        log.warning("out of memory: predicts %d images at a time", most.images)
+                raise KfoldError(f"out of memory with a single image; use a GPU with more memory.\n  {error}") from None
+        torch.cuda.empty_cache()  # outside the except block: the error holds references to tensors
+        log.warning("out of memory; predicting %d images at a time", most.images)

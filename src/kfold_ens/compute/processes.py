@@ -1,7 +1,7 @@
-"""One fold on several devices: starts, joins and watches the processes that train one network together.
+"""Train one fold on several devices: start, connect and watch one process per device.
 
-The first of them, rank 0, is the job itself, and the others end with it. (Under torchrun it would be a child, with one
-more process between it and Snakemake to pass signals and errors on.)
+Rank 0 is the job itself; the other ranks are its children and end with it. (With torchrun, rank 0 would be a child too,
+and one more process would have to pass on signals and errors between it and Snakemake.)
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ from kfold_ens.jobs import ASKING_TO_END, Preempted, keep_freed_memory
 
 log = logging.getLogger(__name__)
 
-NOTICE_SECONDS = 8  # within which a follower's end is noticed; its loader's workers, if it has any, take five to end
-LINGER_SECONDS = 20  # how long a follower's own error waits: where rank 0 has the same, rank 0 tells it
+NOTICE_SECONDS = 8  # to notice that a follower has died; its loader workers take up to five seconds to end
+LINGER_SECONDS = 20  # before a follower fails: if rank 0 has the same error, rank 0 reports it first
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def train_together(work: Callable[[Compute], None], computes: Sequence[Compute]) -> None:
-    """Call ``work`` with each: with the first one here, with the others in processes of their own.
+    """Call ``work`` once per compute: with the first in this process, with each other in a new process.
+
+    If another process dies, this one logs an error and exits with 1.
 
     Raises:
-        whatever ``work`` raises here; where another process is gone, this one ends with a message and 1.
+        Exception: any that ``work`` raises in this process.
     """
     if len(computes) == 1:
         work(computes[0])
@@ -47,11 +49,11 @@ def train_together(work: Callable[[Compute], None], computes: Sequence[Compute])
 
 @contextmanager
 def _joined(compute: Compute, folder: str) -> Iterator[None]:
-    """In the group of the processes that meet in a folder.
+    """Join the process group of a folder.
 
-    After an error nothing is taken down in good order: NCCL would wait there for the others. The process ends.
+    After an error, the group is not destroyed: NCCL would wait for the other ranks. The process ends instead.
     """
-    if sys.platform == "linux":  # all of them are on this machine
+    if sys.platform == "linux":  # all ranks are on this machine
         os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
     backend = "nccl" if compute.device.type == "cuda" else "gloo"
     rank, count = compute.ranks.rank, compute.ranks.count
@@ -62,7 +64,7 @@ def _joined(compute: Compute, folder: str) -> Iterator[None]:
 
 @contextmanager
 def _followers(work: Callable[[Compute], None], computes: Sequence[Compute], folder: str) -> Iterator[None]:
-    """The other ranks' processes, which end with this one; where one of them ends first, so does this one."""
+    """Run the other ranks' processes. They end with this one, and this one ends if one of them dies."""
     settings = (os.getpid(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
     arguments = (work, computes, folder, settings)
     context = multiprocessing.start_processes(
@@ -77,23 +79,23 @@ def _followers(work: Callable[[Compute], None], computes: Sequence[Compute], fol
     except (KfoldError, Preempted):
         raise
     except Exception:
-        watch.join(NOTICE_SECONDS)  # if a follower is gone, that is why, and is told there
+        watch.join(NOTICE_SECONDS)  # a follower's death may be the cause; _watch then reports it
         raise
     finally:
         done.set()
         for process in context.processes:
             process.kill()
-            process.join()  # its device is free then
+            process.join()  # frees its device
 
 
 def _watch(context: multiprocessing.ProcessContext, done: threading.Event, folder: str) -> None:
-    """Wait for the followers; without one of them the others would wait for it for ever."""
+    """Wait for the followers; if one dies, end this process, as the other ranks would wait forever."""
     try:
         while not context.join(timeout=1):
             pass
     except Exception as error:
         if not done.is_set():
-            log.error("ERROR: a process that trained with this one is gone: %s", str(error).strip().split("\n")[-1])
+            log.error("ERROR: another process that trains this fold died: %s", str(error).strip().split("\n")[-1])
             shutil.rmtree(folder, ignore_errors=True)
             os._exit(1)
 
@@ -105,11 +107,11 @@ def _follow(
     folder: str,
     settings: tuple[int, int, bool],
 ) -> None:
-    """A follower's whole life."""
+    """Main function of a follower process."""
     parent, threads, deterministic = settings
-    _end_with(parent)
+    _die_with_parent(parent)
     for name in ASKING_TO_END:
-        signal.signal(name, signal.SIG_IGN)  # rank 0 saves, and then ends this process
+        signal.signal(name, signal.SIG_IGN)  # rank 0 saves the state, then ends this process
     logging.getLogger("kfold_ens").setLevel(logging.ERROR)
     configure_torch(threads, deterministic)
     compute = computes[index + 1]
@@ -125,8 +127,8 @@ def _follow(
             raise
 
 
-def _end_with(parent: int) -> None:
-    """Let the system kill this process when its parent ends, however that ends."""
+def _die_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when its parent ends for any reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

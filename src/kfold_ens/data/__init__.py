@@ -1,3 +1,3 @@
-"""Images on disk become a manifest, folds and pixels. Never imports torch at module level."""
+"""Turn images on disk into a manifest, folds and pixels. Never imports torch at module level."""
 
-VERSION = 4  # raise it when the stage gives another result for the same inputs: Snakemake then runs it again
+VERSION = 4  # increase it when the stage's results change for the same inputs: Snakemake then reruns it

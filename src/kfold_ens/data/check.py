@@ -1,4 +1,4 @@
-"""A look at the data before a run: all that is found, and all that is wrong, at once."""
+"""Check the data before a run: log a summary, and raise all faults at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from kfold_ens.errors import DataError, Together
 
 log = logging.getLogger(__name__)
 
-# Images that are read to their end in some 20 seconds on two cores: 1,100 JPEGs of 500 x 375 pixels per second.
+# Reading this many images in full takes about 20 seconds on two cores (1,100 JPEGs of 500 x 375 pixels per second).
 MOST_IMAGES, MOST_BYTES = 20_000, 2_000_000_000
 
 
@@ -42,15 +42,15 @@ def check_data(
     split: Callable[[pd.DataFrame, Config], Any],
     also: Callable[[pd.DataFrame, Config], None],
 ) -> None:
-    """Log what the data are and what is doubtful about them.
+    """Log a summary of the data, and warn about what looks wrong.
 
-    ``split`` makes the split of the training images, and logs it; ``also`` checks the listing of both halves.
+    ``split`` makes and logs the split of the training images. ``also`` checks the listing of both halves.
 
-    Images that ``manifests`` hold were read to their end before. Others are read to their end if that takes seconds. If
-    there are more, only their first bytes are read, and a line says so.
+    Images in ``manifests`` were read in full before. New images are read in full if that takes seconds. Otherwise only
+    their first bytes are read, and a warning says so.
 
     Raises:
-        DataError: listing everything that a run would refuse, as far as what was read tells.
+        DataError: listing every fault that a run would refuse, as far as the bytes read show it.
     """
     together, halves = Together(DataError), {}
     for half in HALVES:
@@ -62,7 +62,7 @@ def check_data(
         log.info("%d test images", len(halves["test"]))
         with together.gather():
             refuse_shared_names(halves["test"], run)
-    if len(halves) == len(HALVES):  # or all that the other half should hold would be said to be unknown
+    if len(halves) == len(HALVES):  # otherwise everything in the missing half would be reported as unknown
         tell_shared_groups(*halves.values())
         with together.gather():
             also(pd.concat(halves.values()), run)
@@ -83,7 +83,7 @@ def _check_training(train: pd.DataFrame, run: Config, split: Callable, together:
 
 
 def _as_if_hashed(train: pd.DataFrame) -> pd.DataFrame:
-    """Training images with hashes. An image that was not read to its end counts as distinct and as unlike any other."""
+    """Training images with hashes. An image that was not read in full counts as distinct, without near-duplicates."""
     hashes = train.reindex(columns=["sha256", "perceptual_hash"]).astype(object)
     return train.assign(
         sha256=hashes["sha256"].fillna(train["image_id"]), perceptual_hash=hashes["perceptual_hash"].fillna("")
@@ -91,36 +91,36 @@ def _as_if_hashed(train: pd.DataFrame) -> pd.DataFrame:
 
 
 def _listed(run: Config, half: Half, manifest: Path, threads: int, together: Together) -> pd.DataFrame:
-    """A half's images with ``width`` and ``height``, if these can be read; if its source is gone, as they were."""
+    """One half's images with ``width`` and ``height``, if readable; from its manifest if the source is missing."""
     gone = missing(run.data, half)
     if gone and manifest.is_file():
-        log.warning("%s; the %s images are taken as they were", "; ".join(gone), half)
+        log.warning("%s; using the %s images of the last run", "; ".join(gone), half)
         return read_manifest(str(manifest))
     with TemporaryDirectory() as export:
         images = list_images(run.data, half, run.seed, Path(export), together)
         known = images.merge(_known(manifest), on="image_id")
         new = images[~images["image_id"].isin(known["image_id"])]
-        found = _looked_at(new, half, threads, together)
+        found = _measured(new, half, threads, together)
         return pd.concat([each for each in (known, found) if len(each)], ignore_index=True)
 
 
-def _looked_at(images: pd.DataFrame, half: Half, threads: int, together: Together) -> pd.DataFrame:
-    """Images with what the manifest holds of them; if they are many, with their sizes only."""
+def _measured(images: pd.DataFrame, half: Half, threads: int, together: Together) -> pd.DataFrame:
+    """Inspect images in full; if there are too many, read only their sizes."""
     if len(images) <= MOST_IMAGES and sum(map(file_size, images["path"])) <= MOST_BYTES:
         return inspected(images, threads, together)
     log.warning(
-        "data.%s: of %d images only the first bytes are read here. A run reads them to their end before it trains, "
-        "and only then finds truncated images and byte-identical images with different labels",
+        "data.%s: only the first bytes of %d images were read. A run reads them in full before training, and only "
+        "then finds truncated images and byte-identical images with different labels",
         half,
         len(images),
     )
-    sizes = for_each_image(size_of, images["path"], threads, "Looking", together=together)
+    sizes = for_each_image(size_of, images["path"], threads, "Reading sizes", together=together)
     width, height = zip(*(size or (None, None) for size in sizes), strict=True)
     return images.assign(width=width, height=height)
 
 
 def _known(manifest: Path) -> pd.DataFrame:
-    """What a manifest holds of the images that were not changed after it was made: their ids and ``INSPECTED``."""
+    """The ids and ``INSPECTED`` columns of a manifest's images that have not changed since it was made."""
     columns = ["image_id", *INSPECTED]
     if not manifest.is_file():
         return pd.DataFrame(columns=columns, dtype=object)

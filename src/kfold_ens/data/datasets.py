@@ -1,4 +1,4 @@
-"""Listings of datasets that come with libraries. Images that are no files yet are written."""
+"""List datasets that come with libraries. Images that are not files yet are written to disk."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kfold_ens import config
 from kfold_ens.data.listings import COLUMNS, limited
 from kfold_ens.errors import DataError, listing
 
-HELD_OUT = 0.2  # the share of a dataset without a test split that becomes its test set
+HELD_OUT = 0.2  # share that becomes the test set of a dataset without a test split
 
 
 def from_digits(data: config.Digits, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
-    """scikit-learn's 8x8 digits, whose 17 grey levels are spread over 0 to 255."""
+    """List scikit-learn's 8x8 digits, with their 17 grey levels scaled to 0 to 255."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -29,7 +29,11 @@ def from_digits(data: config.Digits, half: config.Half, seed: int, export: Path)
 
 
 def from_torchvision(data: config.Torchvision, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
-    """A torchvision dataset by its class name; images it keeps as files are used where they are."""
+    """List a torchvision dataset by its class name. Images that it keeps as files are used in place.
+
+    Raises:
+        DataError: if torchvision has no such dataset, cannot read it, or it is not for classification.
+    """
     from torchvision import datasets
 
     kind = getattr(datasets, data.name, None)
@@ -40,11 +44,11 @@ def from_torchvision(data: config.Torchvision, half: config.Half, seed: int, exp
 
 
 def _opened(kind: type, data: config.Torchvision) -> dict[str, list[Any]]:
-    """A dataset's parts by split, validation images among the training images; all under "" where it has no split."""
+    """A dataset's parts by split, with validation images under "train"; all under "" if it has no splits."""
     parameters = inspect.signature(kind).parameters
     options: dict[str, Any] = {"download": data.download} if "download" in parameters else {}
     if "loader" in parameters:
-        options["loader"] = Path  # the image stays the file it is
+        options["loader"] = Path  # keep the path instead of opening the image
     try:
         if "train" in parameters:
             return {split: [kind(root=data.root, train=split == "train", **options)] for split in ("train", "test")}
@@ -53,19 +57,20 @@ def _opened(kind: type, data: config.Torchvision) -> dict[str, list[Any]]:
         return {"": [kind(root=data.root, **options)]}
     except (RuntimeError, OSError) as error:
         raise DataError(
-            f"data: torchvision cannot read {data.name} below {data.root}: {error}{_too_deep(data)}\n"
-            f"  Without a network, put its files there by hand: torchvision's documentation of {data.name} names them."
+            f"data.root: torchvision cannot read {data.name} in {data.root}: {error}{_too_deep(data)}\n"
+            f"  If this machine is offline, download the files of {data.name} elsewhere and copy them there; "
+            "torchvision's documentation lists them."
         ) from None
     except (TypeError, ValueError, ModuleNotFoundError) as error:
-        raise DataError(f"data.name: {data.name} cannot be used here: {error}") from None
+        raise DataError(f"data.name: {data.name} cannot be loaded: {error}") from None
 
 
 def _too_deep(data: config.Torchvision) -> str:
-    """What to write if ``root`` is the dataset's own folder."""
+    """Suggest the parent folder if ``root`` is the folder of the dataset itself."""
     root = Path(data.root)
     if root.name.casefold() != data.name.casefold():
         return ""
-    return f"\n  data.root is the folder that holds the dataset's own; write root: {root.parent}"
+    return f"\n  data.root must be the folder that contains {root.name}; write root: {root.parent}"
 
 
 def _named_parts(kind: type, root: str, options: dict[str, Any]) -> dict[str, list[Any]]:
@@ -73,7 +78,7 @@ def _named_parts(kind: type, root: str, options: dict[str, Any]) -> dict[str, li
     for name in ("trainval", "train", "test", "val", "valid"):
         try:
             parts[name] = kind(root=root, split=name, **options)
-        except ValueError as refusal:  # torchvision's answer to a split that it does not have, or cannot download
+        except ValueError as refusal:  # raised for a split that the dataset lacks or cannot download
             refusals[name] = str(refusal)
     if not parts and options.get("download"):
         return _named_parts(kind, root, options | {"download": False})
@@ -82,14 +87,14 @@ def _named_parts(kind: type, root: str, options: dict[str, Any]) -> dict[str, li
     train = [name for name in train if name != test]
     if not (train and test):
         raise DataError(
-            f"data.name: {kind.__name__} has no split for training and one for testing; it has {list(parts)}\n"
+            f"data.name: {kind.__name__} needs a training split and a test split; found {list(parts)}\n"
             f"{listing(f'{name}: {refusal}' for name, refusal in refusals.items())}"
         )
     return {"train": [parts[name] for name in train], "test": [parts[test]]}
 
 
 class _TorchvisionItems:
-    """Datasets, one after the other, as a sequence of (image or path, label)."""
+    """Concatenate datasets into a sequence of (image or path, label)."""
 
     def __init__(self, parts: list[Any]) -> None:
         self._parts = parts
@@ -102,14 +107,16 @@ class _TorchvisionItems:
         part, index = self._places[position]
         image, target = part[index]
         if not isinstance(target, int | np.integer):
-            raise DataError(f"data.name: the targets of {type(part).__name__} are no class labels")
+            raise DataError(
+                f"data.name: {type(part).__name__} has no class labels; choose a dataset for classification"
+            )
         classes = getattr(part, "classes", None)
         label = classes[int(target)] if classes else int(target)
-        return image, label[0] if isinstance(label, tuple) else str(label)  # a tuple is of one class's names
+        return image, label[0] if isinstance(label, tuple) else str(label)  # a tuple holds several names of one class
 
 
 def _export(splits: dict[str, Any], data: config.Source, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
-    """List one half of a library's items, and write those that are no files yet as PNG."""
+    """List one half of a library's items, and write those that are not files yet as PNG."""
     tables = [_item_rows(split, items) for split, items in splits.items()]
     images = limited(_hold_out(pd.concat(tables, ignore_index=True)), data, seed)
     images = images[images["split"] == half].copy()
@@ -126,12 +133,12 @@ def _item_rows(split: str, items: Any) -> pd.DataFrame:
 
 def _hold_out(images: pd.DataFrame) -> pd.DataFrame:
     if (images["split"] == "").any():
-        from sklearn.model_selection import train_test_split  # every job would pay for it
+        from sklearn.model_selection import train_test_split  # slow to import, and few jobs need it
 
         try:
             _, test = train_test_split(images.index, test_size=HELD_OUT, stratify=images["label"], random_state=0)
         except ValueError as error:
-            raise DataError(f"data: no fifth of the images can be held out as a test set: {error}") from None
+            raise DataError(f"data: cannot hold out {HELD_OUT:.0%} of the images as a test set: {error}") from None
         images["split"] = np.where(images.index.isin(test), "test", "train")
     return images.assign(image_id=images["split"] + "/" + images["name"])
 

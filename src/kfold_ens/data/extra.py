@@ -1,4 +1,4 @@
-"""Images of ``data.extra``: they train in every fold and are never held out."""
+"""Check the images of ``data.extra``, which train in every fold and are never held out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def refuse_foreign_classes(images: pd.DataFrame, data: Source, half: Half) -> None:
-    """Refuse classes of extra images that no other training image has: nothing would measure them.
+    """Refuse classes that only extra images have: no score would cover them.
 
     Raises:
         DataError: listing these classes.
@@ -26,15 +26,15 @@ def refuse_foreign_classes(images: pd.DataFrame, data: Source, half: Half) -> No
     if foreign:
         lines = "\n".join(f"  {line}" for line in with_suggestions(foreign, known))
         raise DataError(
-            f"data.extra has classes that no image of data.train has; rename or remove them, or move images to "
-            f"data.train:\n{lines}"
+            "data.extra has classes that data.train lacks; rename or remove them, or move images to data.train:\n"
+            f"{lines}"
         )
 
 
 def without_known_images(images: pd.DataFrame) -> pd.DataFrame:
-    """A manifest without extra images that are byte-identical to an image of ``data.train``.
+    """Drop extra images that are byte-identical to an image of ``data.train``.
 
-    That image is trained on in every fold but the one that holds it out, where its copies may not be trained on either.
+    That image already trains in every fold except the one that holds it out, where its copies must not train either.
     """
     extra = is_extra(images)
     others = images.loc[~extra & (images["split"] == "train"), "sha256"].dropna()

@@ -1,4 +1,4 @@
-"""What a source's folders and tables hold, and whether they are there. Snakemake reads this with the Snakefile."""
+"""Find missing or changed folders and tables of a source. Snakemake imports this with the Snakefile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kfold_ens.files import read_json, sha256_of
 
 
 def missing(data: Source, half: Half) -> list[str]:
-    """What a half of a source lacks, in words after its key; an empty folder is as one not mounted."""
+    """List missing or unusable folders and tables of one half, by key. Empty folders count: they may not be mounted."""
     tables = data.tables(half)
     faults = [
         (key, file_fault(place, "table") if place in tables else folder_fault(place))
@@ -26,7 +26,7 @@ def missing(data: Source, half: Half) -> list[str]:
 
 
 def file_fault(path: str, what: str = "file") -> str | None:
-    """Why a file of the user's cannot be used, in words; None if it can."""
+    """Say why a file of the user cannot be used; None if it can."""
     if os.path.isdir(path):
         return f"{path} is a folder, not a {what}"
     if not os.path.exists(path):
@@ -37,7 +37,7 @@ def file_fault(path: str, what: str = "file") -> str | None:
 
 
 def folder_fault(path: str) -> str | None:
-    """Why a folder of the user's cannot be used, in words; None if it can."""
+    """Say why a folder of the user cannot be used; None if it can."""
     if os.path.isfile(path):
         return f"{path} is a file, not a folder"
     if not os.path.isdir(path):
@@ -48,28 +48,28 @@ def folder_fault(path: str) -> str | None:
 
 
 def _why(path: str) -> str:
-    """What a path that is not there may lack: a variable, a home, what a link leads to."""
+    """Reasons why a path may not exist: an unset variable, an unknown home folder, a broken link."""
     names = (name.strip("{}") for name in re.findall(r"\$(\w+|\{\w+\})", path))
-    reasons = [f"the variable {name} is not set" for name in names if name not in os.environ]
+    reasons = [f"the environment variable {name} is not set" for name in names if name not in os.environ]
     if path.startswith("~"):
-        reasons.append(f"no home is known for {path.split('/')[0]}")
+        reasons.append(f"{path.split('/')[0]} has no home folder")
     if os.path.islink(path):
-        reasons.append(f"it is a link to {os.readlink(path)}, which is not there")
+        reasons.append(f"it is a link to {os.readlink(path)}, which does not exist")
     return "".join(f"; {reason}" for reason in reasons)
 
 
 def source_of(data: Source, half: Half, seed: int, version: int) -> dict[str, Any]:
-    """What a half's manifest is made from, but for the images: of tables, those that can be read, the SHA-256."""
+    """Describe what a half's manifest is made from, apart from images: the settings, and the SHA-256 of each table."""
     return {
         "data": data.of_half(half),
-        "seed": seed if data.limit_per_class else None,  # it draws those images
+        "seed": seed if data.limit_per_class else None,  # the seed decides which images are drawn
         "tables": {table: sha256_of(table) for table in data.tables(half) if not file_fault(table)},
         "version": version,
     }
 
 
 def is_source_of(manifest: Path, data: Source, half: Half, seed: int, version: int) -> bool:
-    """Whether a manifest lies beside the description of just this source; tables that are gone may be any."""
+    """Whether a manifest was made from this source, by the description beside it. Missing tables are not compared."""
     described = manifest.with_name(f"{half}.source.json")
     if not (manifest.is_file() and described.is_file()):
         return False
@@ -77,19 +77,19 @@ def is_source_of(manifest: Path, data: Source, half: Half, seed: int, version: i
     try:
         then = read_json(described)
         return then | {"tables": None} == now | {"tables": None} and now["tables"].items() <= then["tables"].items()
-    except (ValueError, LookupError, TypeError, AttributeError):  # a damaged description is none
+    except (ValueError, LookupError, TypeError, AttributeError):  # a damaged description matches nothing
         return False
 
 
 def images_fingerprint(roots: Iterable[str]) -> str:
-    """A hash over the names and sizes of all images below some folders: it changes when images come, go or differ."""
+    """Hash the paths and sizes of all images below some folders, to notice added, removed or changed images."""
     images = (path for root in roots for path in files_below(Path(root)) if could_be_image(path))
     listing = sorted((os.fsencode(path), file_size(path)) for path in images)
     return hashlib.sha256(repr(listing).encode()).hexdigest()
 
 
 def file_size(path: str | Path) -> int:
-    """The size of a file in bytes; -1 if it cannot be read: whatever reads it says so."""
+    """The size of a file in bytes; -1 if it cannot be read, which is reported when its content is read."""
     try:
         return os.stat(path).st_size
     except OSError:

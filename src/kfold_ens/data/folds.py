@@ -1,4 +1,4 @@
-"""The images of one fold of the split. Images are known by their bytes, never by names."""
+"""Read the images of one fold. Images are identified by their bytes, never by their names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Images:
         return len(self.image_id)
 
     def keys(self) -> list[str]:
-        """What draws of randomness know each image by: its SHA-256, and for copies their number."""
+        """Identify each image for random draws: by its SHA-256, plus a number for copies."""
         sha256 = pd.Series(self.store.sha256(self.image_id), dtype=object)
         number = sha256.groupby(sha256).cumcount()
         return [f"{each}-{copy}" if copy else each for each, copy in zip(sha256, number, strict=True)]
@@ -32,7 +32,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Fold:
-    """What a fold's weights follow from, besides its recipe and pretrained weights."""
+    """Everything that determines a fold's weights, besides its recipe and pretrained weights."""
 
     number: Number
     seed: int
@@ -42,7 +42,7 @@ class Fold:
 
 
 def read_fold(number: Number, seed: int, folds: str, classes: str, store: PixelStore) -> Fold:
-    """A fold's training and held-out images, in the order of their SHA-256, from the files of the data stage.
+    """Read a fold's training and held-out images, in the order of their SHA-256.
 
     Images of fold -1 only train. The fold ``members.FULL`` holds out nothing.
     """
@@ -58,6 +58,6 @@ def read_fold(number: Number, seed: int, folds: str, classes: str, store: PixelS
 
 
 def listed_images(table: str, fold: int | None = None) -> np.ndarray:
-    """The ids of a table's images; with a fold's number, of those held out from it: (N,) text."""
+    """The image ids of a table, or only those that ``fold`` holds out: (N,) text."""
     images = read_table(table)
     return (images if fold is None else images[images["fold"] == str(fold)])["image_id"].to_numpy()

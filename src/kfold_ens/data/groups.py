@@ -1,4 +1,4 @@
-"""The groups of images that config.yaml names: images of one group stay together in the split."""
+"""Find the groups that config.yaml defines: images of one group stay together in the split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def with_groups(images: pd.DataFrame, data: Source) -> pd.DataFrame:
-    """A listing with what ``data.groups`` finds in each image's name, as the column ``group``; empty if nothing."""
+    """Add the column ``group``: what ``data.groups`` finds in each image's name, or empty text."""
     if not isinstance(data, ImageFiles) or data.groups is None:
         return images
     pattern = re.compile(data.groups)
@@ -26,10 +26,10 @@ def with_groups(images: pd.DataFrame, data: Source) -> pd.DataFrame:
 
 
 def refuse_ungrouped(images: pd.DataFrame, data: Source, half: Half) -> None:
-    """Refuse training images without a group, but for those that are never held out.
+    """Refuse training images without a group, except those that are never held out.
 
     Raises:
-        DataError: saying how many there are, and naming some.
+        DataError: with the number of these images, and the names of some.
     """
     if half == "test" or "group" not in images:
         return
@@ -39,20 +39,20 @@ def refuse_ungrouped(images: pd.DataFrame, data: Source, half: Half) -> None:
         return
     where, what = _where(data)
     raise DataError(
-        f"{where} for {len(names)} of {len(listed)} training images; {what}. An image that belongs to no other "
-        f"is a group of its own:\n{listing(names)}"
+        f"{where} for {len(names)} of {len(listed)} training images; {what} (unrelated images need "
+        f"a unique group each):\n{listing(names)}"
     )
 
 
 def _where(data: Source) -> tuple[str, str]:
     if isinstance(data, Csv) and data.group_column:
         column = f"data.group_column: {data.train}: the column {data.group_column!r} is empty"
-        return column, "write the group of each image"
-    return f"data.groups: {data.groups!r} finds no group", "change the expression, or the names"
+        return column, "fill in the group of each image"
+    return f"data.groups: {data.groups!r} finds no group", "change the regular expression or the file names"
 
 
 class SharedGroups(NamedTuple):
-    """The groups of test images that are groups of training images too, and the numbers of them."""
+    """Groups that occur in both the training and the test images."""
 
     names: list[str]
     groups: int  # of test images
@@ -60,13 +60,13 @@ class SharedGroups(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{len(self.names):,} of {self.groups:,} groups of test images are groups of training images too "
+            f"{len(self.names):,} of {self.groups:,} groups of test images also occur in the training images "
             f"({self.images:,} test images)"
         )
 
 
 def shared_groups(train: pd.DataFrame, test: pd.DataFrame) -> SharedGroups | None:
-    """The groups that training and test images share; None if the groups of a half are not known."""
+    """The groups that training and test images share; None if a half has no known groups."""
     known, asked = (set(half.get("group", pd.Series(dtype=str)).dropna()) - {""} for half in (train, test))
     if not known or not asked:
         return None
@@ -75,6 +75,6 @@ def shared_groups(train: pd.DataFrame, test: pd.DataFrame) -> SharedGroups | Non
 
 
 def tell_shared_groups(train: pd.DataFrame, test: pd.DataFrame) -> None:
-    """Log how many groups of the test images are groups of training images too."""
+    """Log how many groups of the test images also occur in the training images."""
     if shared := shared_groups(train, test):
         log.info("%s%s", shared, f":\n{listing(map(shown, shared.names))}" if shared.names else "")

@@ -1,4 +1,4 @@
-"""Which file each id of a user's table means: one that is not in doubt, below the folder of images."""
+"""Find the one image file that each id of a user's table refers to."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from kfold_ens.nearest import shown, with_suggestions
 
 log = logging.getLogger(__name__)
 
-MOST_NAMES = 500_000  # files that are looked through for the one a wrong id may mean
+MOST_NAMES = 500_000  # files searched for suggestions when an id is wrong
 
 
 @dataclass(frozen=True)
 class Found:
-    """What answers an id: paths of files, each with the file's identity, the same for two names of one file.
+    """The files that match an id: their paths by file identity, which is the same for two names of one file.
 
-    ``relative`` is the id as a path below the folder of images; None if it leads out of it.
+    ``relative`` is the id as a path below the folder of images; None if it leads outside.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Found:
 
 
 def find_images(ids: Iterable[str], folder: str, table: str) -> list[Found]:
-    """The one image of each id: a file's name, or that without an image's extension, or a longer path to the same.
+    """Find the one image of each id: a file name with or without its extension, or a longer path to the file.
 
     Raises:
-        DataError: listing the ids that no file answers, a file outside of the folder, or several files; the ids that
-            are there twice, or mean the same file as another.
+        DataError: listing ids that match no file, several files or a file outside the folder, repeated ids, and ids
+            of the same file.
     """
     if not os.path.isdir(folder):
         raise DataError(f"{table}: there is no folder {folder} for its images (looked in {Path.cwd()})")
@@ -49,7 +49,7 @@ def find_images(ids: Iterable[str], folder: str, table: str) -> list[Found]:
         raise DataError("\n".join(refusals))
     spaced = [repr(each.name) for each in found if each.name != each.name.strip()]
     if spaced:
-        log.warning("%s: ids with white space around them, as their files have it:\n%s", table, listing(spaced))
+        log.warning("%s: these ids, like their files, start or end with whitespace:\n%s", table, listing(spaced))
     return found
 
 
@@ -59,22 +59,25 @@ def _refusals(found: Sequence[Found], folder: str, table: str) -> Iterator[str]:
         yield f"{table} lists these images more than once; keep one row of each:\n{listing(map(shown, repeated))}"
     outside = [shown(each.name) for each in found if each.relative is None]
     if outside:
-        yield f"{table} lists images outside of {folder}; move them there, or name their folder:\n{listing(outside)}"
+        yield (
+            f"{table} lists images outside {folder}; move them into it, or change data.images (data.test_images):\n"
+            f"{listing(outside)}"
+        )
     missing = [each.name for each in found if each.relative is not None and not each.files]
     if missing:
-        known = sorted(set(_names_below(folder)).difference(missing))  # a link to nothing is there, and is no file
+        known = sorted(set(_names_below(folder)).difference(missing))  # a broken link exists, but is not a file
         lines = with_suggestions(missing, known)
-        yield f"{table} lists images that are not in {folder}:\n{listing(lines)}"
+        yield f"{table} lists images that are not in {folder}; add or rename them:\n{listing(lines)}"
     doubtful = [f"{shown(each.name)}: {' or '.join(each.files.values())}" for each in found if len(each.files) > 1]
     if doubtful:
-        yield f"{table} lists ids that several files answer; rename or remove one of them:\n{listing(doubtful)}"
+        yield f"{table} lists ids that match several files; rename or remove all but one:\n{listing(doubtful)}"
     shared = _shared(found)
     if shared:
-        yield f"{table} lists one image by two ids; keep one row of each:\n{listing(shared)}"
+        yield f"{table} lists one image under two ids; keep one row of each:\n{listing(shared)}"
 
 
 def _shared(found: Sequence[Found]) -> list[str]:
-    """Which ids differ, and mean one file."""
+    """Different ids of the same file."""
     first, shared = {}, []
     for each in (each for each in found if len(each.files) == 1):
         ((identity, path),) = each.files.items()
@@ -90,12 +93,12 @@ def _names_below(folder: str) -> Iterator[str]:
 
 
 def _prefix(folder: Path) -> str:
-    """What paths of files in a folder begin with."""
+    """The prefix of paths of files in a folder."""
     return "" if str(folder) == "." else os.path.join(folder, "")
 
 
 class _Images:
-    """The images below a folder; each of its subfolders is listed once, if an id leads there."""
+    """The images below a folder. Lists a subfolder once, when the first id leads there."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -104,10 +107,10 @@ class _Images:
     def find(self, name: str) -> Found:
         relative = self._relative(name)
         subfolder, _, last = (relative or "").rpartition("/")
-        return Found(name, relative, self._subfolder(subfolder).answers(last) if last else {})
+        return Found(name, relative, self._subfolder(subfolder).matching(last) if last else {})
 
     def _relative(self, name: str) -> str | None:
-        """An id as a path below the folder, also if it is absolute or leads up and down again."""
+        """An id as a path below the folder, even if it is absolute or contains ``..``; None if it leads outside."""
         up = ".." in name and ".." in name.split("/")
         if not up and not name.startswith("/"):
             return name
@@ -116,17 +119,17 @@ class _Images:
         if last == "..":
             folder, last = os.path.join(folder, last), ""
         real = _below(os.path.realpath(root), os.path.join(os.path.realpath(folder), last))
-        return _below(root, name) if real is None and not up else real  # a link in the folder may lead out of it
+        return _below(root, name) if real is None and not up else real  # a link inside the folder may point outside it
 
 
 def _below(root: str, path: str) -> str | None:
-    """A path relative to a folder that it lies in."""
+    """A path relative to a folder; None if it is not inside."""
     start = root.rstrip("/") + "/"
     return path[len(start) :].lstrip("/") if path.startswith(start) else None
 
 
 class _Subfolder:
-    """The files of one folder, by their names and by these without an image's extension."""
+    """The files of one folder, by name with and without an image extension."""
 
     def __init__(self, path: Path) -> None:
         self._prefix = _prefix(path)
@@ -136,20 +139,20 @@ class _Subfolder:
             self._by_stem[name.rpartition(".")[0]].append(name)
         self._identity = (os.stat(path).st_dev, os.stat(path).st_ino) if self._names else None
 
-    def answers(self, name: str) -> dict[tuple, str]:
-        """Paths of the files that a name means, by their identity. A whole name with its extension means itself."""
+    def matching(self, name: str) -> dict[tuple, str]:
+        """Paths of the files that match a name, by identity. A name with an image extension matches only that file."""
         if name in self._names and _has_ending(name):
             return self._found({name: name})
         listed = [*({name} & self._names), *self._by_stem.get(name, [])]
         return self._found({each: each for each in listed} or self._spelled_otherwise(name))
 
     def _found(self, spelled: dict[str, str]) -> dict[tuple, str]:
-        """Of files by their listed names, with the spelling to open them by, those that are not the same file."""
+        """Drop repeated files. ``spelled`` maps listed names to the spelling that opens the file."""
         found = {(self._identity, listed): self._prefix + spelling for listed, spelling in spelled.items()}
         return found if len(found) < 2 else _distinct(found)
 
     def _spelled_otherwise(self, name: str) -> dict[str, str]:
-        """Files that open by this name though listed by another: some disks know no case, or no normal form."""
+        """Files listed under another spelling that open under this one: some disks ignore case or Unicode form."""
         near = self._folded.get(_folded(name), [])
         spelled = {listed: name + (os.path.splitext(listed)[1] if is_stem else "") for listed, is_stem in near}
         return {listed: each for listed, each in spelled.items() if os.path.isfile(self._prefix + each)}
@@ -165,7 +168,7 @@ class _Subfolder:
 
 
 def _distinct(found: dict[tuple, str]) -> dict[tuple, str]:
-    """Without links to a file that is there already."""
+    """Drop links to a file that is already there."""
     distinct = {}
     for identity, path in found.items():
         if not any(os.path.samefile(path, other) for other in distinct.values()):
@@ -179,7 +182,7 @@ def _files_in(path: Path) -> Iterator[str]:
             yield from (entry.name for entry in entries if _is_file(entry))
     except PermissionError as error:
         raise DataError(f"data: the folder {path} cannot be read: {error.strerror}") from None
-    except OSError:  # no folder, or no name for one: no file is in it
+    except OSError:  # not a folder, or not a valid name: it holds no files
         return
 
 

@@ -1,6 +1,6 @@
-"""Which files are images: by their names as Pillow knows them, or by their content. Every other file has a reason.
+"""Tell image files from others, by name or content. Every other file is ignored for a stated reason.
 
-Snakemake reads this module with the Snakefile, so Pillow is imported only for names that are not common.
+Snakemake imports this module with the Snakefile, so Pillow is imported only for uncommon names.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ FORMATS = (
     "PPM",
     "AVIF",
     "JPEG2000",
-)  # those that are read; Pillow's names
+)  # the formats that are read, by Pillow's names
 COMMON = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-# Cameras' own files. Many are TIFF files whose first image is a thumbnail.
+# Camera raw files. Many are TIFF files whose first image is a thumbnail.
 RAW = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".kdc", ".mrw", ".nef", ".nrw", ".orf", ".pef"),
     *(".raf", ".raw", ".rw2", ".sr2", ".srw", ".x3f"),
 )
-FOREIGN = (".dcm", ".exr", ".heic", ".heif", ".jxl", ".svg")  # images that Pillow does not know
+FOREIGN = (".dcm", ".exr", ".heic", ".heif", ".jxl", ".svg")  # images that Pillow cannot read
 LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 SYSTEM_FOLDERS = {
     *("__macosx", "__pycache__", "@eadir", "#recycle", "@recycle", "$recycle.bin"),
     *("system volume information", "lost+found"),
 }
-# How files begin in the formats that are read, but PPM, whose start may be that of a text.
+# First bytes of files in these formats, except PPM, which can begin like text.
 SIGNATURES = (
     *(b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     *(b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
@@ -44,7 +44,7 @@ HEIF = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # brands
 
 
 def files_below(root: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[Path]:
-    """All files below a folder; links are followed, but not loops, hidden folders and those that systems make."""
+    """All files below a folder. Follows links, but not loops; skips hidden folders and system folders."""
     seen = set()
     for folder, subfolders, files in os.walk(root, followlinks=True, onerror=onerror):
         if os.path.realpath(folder) in seen:
@@ -56,17 +56,17 @@ def files_below(root: Path, onerror: Callable[[OSError], None] | None = None) ->
 
 
 def is_ignored_folder(name: str) -> bool:
-    """Whether a folder is hidden, or one that operating systems, editors and sync programs make."""
+    """Whether a folder is hidden, or made by an operating system, an editor or a sync program."""
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def could_be_image(path: Path) -> bool:
-    """Whether a file is to be read as an image; if it cannot be, it is refused by name."""
+    """Whether to read a file as an image. A file that then turns out to be unreadable is refused by name."""
     return why_ignored(path) is None
 
 
 def why_ignored(path: Path) -> str | None:
-    """Why a file is not read as an image; None if it could be one, by its name or its content."""
+    """Say why a file is not read as an image; None if it could be one, by name or content."""
     name = path.name.lower()
     if name.startswith("."):
         return "hidden"
@@ -86,19 +86,19 @@ def _is_named_as_image(name: str) -> bool:
 
 @cache
 def _mime_types() -> mimetypes.MimeTypes:
-    return mimetypes.MimeTypes()  # Python's own table; the module's functions add that of the machine
+    return mimetypes.MimeTypes()  # Python's built-in table; the module's functions would add the machine's
 
 
 @cache
 def _pillow_names() -> frozenset[str]:
-    """The endings of all formats that Pillow opens."""
+    """The file extensions of all formats that Pillow opens."""
     from PIL import Image
 
     return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN)
 
 
 def _starts_as_image(path: Path) -> bool:
-    """Whether a file's first bytes are those of an image; a file that cannot be opened could be one."""
+    """Whether a file begins like an image. A file that cannot be opened counts as one."""
     if not path.is_file():
         return False
     try:
@@ -110,7 +110,7 @@ def _starts_as_image(path: Path) -> bool:
 
 
 def _opens(path: Path) -> bool:
-    """Whether Pillow takes a file for an image, whole or broken."""
+    """Whether Pillow recognizes a file as an image, intact or broken."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -118,13 +118,13 @@ def _opens(path: Path) -> bool:
             return True
     except UnidentifiedImageError:
         return False
-    except Exception:  # Pillow's parsers raise whatever broken bytes lead them to
+    except Exception:  # Pillow's parsers may raise anything on broken bytes
         return True
 
 
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """Those of the formats that this Pillow has."""
+    """The ``FORMATS`` that the installed Pillow can read."""
     from PIL import Image
 
     Image.init()
@@ -133,7 +133,7 @@ def readable_formats() -> tuple[str, ...]:
 
 @cache
 def readable_endings() -> frozenset[str]:
-    """The endings of files in those formats; an id may lack them."""
+    """The file extensions of the readable formats; an id may omit them."""
     from PIL import Image
 
     formats = readable_formats()
@@ -141,9 +141,9 @@ def readable_endings() -> frozenset[str]:
 
 
 def summary(images: int, ignored: Iterable[tuple[str, str]]) -> str:
-    """How many files were seen: images, and those ignored, by reason, from pairs of reason and name."""
+    """Summarize the files seen: how many images, and how many were ignored, from pairs of reason and name."""
     ignored = list(ignored)
     counts = Counter(reason for reason, _ in ignored)
     examples = dict(reversed(ignored))
-    reasons = [f"{count} {reason} (as {examples[reason]})" for reason, count in counts.most_common()]
+    reasons = [f"{count} {reason} (such as {examples[reason]})" for reason, count in counts.most_common()]
     return f"{images + len(ignored)} files: {images} images" + (f"; ignored: {', '.join(reasons)}" if reasons else "")

@@ -1,10 +1,11 @@
-"""One image file to pixels, safely: allowed formats, a pixel limit, and always three channels the right way up."""
+"""Decode image files safely: allowed formats only, a pixel limit, three channels, the right way up."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,23 +19,23 @@ from kfold_ens.config import IntensityRange
 from kfold_ens.data.image_files import RAW, readable_formats
 from kfold_ens.data.look_alikes import SMALLEST, perceptual_hash
 
-MAX_PIXELS = 100_000_000  # 300 MB as RGB; larger ones are refused before they are decoded
-BACKGROUND = (255, 255, 255)  # what shows through transparent pixels
+MAX_PIXELS = 100_000_000  # 300 MB as RGB; larger images are refused before they are decoded
+BACKGROUND = (255, 255, 255)  # shows through transparent pixels
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
-# Bytes of a PNG's notes or colour profile: Pillow's limit for all of them (64 MB), as large ones are no fault.
+# Pillow refuses PNG texts and colour profiles above 1 MB, though they are valid: use its limit for their sum, 64 MB.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
 class ImageError(ValueError):
-    """This file cannot be used as an image; the message says why."""
+    """A file cannot be used as an image; the message says why."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the manifest keeps of an image: its hashes, and its size in pixels when the right way up.
+    """What the manifest records of an image: its hashes, and its upright size in pixels.
 
-    ``has_pages`` is not kept: whether a TIFF holds further images, which are not read.
+    ``has_pages`` is not recorded: whether a TIFF holds further images, which are not read.
     """
 
     sha256: str
@@ -45,15 +46,15 @@ class Inspection:
 
 
 def inspect(path: str | Path) -> Inspection:
-    """Read one image to its end, as cheaply as its format allows.
+    """Read one image in full, as cheaply as its format allows.
 
     Raises:
-        ImageError: where the file is not a whole image of an allowed format and size.
+        ImageError: if the file is not a complete image of an allowed format and size.
     """
     content = _read(path)
     with _opened(io.BytesIO(content)) as image:
         width, height = image.size[::-1] if _on_its_side(image) else image.size
-        image.draft(None, (SMALLEST, SMALLEST))  # JPEG: down to an eighth of its size still reads every byte
+        image.draft(None, (SMALLEST, SMALLEST))  # JPEG: decoding at an eighth of the size still reads every byte
         image.load()
         looks = perceptual_hash(_rgb(ImageOps.exif_transpose(image)))
         pages = image.format == "TIFF" and image.is_animated
@@ -61,10 +62,10 @@ def inspect(path: str | Path) -> Inspection:
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
-    """The width and height of an image when the right way up, by its first bytes alone: the rest may be broken.
+    """The upright width and height of an image, from its first bytes alone: the rest may be broken.
 
     Raises:
-        ImageError: as ``inspect``, as far as these bytes tell.
+        ImageError: as ``inspect``, as far as these bytes show it.
     """
     with _reading(path) as file:
         _refuse_by_start(file, path)
@@ -75,13 +76,13 @@ def size_of(path: str | Path) -> tuple[int, int]:
 def read_rgb(
     path: str | Path, sha256: str, shape: tuple[int, int] | None = None, intensity_range: IntensityRange = "full"
 ) -> Image.Image:
-    """Decode one image to RGB: the first frame, turned by its EXIF orientation, transparency on white.
+    """Decode one image to RGB: the first frame, rotated by its EXIF orientation, transparency on white.
 
-    ``shape`` is the (height, width) to shrink it to; ``intensity_range`` is as in ``config.Source``. Where that decided
-    about the pixels, ``info["intensity_range"]`` of the result holds it.
+    ``shape`` is the (height, width) to shrink it to; ``intensity_range`` is as in ``config.Source``. If that affected
+    the pixels, ``info["intensity_range"]`` of the result holds it.
 
     Raises:
-        ImageError: as ``inspect`` does, and where the file is not the one whose hash the manifest holds.
+        ImageError: as ``inspect``, and if the hash of the file is not ``sha256``.
     """
     content = _read(path)
     if hashlib.sha256(content).hexdigest() != sha256:
@@ -92,12 +93,12 @@ def read_rgb(
 def read_new(
     path: str | Path, shape_of: Callable[[int, int], tuple[int, int]], intensity_range: IntensityRange = "full"
 ) -> tuple[str, Image.Image]:
-    """The SHA-256 of a file that no manifest lists, and the image, decoded as ``read_rgb`` does.
+    """Hash and decode an image that no manifest lists, as ``read_rgb`` does; return the SHA-256 and the image.
 
-    ``shape_of`` gives the (height, width) to shrink it to, from those that it has when the right way up.
+    ``shape_of`` maps the upright height and width to the (height, width) to shrink the image to.
 
     Raises:
-        ImageError: as ``inspect`` does.
+        ImageError: as ``inspect``.
     """
     content = _read(path)
     with _opened(io.BytesIO(content)) as image:
@@ -116,9 +117,9 @@ def _shrunk(content: bytes, shape: tuple[int, int] | None, intensity_range: Inte
 
 
 def _decoded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """An image that is to be shrunk to ``size``; of a JPEG with sides from four times as long on, already of that size.
+    """Shrink a JPEG to ``size`` while decoding it, if its sides are at least four times as long; else return it as is.
 
-    libjpeg decodes those at a half, a quarter or an eighth, twice as large as is wanted or more, several times as fast.
+    libjpeg decodes such a JPEG several times faster at 1/2, 1/4 or 1/8 of its size, here at least twice ``size``.
     """
     size = size[::-1] if _on_its_side(image) else size
     before = image.size
@@ -135,6 +136,8 @@ def _read(path: str | Path) -> bytes:
 @contextmanager
 def _reading(path: str | Path) -> Iterator[BinaryIO]:
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # to open it would wait for a writer
+            raise ImageError("a pipe, not a file")
         with open(path, "rb") as file:
             yield file
     except OSError as error:
@@ -151,29 +154,29 @@ def _refuse_by_start(file: BinaryIO, path: str | Path) -> None:
     if start.startswith(b"version https://git-lfs"):
         raise ImageError("a Git LFS pointer, not the image; run 'git lfs pull'")
     if str(path).lower().endswith(RAW):
-        raise ImageError("a camera's raw file; convert it to JPEG or PNG")
+        raise ImageError("a camera raw file; convert it to JPEG or PNG")
 
 
 @contextmanager
 def _opened(file: BinaryIO) -> Iterator[Image.Image]:
-    """An image of an allowed format and size; whatever goes wrong while it is used is an ImageError."""
+    """Open an image of an allowed format and size. Any error while it is used becomes an ImageError."""
     try:
         with Image.open(file, formats=readable_formats()) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels")
+                raise ImageError(f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels; shrink it")
             yield image
-    except (ImageError, ImportError):  # a package that is missing is no fault of the image
+    except (ImageError, ImportError):  # a missing package is not the image's fault
         raise
     except UnidentifiedImageError:
         raise ImageError(f"not an image of a known format ({', '.join(readable_formats())})") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"more than {MAX_PIXELS:,} pixels") from None
-    except Exception as error:  # Pillow's parsers raise whatever broken bytes lead them to
+        raise ImageError(f"more than {MAX_PIXELS:,} pixels; shrink it") from None
+    except Exception as error:  # Pillow's parsers may raise anything on broken bytes
         raise ImageError(f"broken: {error}") from None
 
 
 def _on_its_side(image: Image.Image) -> bool:
-    """Whether the orientation swaps width and height; Pillow swaps those of a TIFF itself."""
+    """Whether the EXIF orientation swaps width and height. For a TIFF, Pillow swaps them itself."""
     return image.format != "TIFF" and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
 
 
@@ -192,13 +195,13 @@ def _rgb(image: Image.Image, intensity_range: IntensityRange = "full") -> Image.
 def _from_16_bit(image: Image.Image, intensity_range: IntensityRange) -> Image.Image:
     values = np.asarray(image).astype(np.int32)
     if values.min() < 0 or values.max() > 65535:
-        raise ImageError("more than 16 bits per pixel")
+        raise ImageError("more than 16 bits per pixel; save it with 8 or 16 bits")
     low, high = _levels(values, intensity_range)
-    width = max(1, high - low)  # 1: an image of one colour
+    width = max(1, high - low)  # avoids 0 / 0 in an image of one colour
     np.clip(values, low, high, out=values)  # in place: an image may have 100 million pixels
     values -= low
     values *= 255
-    values += width // 2  # to the nearest
+    values += width // 2  # rounds to nearest
     values //= width
     rgb = Image.fromarray(values.astype(np.uint8)).convert("RGB")
     rgb.info["intensity_range"] = intensity_range
@@ -206,7 +209,7 @@ def _from_16_bit(image: Image.Image, intensity_range: IntensityRange) -> Image.I
 
 
 def _levels(values: np.ndarray, intensity_range: IntensityRange) -> tuple[int, int]:
-    """What becomes black and white."""
+    """The values that become black and white."""
     if intensity_range == "full":
         return 0, 65535
     if intensity_range == "per_image":

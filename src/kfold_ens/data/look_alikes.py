@@ -1,7 +1,7 @@
-"""Images that look alike without being equal byte by byte: saved again, in another size or format.
+"""Find near-duplicates: images that look the same but differ in bytes, because they were resized or saved again.
 
-A perceptual hash (https://www.hackerfactor.com/blog/index.php?/archives/432-Looks-Like-It.html, as ImageHash has it)
-is 64 bits of an image's coarse structure; images that look alike differ in few of them.
+A perceptual hash (https://www.hackerfactor.com/blog/index.php?/archives/432-Looks-Like-It.html, in the version of
+ImageHash) is 64 bits of an image's coarse structure. Near-duplicates differ in few of these bits.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-SMALLEST = 32  # pixels: what the hash looks at; of smaller images it says too little
+SMALLEST = 32  # pixels; the hash shrinks images to this side, and smaller ones hold too little detail
 BITS = 64
-APART = 4  # bits in which images that look alike may differ
-BUCKET = 512  # hashes compared with each other at a time; more than 2 ** APART, or buckets could not be divided
-PAIRS = 1_000_000  # close pairs that are kept before they become groups
+APART = 4  # most bits in which near-duplicates may differ
+BUCKET = 512  # hashes compared with each other at once; must exceed 2 ** APART, or buckets could not be divided
+PAIRS = 1_000_000  # close pairs collected before they are merged into groups
 
 
 def perceptual_hash(image: Image.Image) -> str:
-    """16 hexadecimal digits; empty for an image with a side below ``SMALLEST``."""
-    import imagehash  # here: benchmarks/gpu.py runs without it
+    """Hash the coarse structure of an image: 16 hexadecimal digits; empty if a side is below ``SMALLEST``."""
+    import imagehash  # imported here because benchmarks/gpu.py runs without it
 
     return str(imagehash.phash(image)) if min(image.size) >= SMALLEST else ""
 
 
 def look_alikes(manifest: pd.DataFrame) -> pd.DataFrame:
-    """``group, image_id, split, label`` of all images that look like another; groups are counted from 1.
+    """Group near-duplicates: a table ``group, image_id, split, label``, with groups counted from 1.
 
-    ``manifest`` is that of both halves. Copies, byte by byte, of one image make no group, and are listed in one.
+    ``manifest`` covers both halves. Byte-identical copies alone form no group, but are listed in the group of their
+    image.
     """
     hashed = manifest[manifest["perceptual_hash"] != ""]
     values = np.array([int(text, 16) for text in hashed["perceptual_hash"]], dtype=np.uint64)
@@ -44,7 +45,7 @@ def look_alikes(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _linked(hashes_n: np.ndarray) -> np.ndarray:
-    """A group's number (N,) for each of these different hashes: one for all that close pairs lead to."""
+    """Number the groups (N,) of distinct hashes: hashes connected through close pairs share a number."""
     group, pairs, held = np.arange(len(hashes_n)), [], 0
     for bucket in _buckets(hashes_n, group):
         if (group[bucket] == group[bucket[:1]]).all():
@@ -58,16 +59,16 @@ def _linked(hashes_n: np.ndarray) -> np.ndarray:
 
 
 def _joined(group_n: np.ndarray, pairs: Sequence[np.ndarray]) -> np.ndarray:
-    """The groups' numbers (N,) after joining those that pairs of positions, each (2, P), lead to."""
+    """Merge the groups (N,) that pairs of positions, each (2, P), connect."""
     one, other = group_n[np.concatenate([np.empty((2, 0), dtype=np.int64), *pairs], axis=1)]
     links = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(len(group_n), len(group_n)))
     return connected_components(links, directed=False)[1][group_n]
 
 
 def _buckets(hashes_n: np.ndarray, positions: np.ndarray) -> Iterator[np.ndarray]:
-    """Positions, at most ``BUCKET`` at a time, such that close hashes are together at least once.
+    """Yield buckets of at most ``BUCKET`` positions, such that close hashes share at least one bucket.
 
-    Of APART + 1 blocks of the bits in which hashes differ at all, those at most APART bits apart share one.
+    Divides the bits in which hashes differ into APART + 1 blocks: hashes at most APART bits apart agree in one block.
     """
     if len(positions) <= BUCKET:
         yield positions

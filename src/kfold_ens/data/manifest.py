@@ -1,4 +1,4 @@
-"""The manifests of training and test images: each image with its hashes and size, and none that cannot be used."""
+"""Make the manifests of training and test images: all images with hashes and sizes. Refuse unusable images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from kfold_ens.naming import submission_names
 log = logging.getLogger(__name__)
 
 INSPECTED = [field.name for field in fields(Inspection) if field.name != "has_pages"]
-CHUNK = 2048  # images in the threads' queue at a time
+CHUNK = 2048  # images queued for the threads at a time
 
 Result = TypeVar("Result")
 
@@ -38,13 +38,13 @@ Result = TypeVar("Result")
 def write_train_manifest(
     run: Config, export: Path, threads: int, manifest_file: str, classes_file: str
 ) -> pd.DataFrame:
-    """Write the manifest of the training images, and their class list, after a look at the test images too.
+    """Write the manifest and class list of the training images, after checking the test images too.
 
-    So whatever is wrong with either is said at once, before anything is trained. Returns the manifest of both; of the
-    training images alone where the sources of the test images are gone.
+    All faults of both halves are reported at once, before training. Returns the manifest of both halves, or of the
+    training images alone if the sources of the test images are missing.
 
     Raises:
-        DataError: listing everything that cannot be trained on or predicted, or could not be named in the submission.
+        DataError: listing everything that cannot be trained on, predicted or named in the submission.
     """
     together = Together(DataError)
     with TemporaryDirectory() as elsewhere:
@@ -66,17 +66,17 @@ def write_train_manifest(
 
 
 def refuse_shared_names(test: pd.DataFrame, run: Config) -> None:
-    """Refuse test images that the submission could not tell apart; a sample may have them in another form.
+    """Refuse test images that would share a name in the submission, unless a sample submission decides the names.
 
     Raises:
-        DataError: listing the names that two images would share.
+        DataError: listing the shared names.
     """
     if not run.names_follow_from_sample:
         submission_names(test, run.submission_names)
 
 
 def tell_training_images(train: pd.DataFrame, run: Config) -> None:
-    """Log what the training images are, and what about them is hardly meant."""
+    """Log a summary of the training images, and warn about suspicious ones."""
     log.info(describe(dict(train["label"].value_counts())))
     extra = is_extra(train)
     copies = f" ({train['sha256'].dropna().duplicated().sum()} byte-identical to another)" if "sha256" in train else ""
@@ -90,10 +90,10 @@ def tell_training_images(train: pd.DataFrame, run: Config) -> None:
 def write_test_manifest(
     run: Config, export: Path, threads: int, train_file: str, manifest_file: str, look_alikes_file: str
 ) -> pd.DataFrame:
-    """Write the manifest of the test images, and which images of both halves look alike; return that of both halves.
+    """Write the manifest of the test images and the near-duplicates; return the manifest of both halves.
 
     Raises:
-        DataError: listing everything that cannot be predicted, or could not be named in the submission.
+        DataError: listing everything that cannot be predicted or named in the submission.
     """
     export.mkdir(parents=True, exist_ok=True)
     images = list_images(run.data, "test", run.seed, export)
@@ -112,10 +112,10 @@ def write_test_manifest(
 
 
 def with_test_images(train: pd.DataFrame, run: Config) -> pd.DataFrame:
-    """A training manifest and the test images as they can be listed now, without a look at them; it alone if not.
+    """Append the test images, listed but not read, to a training manifest. If they are missing, return it unchanged.
 
     Raises:
-        DataError: if test images cannot be listed, or not be named in the submission.
+        DataError: if test images cannot be listed, or cannot be named in the submission.
     """
     if missing(run.data, "test"):
         return train
@@ -126,10 +126,10 @@ def with_test_images(train: pd.DataFrame, run: Config) -> pd.DataFrame:
 
 
 def _list_halves(run: Config, exports: Mapping[Half, Path], together: Together) -> pd.DataFrame:
-    """The images of both halves, as far as they can be listed."""
+    """List the images of both halves, as far as possible."""
     absent = missing(run.data, "test")
     if absent:
-        log.warning("the test images are not looked at: %s", "; ".join(absent))
+        log.warning("the test images are not checked: %s", "; ".join(absent))
     found = [pd.DataFrame(columns=COLUMNS)]
     for half in HALVES[: 1 if absent else 2]:
         exports[half].mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def build_manifest(images: pd.DataFrame, threads: int) -> pd.DataFrame:
     """Inspect every image of a listing and add ``sha256, width, height, perceptual_hash``.
 
     Raises:
-        DataError: naming all unreadable files, or all equal images with different labels, at once.
+        DataError: listing all unreadable files, and all byte-identical images with different labels.
     """
     together = Together(DataError)
     manifest = inspected(images, threads, together)
@@ -153,21 +153,22 @@ def build_manifest(images: pd.DataFrame, threads: int) -> pd.DataFrame:
 
 
 def inspected(images: pd.DataFrame, threads: int, together: Together) -> pd.DataFrame:
-    """A listing with ``sha256, width, height, perceptual_hash``: every image is read to its end.
+    """Read every image of a listing in full, and add ``sha256, width, height, perceptual_hash``.
 
-    ``together`` gathers the names of unreadable files, which have none of the four.
+    ``together`` gathers the names of unreadable files; their four values are None.
     """
     inspections = for_each_image(inspect, images["path"], threads, "Inspecting", together=together)
     pages = [path for path, each in zip(images["path"], inspections, strict=True) if each and each.has_pages]
     if pages:
         log.warning(
-            "of these files with several pages only the first is read; save each page as a file:\n%s", listing(pages)
+            "these files have several pages, and only the first is read; save each page as a separate file:\n%s",
+            listing(pages),
         )
     return images.assign(**{name: [getattr(each, name, None) for each in inspections] for name in INSPECTED})
 
 
 def read_manifest(*paths: str) -> pd.DataFrame:
-    """Read one half's manifest, or both as one table, with sizes as numbers."""
+    """Read the manifest of one half, or of both as one table; sizes are integers."""
     manifest = pd.concat(map(read_table, paths), ignore_index=True)
     return manifest.astype({"width": int, "height": int})
 
@@ -180,17 +181,17 @@ def for_each_image(
     *more: Iterable[Any],
     together: Together | None = None,
 ) -> list[Result | None]:
-    """Do ``work(path, ...)`` for every image, in threads: decoding releases the GIL.
+    """Call ``work(path, ...)`` for every image, in threads: decoding releases the GIL.
 
     Raises:
-        DataError: listing every image for which ``work`` raised ImageError. If ``together`` is to gather it, the
-            result for such an image is None.
+        DataError: listing every image for which ``work`` raised ImageError. If ``together`` gathers the error, the
+            result of such an image is None.
     """
-    from tqdm import tqdm  # here: benchmarks/gpu.py runs without it
+    from tqdm import tqdm  # imported here because benchmarks/gpu.py runs without it
 
     paths = list(paths)
     tasks = zip(paths, *more, strict=True)
-    batches = iter(lambda: list(islice(tasks, CHUNK)), [])  # all at once, the queue would outgrow the results
+    batches = iter(lambda: list(islice(tasks, CHUNK)), [])  # without batches, the queue would outgrow the results
 
     def attempt(task: tuple) -> Result | ImageError:
         try:
@@ -209,11 +210,11 @@ def for_each_image(
 def _refuse_unusable(paths: list[str], results: list[Any]) -> None:
     faults = [f"{path}: {it}" for path, it in zip(paths, results, strict=True) if isinstance(it, ImageError)]
     if faults:
-        raise DataError(f"{len(faults)} files cannot be used; mend or remove them:\n{listing(faults, most=100)}")
+        raise DataError(f"{len(faults)} files cannot be used; repair or remove them:\n{listing(faults, most=100)}")
 
 
 def refuse_contradictions(manifest: pd.DataFrame) -> None:
-    """Refuse training images that are equal byte by byte and have different labels; those without a hash are not seen.
+    """Refuse byte-identical training images with different labels; images without a hash are skipped.
 
     Raises:
         DataError: listing them.
@@ -227,9 +228,9 @@ def refuse_contradictions(manifest: pd.DataFrame) -> None:
 
 
 def _warn_of(alike: pd.DataFrame, file: str) -> None:
-    """What looks alike may still differ, so it is for people to judge."""
+    """Warn about near-duplicates. They may still differ, so people must judge them."""
     groups = alike["group"].nunique()
     if groups:
         first = alike[alike["group"] <= 10].groupby("group")["image_id"]
         some = listing((" ~ ".join(images.head(4)) for _, images in first), most=10)
-        log.warning("images that look alike: %d groups; %s lists them, the report shows them\n%s", groups, file, some)
+        log.warning("near-duplicates: %d groups; see %s or the report\n%s", groups, file, some)

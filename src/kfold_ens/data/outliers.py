@@ -1,4 +1,4 @@
-"""Images far outside the rest: decoded without an error, and still hardly meant."""
+"""Find outliers: images that decode without an error, but are probably unintended."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 FAR = 5  # robust standard deviations from the median
-PLAIN = 0.1  # of the median contrast: an image with less is almost one colour
-# What an image is measured by, the least deviation that counts as a standard deviation, and the words for low and high.
+PLAIN = 0.1  # of the median contrast; an image below this is almost one colour
+# Each measure of an image: the smallest deviation that counts as a standard deviation, and words for low and high.
 MEASURES = {
     "mean": (8.0, "dark", "bright"),  # grey levels
     "shape": (0.15, "narrow", "wide"),  # the logarithm of width / height
@@ -16,16 +16,16 @@ MEASURES = {
 
 
 def brightness(pixels_hwc: np.ndarray) -> tuple[float, float]:
-    """The mean and the standard deviation of an image's grey levels, from every fourth pixel of every fourth row."""
+    """The mean and standard deviation of an image's grey levels, from every fourth pixel of every fourth row."""
     some = pixels_hwc[::4, ::4]
     return float(some.mean()), float(some.std())
 
 
 def outliers(images: pd.DataFrame) -> pd.Series:
-    """Why images lie far outside the rest, by their index; only those that do.
+    """Reasons why images are outliers, by index; all other images are omitted.
 
-    ``images`` has a row per image: ``mean`` and ``contrast`` in grey levels, ``width`` and ``height`` in pixels. The
-    deviation is robust: the median's, in medians of absolute deviations (Leys et al. 2013,
+    ``images`` has a row per image: ``mean`` and ``contrast`` in grey levels, ``width`` and ``height`` in pixels. An
+    outlier is far from the median, measured in median absolute deviations (Leys et al. 2013,
     https://doi.org/10.1016/j.jesp.2013.03.013).
     """
     width, height = images["width"].astype(float), images["height"].astype(float)

@@ -1,4 +1,4 @@
-"""Images decoded once: one flat file of bytes that every fold and epoch maps into memory."""
+"""Decode all images once, into one flat file that every fold and epoch maps into memory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 
 class PixelStore:
-    """Read access by ``image_id``; the bytes stay on disk and are shared between processes.
+    """Read pixels by ``image_id``; the bytes stay on disk and are shared between processes.
 
-    ``decoding`` holds the options that decided how an image was decoded, as text, without those at their default.
+    ``decoding`` holds the options that affected decoding, as text, without defaults.
     """
 
     def __init__(self, pixels: str | Path, index: str | Path) -> None:
@@ -38,10 +38,10 @@ class PixelStore:
         self._row = {image_id: row for row, image_id in enumerate(self.image_id.tolist())}
 
     def __reduce__(self) -> tuple:
-        return PixelStore, self._files  # a spawned loader worker maps the files itself
+        return PixelStore, self._files  # a spawned loader worker opens the files itself
 
     def rows(self, image_ids: np.ndarray) -> np.ndarray:
-        """The rows of these images: (N,) int64."""
+        """The row numbers of these images: (N,) int64."""
         return np.array([self._row[image_id] for image_id in image_ids], dtype=np.int64)
 
     def sha256(self, image_ids: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ class PixelStore:
         return self._sha256[self.rows(image_ids)]
 
     def looks(self) -> pd.DataFrame:
-        """The images' ``mean`` and ``contrast``, by image id, in grey levels; empty if an old version decoded them."""
+        """The images' ``mean`` and ``contrast`` in grey levels, by image id; empty for stores of an old version."""
         return pd.DataFrame(self._looks, index=self.image_id if self._looks else [], columns=["mean", "contrast"])
 
     def image(self, image_id: str) -> np.ndarray:
@@ -67,13 +67,13 @@ class PixelStore:
 
 
 class PixelStores:
-    """Several stores, to look at single images of."""
+    """Several stores, read by image id as if they were one."""
 
     def __init__(self, pixels: Sequence[str], indices: Sequence[str]) -> None:
         self._stores = [PixelStore(*files) for files in zip(pixels, indices, strict=True)]
 
     def looks(self) -> pd.DataFrame:
-        """As of a single store."""
+        """As ``PixelStore.looks``, of all stores."""
         return pd.concat([store.looks() for store in self._stores])
 
     def image(self, image_id: str) -> np.ndarray:
@@ -89,13 +89,13 @@ def write_pixels(
     threads: int,
     intensity_range: IntensityRange = "full",
 ) -> None:
-    """Decode every image of the manifest and shrink it to a short side in pixels; smaller ones stay as they are.
+    """Decode every image of the manifest, and shrink its short side to ``short_side`` pixels if it is longer.
 
     ``intensity_range`` is as in ``config.Source``.
 
     Raises:
-        DataError: listing the images that are gone, or are no longer those of the manifest.
-        KfoldError: where the disk has no room for them.
+        DataError: listing the images that are missing, or have changed since the manifest was made.
+        KfoldError: if the disk lacks space.
     """
     shapes = [stored_shape(*size, short_side) for size in zip(manifest["height"], manifest["width"], strict=True)]
     heights, widths = np.array(shapes, dtype=np.int64).T
@@ -114,7 +114,7 @@ def write_pixels(
         *measured, decided = np.array(for_each_image(decode, manifest["path"], threads, "Decoding", *more)).T
     with atomic(index) as temporary, open(temporary, "wb") as file:
         identity = {name: manifest[name].to_numpy(dtype=np.str_) for name in ("image_id", "sha256")}
-        # No VERSION was raised for these two: that would train every fold again, and nothing is trained from them.
+        # These two were added without a new VERSION, which would retrain every fold: training does not use them.
         looks = dict(zip(("mean", "contrast"), measured, strict=True))
         changed = intensity_range != "full" and decided.any()
         decoding = {"intensity_range": canonical(intensity_range)} if changed else {}
@@ -126,17 +126,17 @@ def _warn_of_outliers(images: pd.DataFrame) -> None:
     reasons = outliers(images.set_index("image_id"))
     if len(reasons):
         some = listing((f"{image_id}: {why}" for image_id, why in reasons.items()), most=10)
-        log.warning("images far outside the rest: %d; the report shows them\n%s", len(reasons), some)
+        log.warning("outliers: %d images; see the report\n%s", len(reasons), some)
 
 
 def _write_at(handle: int, block: bytes, offset: int) -> None:
-    """Write from any thread; a full disk is an OSError, where writing to mapped memory would end the process."""
+    """Write from any thread. A full disk raises OSError; writing to mapped memory would kill the process instead."""
     while block:
         written = os.pwrite(handle, block, offset)
         block, offset = block[written:], offset + written
 
 
 def stored_shape(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """(height, width) with the short side brought down to ``short_side``, the shape kept."""
+    """Scale (height, width) down to a short side of ``short_side``, keeping the aspect ratio; never scale up."""
     scale = min(1, short_side / min(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))

@@ -1,4 +1,4 @@
-"""Where images come from: every source becomes a listing. Here are those that read the user's own files."""
+"""List the images of any source. Sources that read the user's own files are defined here."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ log = logging.getLogger(__name__)
 def list_images(
     data: config.Data, half: config.Half, seed: int, export: Path, together: Together | None = None
 ) -> pd.DataFrame:
-    """List the training or the test images of a source; those that are no files yet are written below ``export``.
+    """List the training or test images of a source. Images that are not files yet are written below ``export``.
 
     Raises:
-        DataError: naming every folder, table, image or label at fault; ``together`` gathers faults that hide no image.
+        DataError: naming every folder, table, image or label at fault. ``together`` gathers the faults that leave the
+            listing complete.
     """
     images = with_groups(SOURCES[data.source](data, half, seed, export), data)
     for check in (*CHECKS.get(data.source, ()), refuse_ungrouped, refuse_foreign_classes):
         with together.gather() if together else nullcontext():
             check(images, data, half)
     if images.empty:
-        raise DataError(f"data: there are no {half} images. Formats that are read: {', '.join(FORMATS)}.")
+        raise DataError(f"data: there are no {half} images. Supported formats: {', '.join(FORMATS)}.")
     return images.reset_index(drop=True)
 
 
@@ -46,7 +47,7 @@ def list_images(
 
 
 def from_folders(data: config.ImageFolder, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
-    """Training folders of class folders, merged, or a test folder read with everything below it."""
+    """List training folders of class folders, merged, or a test folder with everything below it."""
     if half == "test":
         return _image_rows(Path(data.test), "test", "test", label=None)
     train = limited(_labelled_folders(data.train, "train"), data, seed)
@@ -54,7 +55,7 @@ def from_folders(data: config.ImageFolder, half: config.Half, seed: int, export:
 
 
 def check_folders(images: pd.DataFrame, data: config.ImageFolder, half: config.Half) -> None:
-    """Refuse folders that hold no image, or those of the other half."""
+    """Refuse class folders without images, and a test folder that overlaps a training folder."""
     if half == "test":
         _refuse_shared_files(data)
     else:
@@ -62,12 +63,12 @@ def check_folders(images: pd.DataFrame, data: config.ImageFolder, half: config.H
 
 
 def _labelled_folders(roots: list[str], key: str) -> pd.DataFrame:
-    """The images of folders of class folders; ``key`` is the one of config.yaml, below ``data``."""
+    """List the images of folders of class folders; ``key`` is their key below ``data`` in config.yaml."""
     return pd.concat([_class_folders(Path(root), prefix, f"data.{key}") for root, prefix in _prefixes(roots, key)])
 
 
 def _prefixes(roots: list[str], key: str) -> list[tuple[str, str]]:
-    """A prefix for the ids of each training folder, so that equal file names in two of them stay apart."""
+    """An id prefix for each training folder, so that equal file names in two folders stay distinct."""
     if len(roots) == 1:
         return [(roots[0], key)]
     if len(set(map(os.path.realpath, roots))) < len(roots):
@@ -89,7 +90,9 @@ def _warn_of_stray_images(root: Path, key: str) -> None:
     stray = sorted(_utf8(Path(entry.name)) for entry in os.scandir(root) if entry.is_file())
     images = [name for name in stray if could_be_image(root / name)]
     if images:
-        log.warning("%s: images beside the class folders of %s are not read:\n%s", key, root, listing(images))
+        log.warning(
+            "%s: images directly in %s are skipped; move them into class folders:\n%s", key, root, listing(images)
+        )
 
 
 def _subfolders(root: Path) -> list[str]:
@@ -119,7 +122,7 @@ def _image_rows(root: Path, prefix: str, split: str, label: str | None) -> pd.Da
 
 
 def _files_below(root: Path) -> Iterator[str]:
-    """Paths of all files below a folder, relative to it."""
+    """Relative paths of all files below a folder."""
     if not root.is_dir():
         raise DataError(f"data: there is no folder {root} (looked in {Path.cwd()})")
     for path in files_below(root, _refuse_unreadable):
@@ -140,33 +143,33 @@ def _utf8(path: Path) -> str:
 
 
 def _refuse_shared_files(data: config.ImageFolder) -> None:
-    """Refuse one folder given for both halves, or one inside the other. A folder that is gone shares nothing."""
+    """Refuse training and test folders that overlap. A missing folder overlaps nothing."""
     train, test = ({path for root in data.folders(half) for path in _real_paths(Path(root))} for half in config.HALVES)
     if shared := sorted(train & test):
-        raise DataError(f"data.test lies inside a training folder; it shares\n{listing(shared)}")
+        raise DataError(f"data.test overlaps a training folder; separate them. Both hold:\n{listing(shared)}")
 
 
 def _real_paths(root: Path) -> Iterator[str]:
-    """The images below a folder, where they are when the links among their folders are followed."""
+    """Paths of the images below a folder, with links in the path of their folder resolved."""
     real = cache(os.path.realpath)
     images = (path for path in files_below(root) if could_be_image(path))
     return (os.path.join(real(path.parent), path.name) for path in images)
 
 
 def _refuse_empty_classes(images: pd.DataFrame, roots: Mapping[str, list[str]]) -> None:
-    """``roots`` are the folders of class folders by key."""
+    """Refuse class folders without images; ``roots`` lists the folders of class folders by key."""
     for key, folders in roots.items():
         classes = {name for root in folders for name in _subfolders(Path(root))}
         empty = sorted(classes - set(images["label"]))
         if empty:
-            raise DataError(f"{key}: these class folders hold no image; fill or remove them:\n{listing(empty)}")
+            raise DataError(f"{key}: these class folders have no images; fill or remove them:\n{listing(empty)}")
 
 
 # --- tables ----------------------------------------------------------------------------------------------
 
 
 def from_tables(data: config.Csv, half: config.Half, seed: int, export: Path) -> pd.DataFrame:
-    """A table of image ids, for training with labels, and the folder the ids are files of."""
+    """List the images whose ids a table contains; a training table has labels too."""
     if half == "test":
         return _test_rows(data)
     columns = {key: name for key in LISTED if (name := getattr(data, key))}
@@ -187,24 +190,28 @@ def _test_rows(data: config.Csv) -> pd.DataFrame:
     table = read_user_table(data.test, {"data.id_column": data.id_column}, "data.test")
     rows = _table_rows(table[data.id_column], "test", data.folders("test")[0], f"data.test: {data.test}", label="")
     if data.group_column and data.group_column not in table:
-        log.info("data.test: %s has no column %r: groups of test images are unknown", data.test, data.group_column)
+        log.info(
+            "data.test: %s has no column %r, so the groups of test images are unknown", data.test, data.group_column
+        )
     return rows.assign(**_columns(table, data)).drop(columns="fold", errors="ignore")
 
 
 def _labelled_rows(data: config.Csv, key: str, file: str, columns: Mapping[str, str]) -> pd.DataFrame:
-    """The training images of a table; ``columns`` are further ones that it must have, by their keys."""
+    """List the training images of a table; ``columns`` are further required columns, by key."""
     needed = {"id_column": data.id_column, "label_column": data.label_column} | columns
     table = read_user_table(file, {f"data.{name}": column for name, column in needed.items()}, key)
     unlabelled = table.loc[table[data.label_column] == "", data.id_column]
     if len(unlabelled):
-        raise DataError(f"{key}: {file}: these images have no label:\n{listing(unlabelled)}")
+        raise DataError(
+            f"{key}: {file}: these images have no label; add one, or remove the rows:\n{listing(unlabelled)}"
+        )
     labels = table[data.label_column].array
     rows = _table_rows(table[data.id_column], "train", data.images, f"{key}: {file}", labels)
     return rows.assign(**_columns(table, data))
 
 
 def _columns(table: pd.DataFrame, data: config.Csv) -> dict[str, Any]:
-    """Columns of a user's table, as far as it has them, under the names that they have in a listing."""
+    """The optional columns that a user's table has, by their names in a listing."""
     return {name: table[column].array for key, name in LISTED.items() if (column := getattr(data, key)) in table}
 
 
@@ -219,7 +226,7 @@ def _table_rows(ids: pd.Series, split: str, folder: str, table: str, label: Any)
     return pd.DataFrame(rows, dtype=object).assign(label=label)
 
 
-LISTED = {"group_column": "group", "fold_column": "fold"}  # keys of a table's columns, and what listings call these
+LISTED = {"group_column": "group", "fold_column": "fold"}  # keys of optional columns, and their names in a listing
 CHECKS: dict[str, list[Callable[[pd.DataFrame, Any, config.Half], None]]] = {"imagefolder": [check_folders]}
 SOURCES: dict[str, Callable[[Any, config.Half, int, Path], pd.DataFrame]] = {
     "digits": from_digits,

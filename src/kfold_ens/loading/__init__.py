@@ -1,4 +1,4 @@
-"""From decoded images to batches: augmentation, datasets, samplers, DataLoaders. Training and prediction share it.
+"""From decoded images to batches: augmentation, datasets, samplers and DataLoaders, for training and prediction.
 
-A change that gives other batches raises the VERSION of training and of prediction.
+Raise VERSION of training and of prediction with any change that alters the batches.
 """

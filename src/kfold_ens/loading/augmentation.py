@@ -1,6 +1,6 @@
-"""From a stored image to a view of the network's size: randomly for training, always the same for evaluation.
+"""Augment stored images for training, and resize or crop them for evaluation.
 
-Views are uint8 tensors (3, size, size); the device turns them into floats (``to_input``).
+Both return views: uint8 tensors (3, size, size). ``to_input`` converts them to floats on the device.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kfold_ens import config
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-LONGEST = 4  # times its short side: what is kept of an image before its middle is cut out
+LONGEST = 4  # a longer image is cut to this many times its short side before ``center_crop``
 
 
 def _resize(step: config.Resize, size: int) -> v2.Transform:
@@ -39,9 +39,9 @@ def _vertical_flip(step: config.VerticalFlip, size: int) -> v2.Transform:
 
 
 def by_pillow(transform: v2.Transform) -> v2.Transform:
-    """As the published recipes had it; of one image on one core mostly faster, and up to five times, than a tensor.
+    """Run a transform on a Pillow image instead of a tensor, as the published recipes did.
 
-    benchmarks/README.md has the times.
+    For one image on one core this is usually faster, up to five times: see benchmarks/README.md.
     """
     return v2.Compose([v2.ToPILImage(), transform, v2.PILToTensor()])
 
@@ -63,7 +63,7 @@ def _affine(step: config.Affine, size: int) -> v2.Transform:
 
 def _color_jitter(step: config.ColorJitter, size: int) -> v2.Transform:
     jitter = v2.ColorJitter(step.brightness, step.contrast, step.saturation, step.hue)
-    return by_pillow(jitter) if step.hue else jitter  # of brightness, contrast and saturation a tensor is faster
+    return by_pillow(jitter) if step.hue else jitter  # without hue, tensors are faster
 
 
 def _grayscale(step: config.Grayscale, size: int) -> v2.Transform:
@@ -109,10 +109,11 @@ AUGMENTATIONS: dict[str, Callable[..., v2.Transform]] = {
 
 
 class RotatedCrop(v2.Transform):
-    """A rotation and then a random resized crop, by the same draws, of which only what the crop shows is computed.
+    """A rotation followed by a random resized crop, with the same random draws; rotates only the cropped part.
 
-    The same up to rounding: bilinear by a grey level, and seldom; nearest, where a source lies at the edge of a pixel,
-    it may be the one beside it, as Pillow adds up rounded numbers along a row.
+    Results differ from the two separate steps by rounding only: rarely, by one grey level with bilinear interpolation.
+    With nearest, a source on a pixel's edge may become the neighbouring pixel, because Pillow adds up rounded steps
+    along a row.
     """
 
     def __init__(self, rotation: config.Rotation, crop: v2.RandomResizedCrop) -> None:
@@ -130,7 +131,7 @@ class RotatedCrop(v2.Transform):
 def rotated_part(
     image_chw: Tensor, angle: float, resample: Image.Resampling, top: int, left: int, height: int, width: int
 ) -> Tensor:
-    """A part (3, height, width) of an image rotated about its middle, counterclockwise by degrees, by Pillow."""
+    """Crop (3, height, width) of an image that Pillow rotates about its centre, ``angle`` degrees counterclockwise."""
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     middle_y, middle_x = image_chw.shape[1] / 2, image_chw.shape[2] / 2
     x, y = left - middle_x, top - middle_y
@@ -141,7 +142,7 @@ def rotated_part(
 
 
 def build_augmentation(steps: Sequence[config.Augmentation], size: int) -> v2.Transform:
-    """The random views of training; draws from torch's global generator."""
+    """Transform from a stored image to a random training view; draws from torch's global generator."""
     transforms: list[v2.Transform] = []
     for before, step in pairwise([None, *steps]):
         if isinstance(before, config.Rotation) and isinstance(step, config.RandomResizedCrop):
@@ -160,7 +161,7 @@ def _center_crop(image: config.CenterCrop) -> v2.Transform:
 
 
 def _middle(image_chw: Tensor) -> Tensor:
-    """The middle of a very long image, of which the crop takes a part: enlarged as a whole it would fill the memory."""
+    """Cut a very long image to its middle: resizing all of it would fill the memory."""
     height, width = image_chw.shape[-2:]
     return v2.functional.center_crop(image_chw, [min(height, LONGEST * width), min(width, LONGEST * height)])
 
@@ -169,13 +170,13 @@ EVALUATION_VIEWS: dict[str, Callable[..., v2.Transform]] = {"squash": _squash, "
 
 
 def build_evaluation_view(image: config.Image) -> v2.Transform:
-    """The one view of evaluation."""
+    """Transform from a stored image to its evaluation view, without randomness."""
     return EVALUATION_VIEWS[image.kind](image)
 
 
 def to_input(
     views_nchw: Tensor, image: config.Image, device: torch.device, memory_format: torch.memory_format
 ) -> Tensor:
-    """Views (N, 3, size, size) uint8 to the network's input on its device: float32 in [0, 1], or normalised."""
+    """Network input from views (N, 3, size, size) uint8: float32 on ``device``, in [0, 1] or normalised."""
     inputs = views_nchw.to(device, non_blocking=True).to(torch.float32, memory_format=memory_format).div_(255)
     return v2.functional.normalize(inputs, IMAGENET_MEAN, IMAGENET_STD, inplace=True) if image.normalize else inputs

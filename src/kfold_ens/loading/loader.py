@@ -1,4 +1,4 @@
-"""Datasets and DataLoaders. Each view is a function of (seed, fold, epoch, image), never of the worker that made it."""
+"""Datasets and DataLoaders. Each view depends on (seed, fold, epoch, image) only, not on the worker that makes it."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from kfold_ens.jobs import ASKING_TO_END
 from kfold_ens.loading.augmentation import build_augmentation
 from kfold_ens.randomness import derive_seed
 
-Indices = Iterable[Sequence[tuple[int, int]]]  # of each batch, into TrainingViews
+Indices = Iterable[Sequence[tuple[int, int]]]  # per batch: indices into TrainingViews
 
 
 @dataclass(frozen=True)
 class Loading:
-    """How a DataLoader works: its number of worker processes, and whether batches go into pinned memory."""
+    """DataLoader settings: number of worker processes, and whether to put batches in pinned memory."""
 
     workers: int = 0
     pin: bool = False
 
     def options(self) -> dict[str, Any]:
-        """As keyword arguments of DataLoader."""
+        """Keyword arguments of DataLoader."""
         options: dict[str, Any] = {"num_workers": self.workers, "pin_memory": self.pin}
         if self.workers and sys.platform == "linux":
-            options["multiprocessing_context"] = "fork"  # it starts at once, and shares what it has read
+            options["multiprocessing_context"] = "fork"  # starts at once and shares memory with this process
         if self.workers:
-            options["worker_init_fn"] = _leave_signals_to_the_job
+            options["worker_init_fn"] = _ignore_signals
             Finalize(None, _end_workers, exitpriority=1)
         return options
 
@@ -48,7 +48,7 @@ IN_THIS_PROCESS = Loading()
 
 
 class TrainingViews(Dataset):
-    """Indexed by (epoch, position): one augmented view, and the image's class index."""
+    """Augmented views with their class indices, indexed by (epoch, position)."""
 
     def __init__(self, images: Images, augmentation: v2.Transform, seed: int, fold: int) -> None:
         self._images = images
@@ -65,7 +65,7 @@ class TrainingViews(Dataset):
 
 
 class EvaluationViews(Dataset):
-    """One view of each image, in the order of the ids; what is random in it follows from ``name`` and the image."""
+    """One view per image, in the order of the ids. Random draws depend on ``name`` and the image only."""
 
     def __init__(
         self, store: PixelStore, image_ids: Sequence[str], view: v2.Transform, name: str = "evaluation"
@@ -86,32 +86,32 @@ class EvaluationViews(Dataset):
 
 
 def _seed_view(*parts: int | str) -> None:
-    """Seed what augmentation draws from; torch.manual_seed also visits all devices, which takes as long as a crop."""
+    """Seed the CPU generator only: torch.manual_seed also seeds all devices, which takes as long as a crop."""
     torch.default_generator.manual_seed(derive_seed(*parts))
 
 
 def as_tensor(store: PixelStore, row: int) -> Tensor:
-    """One stored image: (3, height, width) uint8."""
+    """Stored image as a tensor (3, height, width) uint8."""
     return torch.from_numpy(store[row].copy()).permute(2, 0, 1)
 
 
-def _leave_signals_to_the_job(worker: int) -> None:
-    """A signal to all processes of a job must not end a worker whose batch the job's last step waits for."""
+def _ignore_signals(worker: int) -> None:
+    """Ignore signals in a worker: a signal sent to the whole job must not kill a worker that the last step needs."""
     for name in ASKING_TO_END:
         signal.signal(name, signal.SIG_IGN)
 
 
 def _end_workers() -> None:
-    """At a job's end multiprocessing would ask its workers to end by the very signal they ignore, and wait for ever."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would call their end a fault
+    """Kill the workers at exit: multiprocessing would send them SIGTERM, which they ignore, and wait forever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report killed workers as an error
     for worker in multiprocessing.active_children():
         worker.kill()
 
 
 def stacked(views: Sequence[Tensor]) -> Tensor:
-    """Views (3, height, width) to a batch (B, 3, height, width).
+    """Stack views (3, height, width) into a batch (B, 3, height, width).
 
-    Where the first has its channels last in memory, so has the batch: turning each round would take time.
+    Keeps the memory format of the first view: converting each channels-last view would take time.
     """
     if views[0].stride(0) != 1:
         return default_collate(views)
@@ -124,20 +124,20 @@ def _labelled(samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
 
 
 def training_views(recipe: TrainingRecipe, fold: Fold) -> TrainingViews:
-    """A fold's augmented images."""
+    """Augmented training views of a fold."""
     return TrainingViews(fold.train, build_augmentation(recipe.augmentation, recipe.image.size), fold.seed, fold.number)
 
 
 def training_batches(
     views: TrainingViews, batches: Indices, loading: Loading = IN_THIS_PROCESS
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches with these indices: views (B, 3, size, size) uint8, class indices (B,)."""
+    """Batches for these indices: views (B, 3, size, size) uint8 and class indices (B,)."""
     return iter(DataLoader(views, batch_sampler=batches, collate_fn=_labelled, **loading.options()))
 
 
 def evaluation_batches(
     views: EvaluationViews, batch_size: int, loading: Loading = IN_THIS_PROCESS, again: bool = False
 ) -> DataLoader:
-    """Batches of views (B, 3, size, size) uint8, in their order; ``again`` keeps the workers."""
+    """Batches of views (B, 3, size, size) uint8, in order; ``again`` keeps the workers for another pass."""
     options = loading.options() | {"persistent_workers": again and loading.workers > 0}
     return DataLoader(views, batch_size, collate_fn=stacked, **options)

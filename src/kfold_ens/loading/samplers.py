@@ -1,4 +1,4 @@
-"""Which images each batch of an epoch holds."""
+"""Draw the batches of each epoch."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ SAMPLERS: dict[str, Callable[..., Draw]] = {"shuffle": _shuffled, "balanced": _b
 
 
 def build_sampler(section: config.Sampler, target: np.ndarray) -> Draw:
-    """A function that draws the N positions of an epoch, from a generator and N; ``target`` (N,) are class indices."""
+    """Function of a generator and N that draws the N positions of an epoch; ``target`` (N,) holds class indices."""
     return SAMPLERS[section.kind](section, target)
 
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """The batches of every epoch, as positions; the rest of a run can be had from any step on."""
+    """Batches of every epoch, as positions of images; can start at any step of a run."""
 
     num_images: int
     batch_size: int
@@ -42,24 +42,24 @@ class EpochOrder:
     draw: Draw = np.random.Generator.permutation
 
     def length(self, step: int) -> int:
-        """The number of images in the batch of a step."""
+        """Number of images in the batch of a step."""
         return min(self.batch_size, self.num_images - step * self.batch_size)
 
     @property
     def steps_per_epoch(self) -> int:
-        """A last batch of a single image is skipped: batch normalisation cannot train on it."""
+        """Number of batches. A last batch of one image is skipped: batch normalisation cannot train on it."""
         full, rest = divmod(self.num_images, self.batch_size)
         return full + (rest > 1)
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """The positions of each batch of an epoch."""
+        """Positions of each batch of an epoch."""
         generator = np.random.default_rng(derive_seed("order", self.seed, self.fold, epoch))
         order = self.draw(generator, self.num_images)
         cuts = range(self.batch_size, self.num_images, self.batch_size)
         return np.split(order, cuts)[: self.steps_per_epoch]
 
     def remaining(self, epoch: int, step: int, epochs: int) -> Iterator[list[tuple[int, int]]]:
-        """Indices into TrainingViews for every batch from (epoch, step) to the end of the run."""
+        """Indices into TrainingViews for each batch from (epoch, step) to the end of the run."""
         while epoch < epochs:
             for positions in self.batches(epoch)[step:]:
                 yield [(epoch, int(position)) for position in positions]
@@ -67,6 +67,6 @@ class EpochOrder:
 
 
 def epoch_order(recipe: config.TrainingRecipe, fold: Fold) -> EpochOrder:
-    """The batches of a fold's epochs."""
+    """Batches of a fold, drawn by its recipe's sampler."""
     draw = build_sampler(recipe.sampler, fold.train.target)
     return EpochOrder(len(fold.train), recipe.batch_size, fold.seed, fold.number, draw)

@@ -1,3 +1,3 @@
-"""Backbones, heads, pretrained weights, and the file a trained network is kept in."""
+"""Backbones, heads, pretrained weights, and the file of a trained network."""
 
-VERSION = 3  # raise it when the stage gives another result for the same inputs: Snakemake then runs it again
+VERSION = 3  # increase it when the stage's results change for the same inputs: Snakemake then reruns it

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class Cbam(nn.Module):
-    """Which channels, then which places, of a feature map (N, C, H, W) matter.
+    """Weight the channels, then the positions, of a feature map (N, C, H, W).
 
     Woo et al. 2018, https://arxiv.org/abs/1807.06521, equations 2 and 3:
-    F' = sigmoid(MLP(avg F) + MLP(max F)) * F, and F'' = sigmoid(conv[avg F'; max F']) * F', where the first averages
-    and maxima are over places, the second over channels.
+    F' = sigmoid(MLP(avg F) + MLP(max F)) * F, with avg and max over positions, and
+    F'' = sigmoid(conv[avg F'; max F']) * F', with avg and max over channels.
     """
 
     def __init__(self, channels: int, ratio: int, kernel_size: int) -> None:

@@ -1,4 +1,4 @@
-"""Networks without their classifier: an image batch in, a feature vector an image out."""
+"""Networks without their classifier: from a batch of images to one feature vector per image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def torchvision_backbone(section: config.TorchvisionBackbone, weights: Path | No
     features, network.fc = network.fc.in_features, nn.Flatten()
     if weights:
         load_backbone(network, weights)
-    stages = OrderedDict(network.named_children())  # a ResNet is its children, one after the other
+    stages = OrderedDict(network.named_children())  # a ResNet runs its children in sequence
     stages["flatten"] = stages.pop("fc")
     for part in section.inserted:
         stages = _inserted(stages, part)
@@ -30,7 +30,7 @@ def torchvision_backbone(section: config.TorchvisionBackbone, weights: Path | No
 
 
 def _inserted(stages: OrderedDict[str, nn.Module], part: config.StageDropout | config.Cbam) -> OrderedDict:
-    """The stages with a part after one of them."""
+    """Insert a part after one of the stages."""
     channels = [layer.out_channels for layer in stages[part.after].modules() if isinstance(layer, nn.Conv2d)][-1]
     names = list(stages)
     place = names.index(part.after) + 1
@@ -63,10 +63,10 @@ BACKBONES: dict[str, Callable[..., tuple[nn.Module, int]]] = {
 
 
 def build_backbone(section: config.Backbone, weights: Path | None = None) -> tuple[nn.Module, int]:
-    """A backbone with random or pretrained weights, and the number of features it gives an image.
+    """Build a backbone with random or pretrained weights; return it with its number of features per image.
 
     Raises:
-        KfoldError: where the pretrained weights do not fit, or there is no module of a frozen name.
+        KfoldError: if the pretrained weights do not fit, or a name in ``frozen`` is not a module of the backbone.
     """
     backbone, features = BACKBONES[section.kind](section, weights)
     unknown = sorted(set(section.frozen) - set(dict(backbone.named_modules())))

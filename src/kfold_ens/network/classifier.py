@@ -1,4 +1,4 @@
-"""A backbone with a head on it, and the file a trained one is kept in."""
+"""A backbone with a head, and the file of a trained one."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from kfold_ens.versions import versions
 
 
 class Classifier(nn.Module):
-    """Images (N, 3, size, size) to logits (N, K). Frozen stages keep their weights and their batch statistics.
+    """Images (N, 3, size, size) to logits (N, K). Frozen stages keep their weights and batch statistics.
 
     Raises:
-        KfoldError: where pretrained ``weights`` do not fit.
+        KfoldError: if the pretrained ``weights`` do not fit.
     """
 
     def __init__(self, recipe: TrainingRecipe, num_classes: int, weights: Path | None = None) -> None:
@@ -48,7 +48,7 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A fold's chosen weights and what they belong to."""
+    """A fold's selected weights, with their recipe, classes and fingerprint."""
 
     recipe: TrainingRecipe
     classes: tuple[str, ...]
@@ -56,17 +56,17 @@ class TrainedModel:
     weights: Mapping[str, Tensor]
 
     def network(self) -> Classifier:
-        """The network with these very weights, not a copy of them, in evaluation mode."""
-        with torch.device("meta"):  # drawing weights at first takes longer than reading these
+        """The network in evaluation mode, with these weights themselves, not a copy."""
+        with torch.device("meta"):  # drawing random weights would take longer than loading these
             network = Classifier(self.recipe, len(self.classes))
         if {*network.state_dict()} != {name for name, _ in chain(network.named_parameters(), network.named_buffers())}:
-            network = Classifier(self.recipe, len(self.classes))  # it computes what is not saved when it is made
+            network = Classifier(self.recipe, len(self.classes))  # it has unsaved buffers, which it computes when built
         network.load_state_dict(self.weights, assign=True)
         return network.eval()
 
 
 def save_model(path: str | Path, model: TrainedModel) -> None:
-    """Write a model whole or not at all; class list, recipe, fingerprint and versions go into its header."""
+    """Write a model atomically; class list, recipe, fingerprint and versions go into its header."""
     header = {
         "recipe": canonical(model.recipe.model_dump(mode="json")),
         "classes": canonical(list(model.classes)),
@@ -81,7 +81,7 @@ def load_model(path: str | Path) -> TrainedModel:
     """Read a model back.
 
     Raises:
-        KfoldError: naming the file, where it is not a model of this workflow.
+        KfoldError: naming the file, if it is not a model of this workflow.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -89,12 +89,12 @@ def load_model(path: str | Path) -> TrainedModel:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
         recipe = TrainingRecipe.model_validate_json(header["recipe"])
     except (SafetensorError, KeyError, ValueError) as error:
-        raise KfoldError(f"{path} is no model of this workflow ({error}); remove it and run again") from None
+        raise KfoldError(f"{path} is not a model of this workflow ({error}); remove it and rerun") from None
     return TrainedModel(recipe, tuple(json.loads(header["classes"])), header["fingerprint"], weights)
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """The layout of images and weights in which a device convolves fastest.
+    """The memory layout of images and weights in which a device convolves fastest.
 
     On Apple's MPS the backward pass of channels_last convolutions is about ten times slower (pytorch#192551).
     """

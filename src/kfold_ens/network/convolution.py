@@ -1,4 +1,4 @@
-"""Convolutions that are products of matrices, computed as such where torch's are slow or wrong."""
+"""Compute some convolutions as matrix products, where torch's convolution is slow or wrong."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch.nn import functional
 
 
 class MatrixConv2d(nn.Conv2d):
-    """A convolution that multiplies matrices where its kernel meets a single pixel.
+    """A convolution computed as a matrix product if its kernel covers a single pixel.
 
-    - Images of one pixel, as deep stages of small images are: only the middle of the kernel counts, the rest meets
-      padding. On CPUs torch's convolution (2.14.1, oneDNN) is slow there. In bf16 with stride 2 it also leaves whatever
-      was in memory, NaN too, as the gradient of the rest.
-    - Kernels of 1x1 on channels_last images on a CPU, where matrices are faster.
+    - Inputs of 1x1 pixels, as in deep stages for small images: only the centre of the kernel matters, the rest covers
+      padding. On CPUs torch's convolution (2.14.1, oneDNN) is slow here. In bf16 with stride 2 it also leaves
+      uninitialized memory, even NaN, as the gradient of the rest.
+    - Kernels of 1x1 on channels_last inputs on a CPU, where matrix products are faster.
 
-    benchmarks/README.md has the measurements.
+    See benchmarks/README.md for the measurements.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -32,12 +32,12 @@ class MatrixConv2d(nn.Conv2d):
 
 
 def _is_matrix(images: Tensor) -> bool:
-    """Whether a CPU reads the pixels (N, C, H, W) one after the other, as rows of C numbers."""
+    """Whether the pixels of (N, C, H, W) are consecutive rows of C numbers in a CPU's memory."""
     return images.device.type == "cpu" and images.is_contiguous(memory_format=torch.channels_last)
 
 
 def _multiplied(images: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
-    """Every pixel's channels (N, C, H, W) by a matrix (out, C / groups): (N, out, H, W)."""
+    """Multiply the channels of every pixel (N, C, H, W) by a matrix (out, C / groups): (N, out, H, W)."""
     pixels = images.permute(0, 2, 3, 1)
     if groups == 1:
         return functional.linear(pixels, weight, bias).permute(0, 3, 1, 2)
@@ -48,7 +48,7 @@ def _multiplied(images: Tensor, weight: Tensor, bias: Tensor | None, groups: int
 
 
 def multiply_matrices(network: nn.Module) -> None:
-    """Let every plain convolution of a network be a ``MatrixConv2d``; weights and names stay what they are."""
+    """Turn every plain convolution of a network into a ``MatrixConv2d``, in place; weights and names stay the same."""
     for module in network.modules():
         if type(module) is nn.Conv2d and module.padding_mode == "zeros" and set(module.dilation) == {1}:
             module.__class__ = MatrixConv2d

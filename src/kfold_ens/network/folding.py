@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolution before it: the same function in evaluation, in fewer passes."""
+"""Fold batch normalisation into the convolution before it: the same outputs in evaluation, in fewer passes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ log = logging.getLogger(__name__)
 
 
 class _Tracer(fx.Tracer):
-    """Takes a convolution for one step, whatever class it is of."""
+    """Traces every kind of convolution as a single step."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         return isinstance(module, nn.Conv2d) or super().is_leaf_module(module, name)
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:
-    """Change a network in evaluation mode in place, and return it; one whose graph cannot be traced stays as it is."""
+    """Fold a network in evaluation mode, in place, and return it. A network that cannot be traced stays unchanged."""
     try:
         graph = _Tracer().trace(network)
-    except Exception as error:  # whatever the code of a network makes of a stand-in for its input
-        log.info("batch normalisations are not folded: %s", error)
+    except Exception as error:  # a network's code may raise anything on a symbolic input
+        log.info("the network cannot be traced, so batch normalisation is not folded: %s", error)
         return network
     modules = dict(network.named_modules())
     uses = Counter(node.target for node in graph.nodes if node.op == "call_module")

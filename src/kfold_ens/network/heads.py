@@ -1,4 +1,4 @@
-"""From a feature vector to logits."""
+"""Heads: from feature vectors to logits."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ HEADS: dict[str, Callable[..., nn.Module]] = {"linear": linear, "mlp": mlp}
 
 
 def build_head(section: config.Head, features: int, num_classes: int) -> nn.Module:
-    """A head with random weights: (N, features) to (N, num_classes)."""
+    """Build a head with random weights: (N, features) to (N, num_classes)."""
     return HEADS[section.kind](section, features, num_classes)

@@ -1,4 +1,4 @@
-"""What a pickle would call if it were loaded, found without loading it."""
+"""Find the functions and classes that loading a pickle would call, without loading it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# What a state dictionary of tensors is made of.
+# Names in the pickle of a state dictionary of tensors.
 KINDS = r"\w*Storage|Size|device|b?float\w*|u?int\w*|complex\w*|long|half|double|short|bool"
 OF_TENSORS = re.compile(
     rf"collections\.OrderedDict|torch\._utils\._rebuild_\w+|torch\.({KINDS})|torch\.storage\.\w+Storage"
@@ -18,18 +18,18 @@ PUT, GET = ("PUT", "BINPUT", "LONG_BINPUT"), ("GET", "BINGET", "LONG_BINGET")
 
 
 def names_in_pickle(path: Path) -> list[str]:
-    """The functions and classes that a file's pickle names, except those of tensors; empty if it is not a pickle."""
+    """List the functions and classes that a file's pickle names, except those of tensors; empty if not a pickle."""
     names: dict[str, None] = {}
     try:
         for name in _names(_content(path)):
             names[name] = None
-    except Exception:  # a damaged pickle raises whatever its bytes lead to; what came before counts
+    except Exception:  # a damaged pickle may raise anything; the names before the damage count
         pass
     return [name for name in names if not OF_TENSORS.fullmatch(name)]
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a pickle; of a file as torch writes it, the part that is one."""
+    """The bytes of a pickle: the whole file, or the pickle inside torch's zip archive."""
     if not zipfile.is_zipfile(path):
         return path.read_bytes()
     with zipfile.ZipFile(path) as archive:
@@ -37,7 +37,7 @@ def _content(path: Path) -> bytes:
 
 
 def _names(content: bytes) -> Iterator[str]:
-    """The names of a pickle; of torch's older files, which are several pickles in a row, of each."""
+    """Yield the names in one pickle, or in several in a row, as torch's older files have them."""
     while content:
         end, texts, memo = 0, [], {}
         for code, argument, place in pickletools.genops(content):

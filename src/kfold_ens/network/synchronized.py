@@ -1,4 +1,4 @@
-"""Batch normalisation over a batch of which several processes hold a part each."""
+"""Batch normalisation over a batch that is divided among several processes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from kfold_ens.errors import KfoldError
 
 
 def synchronize_batch_norms(network: nn.Module) -> None:
-    """Let a network's batch norms, in place, train on the statistics of the whole batch.
+    """Make the batch norms of a network, in place, train on the statistics of the whole batch.
 
-    On GPUs that is torch's SyncBatchNorm, or timm's for its own layers; torch has none for a CPU.
+    Uses torch's SyncBatchNorm on GPUs, or timm's for timm's layers. On CPUs, where torch has none, uses ours.
 
     Raises:
-        KfoldError: for a network of timm's on a CPU.
+        KfoldError: for a timm network on a CPU.
     """
     of_timm = any(type(each).__module__.startswith("timm.") for each in network.modules())
     if next(network.parameters()).device.type == "cuda":
         convert = _timms_conversion() if of_timm else nn.SyncBatchNorm.convert_sync_batchnorm
     elif of_timm:
-        raise KfoldError("gpus_per_fold: a network of timm's can be shared by GPUs only; write 1 into config.yaml")
+        raise KfoldError(
+            "gpus_per_fold: several processes can train a timm network on GPUs only; write 1 into config.yaml"
+        )
     else:
         convert = _convert_for_cpu
     for name, child in list(network.named_children()):
@@ -39,12 +41,12 @@ def _timms_conversion() -> Callable[[nn.Module], nn.Module]:
 def _convert_for_cpu(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.__class__ = _SynchronizedBatchNorm  # with the weights, statistics and settings it has
+            module.__class__ = _SynchronizedBatchNorm  # keeps its weights, statistics and settings
     return network
 
 
 class _Sum(torch.autograd.Function):
-    """Over all processes; so is its gradient, as each of them uses it."""
+    """Sum over all processes. The gradient is summed too, since every process uses the result."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -62,7 +64,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Statistics by differentiable sums over all processes."""
+    """Batch norm with statistics from differentiable sums over all processes."""
 
     def _check_input_dim(self, x: Tensor) -> None:
         pass
@@ -76,11 +78,11 @@ class _SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
         mean = _Sum.apply(values.sum(axes)) / count
         centred = values - _along(mean, x)
         variance = _Sum.apply((centred * centred).sum(axes)) / count
-        self._follow(mean.detach(), variance.detach() * count / (count - 1))
+        self._update_running_statistics(mean.detach(), variance.detach() * count / (count - 1))
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return (centred * _along(scale, x) + _along(self.bias, x)).to(x.dtype)
 
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+    def _update_running_statistics(self, mean: Tensor, variance: Tensor) -> None:
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance, self.momentum)

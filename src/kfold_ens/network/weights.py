@@ -1,4 +1,4 @@
-"""Pretrained weights: fetched once, hash checked, kept as safetensors, and loaded only where they fit."""
+"""Pretrained weights: downloaded once, checked by hash, stored as safetensors, and loaded only if they fit."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ CONVERSION = """\
     made = torch.load({source!r}, map_location="cpu", weights_only=False)
     made = made.state_dict() if hasattr(made, "state_dict") else made.get("state_dict", made)
     torch.save(dict(made), {target!r})
-  and write the new file at backbone.weights."""
+  and set backbone.weights to the new file."""
 
 
 class WeightsError(KfoldError):
-    """Pretrained weights are missing or not what they should be."""
+    """Pretrained weights are missing or wrong."""
 
 
 def prepare_weights(section: config.Backbone, path: Path) -> None:
-    """Put a backbone's pretrained weights at ``path`` as safetensors.
+    """Write a backbone's pretrained weights to ``path`` as safetensors.
 
-    ``section.weights`` is a file, or the name of published weights. torchvision's are downloaded, unless the file is in
-    the folder of ``path`` already; timm's are fetched by timm.
+    ``section.weights`` is a file, or the name of published weights. torchvision's are downloaded, unless the file is
+    already in the folder of ``path``; timm downloads its own.
 
     Raises:
-        WeightsError: saying what to download from where, and where to put it.
+        WeightsError: saying what to download, from where, and where to put it.
     """
     local = Path(section.weights)
     weights = read_weights(local) if local.suffix else PUBLISHED[section.kind](section, path.parent)
@@ -59,14 +59,15 @@ def _torchvision_weights(section: config.TorchvisionBackbone, folder: Path) -> d
 def _timm_weights(section: config.TimmBackbone, folder: Path) -> dict[str, Tensor]:
     if section.weights != "pretrained":
         raise WeightsError(
-            f"backbone.weights: timm's are called pretrained, not {section.weights!r}; or name a file, or none"
+            f"backbone.weights: a timm backbone has no weights {section.weights!r}; write pretrained, a .pth or "
+            ".safetensors file, or none"
         )
     try:
         return create_timm_model(section.name, pretrained=True).state_dict()
     except (OSError, RuntimeError) as error:
         raise WeightsError(
-            f"The pretrained weights of timm's {section.name} could not be fetched ({error}).\n"
-            f"  Fetch them on a machine that can, and name the file at backbone.weights in the recipe."
+            f"backbone.weights: could not download timm's weights of {section.name} ({error}).\n"
+            "  Download them on a machine with internet access, and set backbone.weights in the recipe to the file."
         ) from None
 
 
@@ -74,22 +75,22 @@ PUBLISHED: dict[str, Callable[..., dict[str, Tensor]]] = {"torchvision": _torchv
 
 
 def weights_url(section: config.TorchvisionBackbone) -> str:
-    """Where torchvision publishes the weights of a name.
+    """The URL of torchvision's weights by their name.
 
     Raises:
-        WeightsError: listing the names there are.
+        WeightsError: listing the published names, if there is no such name.
     """
     published = {weights.name: weights.url for weights in get_model_weights(section.name)}
     if section.weights not in published:
         raise WeightsError(
             f"backbone.weights: {section.name} has no weights {section.weights!r}; "
-            f"there are {', '.join(published)}, a .pth or .safetensors file, or none"
+            f"write {', '.join(published)}, a .pth or .safetensors file, or none"
         )
     return published[section.weights]
 
 
 def _fetched(url: str, folder: Path) -> Path:
-    """The published file, downloaded where it is not in the folder yet; its name holds the start of its SHA-256."""
+    """Download the published file if the folder lacks it, and check it by the start of the SHA-256 in its name."""
     file = folder / os.path.basename(urlparse(url).path)
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,9 +98,9 @@ def _fetched(url: str, folder: Path) -> Path:
             torch.hub.download_url_to_file(url, str(file), hash_prefix=_hash_prefix(file))
         except (URLError, OSError, RuntimeError) as error:
             raise WeightsError(
-                f"The pretrained weights could not be fetched ({error}).\n"
-                f"  Download {url}\n  on a machine that can, put the file at {file}, and run again;\n"
-                f"  or write a file of your own, or none, at backbone.weights in the recipe."
+                f"backbone.weights: could not download the pretrained weights ({error}).\n"
+                f"  Download {url}\n  on a machine with internet access, copy the file to {file}, and rerun;\n"
+                f"  or set backbone.weights in the recipe to a file of yours, or to none."
             ) from None
     _check_hash(file)
     return file
@@ -113,35 +114,37 @@ def _hash_prefix(file: Path) -> str | None:
 def _check_hash(file: Path) -> None:
     prefix = _hash_prefix(file)
     if prefix and not sha256_of(file).startswith(prefix):
-        raise WeightsError(f"{file} is damaged: its SHA-256 does not start with {prefix}. Remove it and run again.")
+        raise WeightsError(
+            f"backbone.weights: {file} is damaged: its SHA-256 does not start with {prefix}; remove it and rerun"
+        )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dictionary from safetensors, or from a .pth file that holds nothing but tensors.
+    """Read a state dictionary from safetensors, or from a .pth file that holds only tensors.
 
     Raises:
-        WeightsError: naming the file. A pickle that holds code is refused, and its code does not run.
+        WeightsError: naming the file. A pickle that holds code is refused without running the code.
     """
     try:
         weights = load_file(path) if path.suffix == ".safetensors" else _read_pth(path)
     except OSError as error:
         raise WeightsError(f"backbone.weights: {path} cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # a damaged pickle raises whatever its bytes lead to
+    except Exception as error:  # a damaged pickle may raise anything
         raise WeightsError(f"backbone.weights: {path} {_why_unreadable(path, error)}") from None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise WeightsError(f"backbone.weights: {path} holds no state dictionary")
+        raise WeightsError(f"backbone.weights: {path} is not a state dictionary; save model.state_dict() instead")
     return weights
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
-    """What is wrong with a file of weights. torch's own words would advise to run whatever code it holds."""
+    """Say what is wrong with a weights file. torch's message would advise running the code in it."""
     if path.suffix != ".safetensors" and (names := names_in_pickle(path)):
         return (
-            f"holds more than tensors, and to read it would run code:\n{listing(names)}\n"
-            f"  Nothing of it was run. If you trust whoever made it, save its tensors alone, where it was made:\n"
+            f"holds more than tensors; loading it would run this code:\n{listing(names)}\n"
+            f"  Nothing was run. If you trust its author, save only its tensors, on the machine where it was made:\n"
             f"{CONVERSION.format(source=str(path), target=str(path.with_suffix('.tensors.pth')))}"
         )
-    return "is damaged, or no file of weights" + ("" if isinstance(error, pickle.UnpicklingError) else f": {error}")
+    return "is damaged, or not a file of weights" + ("" if isinstance(error, pickle.UnpicklingError) else f": {error}")
 
 
 def _read_pth(path: Path) -> dict[str, Tensor]:
@@ -150,10 +153,10 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
 
 
 def load_backbone(backbone: nn.Module, path: Path, classifier: str = "fc.") -> None:
-    """Load pretrained weights into a backbone; the classifier they came with is left behind.
+    """Load pretrained weights into a backbone, without the classifier that they came with.
 
     Raises:
-        WeightsError: naming the tensors that do not fit.
+        WeightsError: listing the tensors that do not fit.
     """
     weights = {name: tensor for name, tensor in read_weights(path).items() if not name.startswith(classifier)}
     own = backbone.state_dict()
@@ -166,5 +169,7 @@ def load_backbone(backbone: nn.Module, path: Path, classifier: str = "fc.") -> N
         if own[name].shape != weights[name].shape
     ]
     if faults:
-        raise WeightsError(f"{path} does not fit the backbone in {len(faults)} tensors:\n{listing(faults)}")
+        raise WeightsError(
+            f"backbone.weights: {path} does not fit the backbone; {len(faults)} tensors differ:\n{listing(faults)}"
+        )
     backbone.load_state_dict(weights, strict=False)

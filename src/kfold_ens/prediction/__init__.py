@@ -1,3 +1,3 @@
-"""One model's logits for one set of images."""
+"""Logits of one model for one set of images."""
 
-VERSION = 6  # raise it when the stage gives another result for the same inputs: Snakemake then runs it again
+VERSION = 6  # raise it when the same inputs give another result: Snakemake then reruns the stage

@@ -1,4 +1,4 @@
-"""One fold model's logits for one set of images."""
+"""Predict the logits of one model for one set of images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kfold_ens.prediction.tta import average_views, build_views
 
 
 def on_device(model: TrainedModel, compute: Compute) -> nn.Module:
-    """The model's network, ready to predict, and only to predict."""
+    """Load a model's network onto the device for inference only: batch normalisation is folded in."""
     network = fold_batch_norms(model.network())
     return network.to(compute.device, memory_format=memory_format(compute.device))
 
@@ -33,7 +33,7 @@ def predict(
     compute: Compute,
     batch_size: int,
 ) -> Logits:
-    """Logits of these images, in their order, averaged over the views of ``tta``."""
+    """Logits of these images, in order, averaged over the test-time views of ``tta``."""
     image = model.recipe.image
     loading = compute.loading(batch_size, image)
     views = [EvaluationViews(store, image_ids, view, name) for name, view in build_views(tta, image).items()]
@@ -50,7 +50,7 @@ def logits_of_views(
     compute: Compute,
     most: Most | None = None,
 ) -> np.ndarray:
-    """Logits averaged over views: (N, K) float32, from each view's batches (B, 3, size, size) uint8."""
+    """Logits (N, K) float32, averaged over test-time views, from each view's batches (B, 3, size, size) uint8."""
     logits_vnk = np.stack([predict_logits(network, batches, image, compute, most) for batches in views])
     return average_views(tta, logits_vnk)
 
@@ -64,7 +64,7 @@ def predict_images(
     batch_size: int | None,
     logits_file: str,
 ) -> None:
-    """Write a fold model's logits for some images; ``batch_size`` is that of its training unless it is given."""
+    """Write a model's logits for some images. ``batch_size`` defaults to the recipe's."""
     model = load_model(model_file)
     network = on_device(model, compute)
     size = batch_size or model.recipe.batch_size

@@ -1,4 +1,4 @@
-"""Test-time augmentation: several views of each image, and what a network says of them averaged."""
+"""Test-time augmentation: build several views of each image and average their logits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VIEWS: dict[str, Callable[..., dict[str, v2.Transform]]] = {"none": _one_view, "
 
 
 def build_views(section: config.Tta, image: config.Image) -> dict[str, v2.Transform]:
-    """The views of a recipe by their names, each from a stored image to (3, size, size) uint8."""
+    """Test-time views by name: transforms from a stored image to (3, size, size) uint8."""
     return VIEWS[section.kind](section, image)
 
 
@@ -40,7 +40,7 @@ AVERAGES = {"logits": _mean, "softmax": log_mean_softmax}
 
 
 def average_views(section: config.Tta, logits_vnk: np.ndarray) -> np.ndarray:
-    """The views' logits (V, N, K) to one set (N, K) float32; of softmax, the logarithm of the mean."""
+    """Average logits (V, N, K) over views to (N, K) float32; for softmax, the log of the mean probability."""
     if len(logits_vnk) == 1:
         return logits_vnk[0]
     return AVERAGES[section.average](logits_vnk.astype(np.float64)).astype(np.float32)

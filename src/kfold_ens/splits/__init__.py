@@ -1,1 +1,1 @@
-"""The split of the training images into folds: made or as given, checked, and told. Its VERSION is that of ``data``."""
+"""Split the training images into folds, or read given folds; check and log them. VERSION is that of ``data``."""

@@ -1,4 +1,4 @@
-"""The one split that every recipe uses. Images are known by their bytes, never by names."""
+"""Assign the folds that every recipe shares. Images are identified by their bytes, never by their names."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ from kfold_ens.randomness import derive_seed
 from kfold_ens.splits.units import is_grouped, kept_together
 
 TRAINS_ONLY = -1  # the fold of images that are never held out
-MOST_TRIES = 10  # draws of grouped folds, of which the best balanced is kept; 20 gave no better ones
-TRIED_GROUPS = 10_000  # over all draws, at 0.6 ms each; of many groups the first draw is balanced anyway
+MOST_TRIES = 10  # draws of grouped folds, to keep the best balanced; 20 draws gave no better ones
+TRIED_GROUPS = 10_000  # groups over all draws, at 0.6 ms each; with many groups the first draw is balanced anyway
 
 
 def assign_folds(
     train: pd.DataFrame, num_folds: int, seed: int, keep_together: str = "none", rare_classes: str = "refuse"
 ) -> pd.DataFrame:
-    """Give each training image a fold: ``image_id, sha256, label, fold``, all that training needs to know of images.
+    """Assign a fold to each training image: a table ``image_id, sha256, label, fold``.
 
-    scikit-learn's StratifiedKFold over the distinct images in the order of their SHA-256; copies of an image follow it.
-    If more than copies stay together, the best balanced of several draws of StratifiedGroupKFold. The result depends on
-    the images' bytes and labels and on which are of one group, not on names, nor on the order of the rows.
+    Uses scikit-learn's StratifiedKFold on the distinct images in the order of their SHA-256; copies of an image follow
+    it. If more than copies stay together, uses the best balanced of several draws of StratifiedGroupKFold. The result
+    depends on the bytes, labels and groups of the images, not on their names or the order of the rows.
 
     Raises:
-        DataError: if a class has fewer distinct images than there are folds, or there are fewer groups.
+        DataError: if a class has fewer distinct images than there are folds, or there are fewer groups than folds.
     """
     candidates = train.assign(unit=kept_together(train, keep_together))[~is_extra(train)]
     distinct = candidates.drop_duplicates("sha256").sort_values("sha256")
     held_out = distinct[~distinct["label"].isin(RARE_CLASSES[rare_classes](distinct, num_folds))]
     if held_out.empty:
-        raise DataError(f"num_folds is {num_folds}, and every class is rare: no image is left to hold out")
+        raise DataError(
+            f"num_folds is {num_folds}, but every class has fewer images or groups than that; lower num_folds"
+        )
     split = _grouped if is_grouped(train, keep_together) else _stratified
     fold_of_image = pd.Series(split(held_out, num_folds, seed), held_out["sha256"].to_numpy())
     fold = train["sha256"].map(fold_of_image).where(~is_extra(train))
@@ -42,7 +44,7 @@ def assign_folds(
 
 
 def as_split(train: pd.DataFrame, fold: pd.Series) -> pd.DataFrame:
-    """The table of the split: each training image with its fold."""
+    """Make the table of a split from the fold of each training image."""
     return train[["image_id", "sha256", "label"]].assign(fold=fold).sort_values("image_id", ignore_index=True)
 
 
@@ -50,10 +52,10 @@ def as_split(train: pd.DataFrame, fold: pd.Series) -> pd.DataFrame:
 
 
 def refuse_small_classes(distinct: pd.DataFrame, num_folds: int) -> list[str]:
-    """Refuse classes that cannot be in every fold; ``distinct`` are distinct images.
+    """Refuse classes with too few images for every fold; ``distinct`` holds distinct images.
 
     Raises:
-        DataError: listing these classes, and how many images they have.
+        DataError: listing these classes and their numbers of images.
     """
     counts = distinct["label"].value_counts()
     small = [f"{label}: {count}" for label, count in counts[counts < num_folds].sort_index().items()]
@@ -67,7 +69,7 @@ def refuse_small_classes(distinct: pd.DataFrame, num_folds: int) -> list[str]:
 
 
 def _in_fewer_units(distinct: pd.DataFrame, num_folds: int) -> list[str]:
-    """The classes of fewer images, or groups of them, than there are folds."""
+    """Classes with fewer images, or groups of images, than there are folds."""
     units = distinct.groupby("label")["unit"].nunique()
     return list(units.index[units < num_folds])
 
@@ -82,26 +84,26 @@ RARE_CLASSES: dict[str, Callable[[pd.DataFrame, int], list[str]]] = {
 
 
 def _stratified(distinct: pd.DataFrame, num_folds: int, seed: int) -> np.ndarray:
-    from sklearn.model_selection import StratifiedKFold  # every job would pay for it
+    from sklearn.model_selection import StratifiedKFold  # slow to import, and few jobs need it
 
     return _folds_of(StratifiedKFold(num_folds, shuffle=True, random_state=seed), distinct["label"])
 
 
 def _grouped(distinct: pd.DataFrame, num_folds: int, seed: int) -> np.ndarray:
-    """The fold (N,) of each image, by its ``unit``; images are in the order of their SHA-256, and so are units."""
+    """The fold (N,) of each image, by its ``unit``. Images, and therefore units, are in the order of their SHA-256."""
     units, labels = (pd.factorize(distinct[name])[0] for name in ("unit", "label"))
     _refuse_few_groups(units, num_folds)
     folds = min(grouped_draws(labels, units, num_folds, seed), key=lambda draw: imbalance(labels, draw, num_folds))
     if len(set(folds)) < num_folds:
         raise DataError(
-            f"num_folds is {num_folds}, but the groups are so uneven that a fold would hold out no image; "
+            f"num_folds is {num_folds}, but the groups are so uneven that a fold would hold out no images; "
             "lower num_folds"
         )
     return folds
 
 
 def grouped_draws(labels: np.ndarray, units: np.ndarray, num_folds: int, seed: int) -> Iterator[np.ndarray]:
-    """Folds (N,) of images by scikit-learn's StratifiedGroupKFold: the seed's own draw, then those of derived seeds."""
+    """Draw folds (N,) with scikit-learn's StratifiedGroupKFold: first with the seed, then with derived seeds."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     tries = int(np.clip(TRIED_GROUPS // (units.max() + 1), 1, MOST_TRIES))
@@ -111,7 +113,10 @@ def grouped_draws(labels: np.ndarray, units: np.ndarray, num_folds: int, seed: i
 
 
 def imbalance(labels: np.ndarray, folds: np.ndarray, num_folds: int) -> tuple[int, float, float]:
-    """Folds without images; the largest deviation of a fold's share of a class from 1 / ``num_folds``; the mean."""
+    """How uneven folds are: empty folds, and deviations of a fold's share of a class from 1 / ``num_folds``.
+
+    Returns the number of empty folds, the largest deviation and the mean deviation; smaller is better.
+    """
     counts = np.zeros((labels.max() + 1, num_folds))
     np.add.at(counts, (labels, folds), 1)
     deviation = np.abs(counts / counts.sum(axis=1, keepdims=True) - 1 / num_folds)
@@ -121,7 +126,7 @@ def imbalance(labels: np.ndarray, folds: np.ndarray, num_folds: int) -> tuple[in
 def _folds_of(splitter: object, labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
     folds = np.zeros(len(labels), dtype=int)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes in fewer groups than folds: the findings about a split say so
+        warnings.simplefilter("ignore")  # about classes in fewer groups than folds, which doubts_of_split reports
         for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
             folds[held_out] = fold
     return folds

@@ -1,4 +1,4 @@
-"""What about a split is wrong, or hardly meant. ``split`` and ``units`` are as in ``split_table``."""
+"""Find faults and suspicious properties of a split. ``split`` and ``units`` are as in ``splits/table.py``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pandas as pd
 from kfold_ens.errors import DataError, listing
 from kfold_ens.splits.table import class_counts
 
-FACTOR, IMAGES = 1.5, 5  # a class is far from its share in a fold if it is so by both
-MOST = 0.5  # of a class's images
+FACTOR, IMAGES = 1.5, 5  # a class is far from its share in a fold if both are exceeded
+MOST = 0.5  # share of a class's images
 
 
 def refuse_untrained_classes(split: pd.DataFrame, num_folds: int) -> None:
-    """Refuse a split by which the model of a fold would see no image of a class.
+    """Refuse a split in which one fold holds out all images of a class, so that its model never trains on the class.
 
     Raises:
         DataError: listing these classes and folds.
@@ -24,20 +24,20 @@ def refuse_untrained_classes(split: pd.DataFrame, num_folds: int) -> None:
     untrained = [f"{label}: all of its images are in fold {row.idxmin()}" for label, row in _some(others, others == 0)]
     if untrained:
         raise DataError(
-            "the models of these folds would be trained on no image of a class; divide its group, add images, remove "
-            f"the class, or let its images only train (rare_classes: train_only):\n{listing(untrained)}"
+            "one fold holds out all images of these classes, so its model would never train on them; split their "
+            f"group, add images, remove the class, or write rare_classes: train_only:\n{listing(untrained)}"
         )
 
 
 def doubts_of_split(split: pd.DataFrame, units: pd.Series, num_folds: int) -> list[str]:
-    """What is hardly meant about a split, each with what to do about it."""
+    """Warnings about a split, each with what to do about it."""
     split = split.assign(fold=split["fold"].astype(int), unit=split["image_id"].map(units))
     counts = class_counts(split, num_folds)[range(num_folds)]
     return [*_empty(counts), *_far_from_share(counts), *_large_groups(split), *_parted(split), *_partly_trained(split)]
 
 
 def _some(counts: pd.DataFrame, where: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
-    """The rows of classes for which a condition holds in a fold."""
+    """The rows of classes for which a condition holds in some fold."""
     return counts[where.any(axis=1)].iterrows()
 
 
@@ -49,7 +49,7 @@ def _empty(counts: pd.DataFrame) -> Iterator[str]:
     ]
     if lines:
         yield (
-            "these folds hold out no image of a class, so their scores say nothing about it. Lower num_folds, or write "
+            "these folds hold out no images of a class, so their scores do not cover it. Lower num_folds, or write "
             f"rare_classes: train_only:\n{listing(lines)}"
         )
 
@@ -65,7 +65,7 @@ def _far_from_share(counts: pd.DataFrame) -> Iterator[str]:
     if lines:
         yield (
             "the folds hold out very different numbers of images of these classes. Try another seed or num_folds, or "
-            f"divide large groups:\n{listing(lines)}"
+            f"split large groups:\n{listing(lines)}"
         )
 
 
@@ -77,8 +77,8 @@ def _large_groups(split: pd.DataFrame) -> Iterator[str]:
     lines = [f"{row.label}: {row.images} of {row.all} images, such as {row.one}" for row in large.itertuples()]
     if lines:
         yield (
-            "one group holds most images of these classes, so the model that does not see it is trained on few. See "
-            f"whether it is one group:\n{listing(lines)}"
+            "one group holds most images of these classes, so the model whose fold holds it out trains on few of "
+            f"them. Check that it is really one group:\n{listing(lines)}"
         )
 
 
@@ -88,7 +88,7 @@ def _parted(split: pd.DataFrame) -> Iterator[str]:
     if len(parted):
         yield (
             f"{parted['unit'].nunique()} groups of images that belong together (copies included) are in several folds, "
-            "so out-of-fold scores may look too good. The split is taken as it is given:\n"
+            "so out-of-fold scores may be too high. The given folds are used unchanged:\n"
             f"{listing(_members(parted), most=10)}"
         )
 
@@ -99,7 +99,7 @@ def _partly_trained(split: pd.DataFrame) -> Iterator[str]:
     if both.any():
         yield (
             f"{(both & only_trains).sum()} images that train in every fold belong together with held-out images, so "
-            f"out-of-fold scores may look too good:\n{listing(_members(split[both]), most=10)}"
+            f"out-of-fold scores may be too high:\n{listing(_members(split[both]), most=10)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Folds that the user gives: a column of the table of images, or a table of images and folds."""
+"""Read the folds that the user gives: a column of the table of images, or a table of images and folds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kfold_ens.user_tables import read_user_table
 
 log = logging.getLogger(__name__)
 
-FOLD = re.compile(r"\s*(-?[0-9]+)(\.0*)?\s*")  # tables that had an empty cell once have 1.0 for 1
+FOLD = re.compile(r"\s*(-?[0-9]+)(\.0*)?\s*")  # pandas writes 1.0 for 1 if a cell of the column was empty
 
 
 def has_given_folds(train: pd.DataFrame, run: Config) -> bool:
@@ -27,10 +27,10 @@ def has_given_folds(train: pd.DataFrame, run: Config) -> bool:
 
 
 def given_folds(train: pd.DataFrame, run: Config) -> pd.Series | None:
-    """The fold (N,) of each training image, as the user gives it; -1 trains only. None if no folds are given.
+    """The fold (N,) that the user gives each training image, -1 to train only; None if no folds are given.
 
     Raises:
-        DataError: listing the images that a table lacks, repeats or does not know, and folds that cannot be.
+        DataError: listing images that the table lacks, repeats or misspells, and invalid folds.
     """
     if not has_given_folds(train, run):
         return None
@@ -38,22 +38,22 @@ def given_folds(train: pd.DataFrame, run: Config) -> pd.Series | None:
     where, given = _read(train[held_out], train[~held_out], run)
     folds = _counted_from_zero(_numbers(given, train["name"][held_out], where), where, run.num_folds)
     _refuse_other_folds(folds, where, run.num_folds)
-    _tell_what_has_no_effect(where, run)
+    _warn_of_ignored_settings(where, run)
     every = pd.Series(TRAINS_ONLY, train.index)
     every[held_out] = folds.to_numpy()
     return every
 
 
-def _tell_what_has_no_effect(where: str, run: Config) -> None:
-    """Log what config.yaml asks for, and what a split that is taken as it is given does not follow."""
+def _warn_of_ignored_settings(where: str, run: Config) -> None:
+    """Warn about settings of config.yaml that have no effect on given folds."""
     if run.repeats > 1:
-        log.warning("%s: all %d repeats have this one split, and differ by their training alone", where, run.repeats)
+        log.warning("%s: all %d repeats use these folds, and differ only in training", where, run.repeats)
     if run.rare_classes != "refuse":
         log.warning("%s: rare_classes: %s has no effect on given folds", where, run.rare_classes)
 
 
 def _read(train: pd.DataFrame, extra: pd.DataFrame, run: Config) -> tuple[str, pd.Series]:
-    """Where the folds are given, in words, and the text that is given for each image (N,) of ``train``."""
+    """Where the folds are given, for messages, and the text given for each image (N,) of ``train``."""
     if run.data.folds is None:
         return f"data.fold_column: {run.data.train}", train["fold"]
     where = f"data.folds: {run.data.folds}"
@@ -61,7 +61,7 @@ def _read(train: pd.DataFrame, extra: pd.DataFrame, run: Config) -> tuple[str, p
     table = read_user_table(run.data.folds, columns, "data.folds")
     names = _names_in(table["image"], train)
     table = table[~_is_of_extra(table, extra)]
-    if run.data.limit_per_class:  # images are left out on purpose
+    if run.data.limit_per_class:  # images are skipped on purpose
         table = table[table["image"].isin(names)]
     _refuse_other_images(table["image"], names, where)
     return where, names.map(table.set_index("image")["fold"])
@@ -71,7 +71,7 @@ def _read(train: pd.DataFrame, extra: pd.DataFrame, run: Config) -> tuple[str, p
 
 
 def _below(path: str) -> str:
-    """An id without the part that says which half an image is of."""
+    """An id without its first part, train or test."""
     return path.partition("/")[2]
 
 
@@ -89,7 +89,7 @@ FORMS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
 
 
 def _forms(train: pd.DataFrame) -> Iterator[pd.Series]:
-    """What each training image may be called, by the forms that name them all apart."""
+    """Yield the names of all training images in each form in which they are unique."""
     for form in FORMS.values():
         names = form(train)
         for each in (names, names.map(_without_ending)):
@@ -98,13 +98,13 @@ def _forms(train: pd.DataFrame) -> Iterator[pd.Series]:
 
 
 def _names_in(given: pd.Series, train: pd.DataFrame) -> pd.Series:
-    """What a table calls each training image: the form by which most of its names are training images."""
+    """The names of training images as the table writes them: in the form that matches most of its rows."""
     known = set(given)
     return max(_forms(train), key=lambda names: names.isin(known).sum())
 
 
 def _is_of_extra(table: pd.DataFrame, extra: pd.DataFrame) -> pd.Series:
-    """Whether each row is that of an extra image, given as one that only trains; there need be no such rows."""
+    """Whether each row gives an extra image the fold -1. Such rows are optional."""
     names = [form(extra) for form in FORMS.values()]
     known = {name for each in names for name in (*each, *each.map(_without_ending))}
     return table["image"].isin(known) & (table["fold"].str.strip() == str(TRAINS_ONLY))
@@ -117,17 +117,19 @@ def _refuse_other_images(given: pd.Series, names: pd.Series, where: str) -> None
     with together.gather():
         if unknown:
             lines = listing(with_suggestions(unknown, names))
-            raise DataError(f"{where} names {len(unknown)} images that are no training images:\n{lines}")
+            raise DataError(
+                f"{where} has {len(unknown)} images that are not training images; correct or remove them:\n{lines}"
+            )
     with together.gather():
         if lacking:
             lines = listing(map(shown, lacking))
             raise DataError(
-                f"{where} leaves out {len(lacking)} of {len(names)} training images; add them, with fold -1 for those "
-                f"that only train:\n{lines}"
+                f"{where} lacks {len(lacking)} of {len(names)} training images; add them, with fold -1 if they only "
+                f"train:\n{lines}"
             )
     with together.gather():
         if repeated:
-            raise DataError(f"{where} names images more than once; keep one row of each:\n{listing(repeated)}")
+            raise DataError(f"{where} has images more than once; keep one row of each:\n{listing(repeated)}")
     together.raise_all()
 
 
@@ -139,17 +141,17 @@ def _numbers(given: pd.Series, names: pd.Series, where: str) -> pd.Series:
     wrong = [f"{shown(names[row])}: {given[row]!r}" for row in given.index[matches.isna()]]
     if wrong:
         raise DataError(
-            f"{where}: a fold is a whole number from 0, or -1 for an image that only trains; change these:\n"
+            f"{where}: a fold must be a whole number from 0, or -1 for an image that only trains; correct these:\n"
             f"{listing(wrong)}"
         )
     return matches.map(lambda match: int(match[1]))
 
 
 def _counted_from_zero(folds: pd.Series, where: str, num_folds: int) -> pd.Series:
-    """Folds from 0, where all of 1, ..., ``num_folds`` are given."""
+    """Folds counted from 0, if exactly the folds 1, ..., ``num_folds`` are given."""
     if set(folds) - {TRAINS_ONLY} != set(range(1, num_folds + 1)):
         return folds
-    log.info("%s counts folds from 1; fold 1 of it is fold 0 here, and so on", where)
+    log.info("%s counts folds from 1; its fold 1 is fold 0 here, and so on", where)
     return folds.where(folds < 0, folds - 1)
 
 
@@ -159,8 +161,8 @@ def _refuse_other_folds(folds: pd.Series, where: str, num_folds: int) -> None:
         return
     shown_folds = ", ".join(map(str, found[:30])) + (", ..." if len(found) > 30 else "")
     fits = len(found) > 1 and found in (list(range(len(found))), list(range(1, len(found) + 1)))
-    advice = f"write num_folds: {len(found)}" if fits else f"give images to each of the folds 0 to {num_folds - 1}"
+    advice = f"write num_folds: {len(found)}" if fits else f"assign images to each of the folds 0 to {num_folds - 1}"
     raise DataError(
-        f"{where} has the folds {shown_folds or 'of no image'}, but num_folds is {num_folds}; {advice} "
-        "(-1: images that only train)"
+        f"{where} has {'the folds ' + shown_folds if found else 'no folds'}, but num_folds is {num_folds}; {advice} "
+        "(-1 is for images that only train)"
     )

@@ -1,4 +1,4 @@
-"""The split of a run: made or as given, checked, and told in a table."""
+"""Make the split of a run, or use the given one; check it and log it as a table."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ NONE: Mapping[str, Scoring] = {}
 
 
 def check_splits(train: pd.DataFrame, run: Config, of_recipes: Mapping[str, Scoring] = NONE) -> None:
-    """Make the splits of all repeats only to see that they can be made; given folds are the same in each.
+    """Check that the splits of all repeats can be made. Given folds are the same in every repeat.
 
     Raises:
-        DataError: if one of them cannot be made, or not be trained on.
+        DataError: if a split cannot be made, or cannot be trained on.
     """
     for repeat in range(1 if has_given_folds(train, run) else run.repeats):
         if repeat:
@@ -38,13 +38,13 @@ def check_splits(train: pd.DataFrame, run: Config, of_recipes: Mapping[str, Scor
 def make_split(
     train: pd.DataFrame, run: Config, seed: int | None = None, of_recipes: Mapping[str, Scoring] = NONE
 ) -> pd.DataFrame:
-    """The split of the training images of a manifest: ``image_id, sha256, label, fold``. Logs what it looks like.
+    """Split the training images of a manifest: ``image_id, sha256, label, fold``. Logs the split as a table.
 
-    ``seed`` is that of the repeat, by default the run's; ``of_recipes`` are the metrics that recipes select, stop or
-    step by, by recipe and key.
+    ``seed`` is that of the repeat, by default the run's. ``of_recipes`` holds the metrics by which recipes select,
+    stop or step, by recipe and key.
 
     Raises:
-        DataError: if there is no such split, or none that can be trained on.
+        DataError: if no split can be made, or it cannot be trained on.
     """
     seed = run.seed if seed is None else seed
     given = given_folds(train, run)
@@ -68,18 +68,18 @@ def make_split(
 
 
 def _refuse_unmeasured_classes(split: pd.DataFrame, run: Config) -> None:
-    """Refuse a metric that needs every class if some are never held out."""
+    """Refuse a metric that needs every class if some classes are never held out."""
     held_out = split["fold"].groupby(split["label"]).max() >= 0
     unmeasured = sorted(held_out.index[~held_out], key=natural_key)
     if unmeasured and find_metric(run.metric).needs_every_class:
         raise DataError(
-            f"metric: {run.metric} has a value only if every class is held out, and these classes only train; write "
+            f"metric: {run.metric} needs held-out images of every class, but these classes only train; choose "
             f"another metric, or lower num_folds:\n{listing(unmeasured)}"
         )
 
 
 def _refuse_folds_without_a_class(split: pd.DataFrame, num_folds: int, of_recipes: Mapping[str, Scoring]) -> None:
-    """Refuse metrics that recipes follow after each epoch and that need every class, if a fold lacks one."""
+    """Refuse metrics that recipes compute every epoch and that need every class, if a fold lacks a class."""
     needing = [key for key, scoring in of_recipes.items() if find_metric(scoring.metric).needs_every_class]
     counts = class_counts(split, num_folds)[range(num_folds)]
     lacking = [
@@ -88,6 +88,6 @@ def _refuse_folds_without_a_class(split: pd.DataFrame, num_folds: int, of_recipe
     ]
     if needing and lacking:
         raise DataError(
-            f"{', '.join(needing)}: this metric has a value only if every fold holds out images of every class; write "
-            f"another one there, or lower num_folds:\n{listing(lacking)}"
+            f"{', '.join(needing)}: this metric needs held-out images of every class in every fold; choose another "
+            f"metric, or lower num_folds:\n{listing(lacking)}"
         )

@@ -1,7 +1,7 @@
-"""What a split looks like: the images of each class by fold.
+"""Describe a split: the number of images per class and fold.
 
-``split`` is the table ``image_id, sha256, label, fold``; ``units`` are numbers by image id, the same for images that
-stay together.
+``split`` is the table ``image_id, sha256, label, fold``. ``units`` maps image ids to numbers, which are equal for
+images that stay together.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import pandas as pd
 
 from kfold_ens.data.classes import natural_key
 
-SHOWN = 20  # classes in a table for the terminal; of more, those that are farthest from their share
+SHOWN = 20  # classes shown in the terminal; if there are more, only the most uneven
 FARTHEST = 5
 
 
 def class_counts(split: pd.DataFrame, num_folds: int) -> pd.DataFrame:
-    """Images of each class (rows) by fold (columns); the column -1 is of those that only train."""
+    """Count images per class (rows) and fold (columns); column -1 counts images that only train."""
     counts = pd.crosstab(split["label"], split["fold"].astype(int))
     counts = counts.reindex(columns=range(-1, num_folds), fill_value=0)
     return counts.loc[sorted(counts.index, key=natural_key)]
 
 
 def fold_table(split: pd.DataFrame, units: pd.Series | None, num_folds: int) -> pd.DataFrame:
-    """Images of each class: ``class, images, groups, fold 0, ..., train only``; the last row is of all classes.
+    """Count images per class: ``class, images, groups, fold 0, ..., train only``; the last row totals all classes.
 
-    ``groups`` is there with ``units``, ``train only`` if there are such images.
+    ``groups`` exists only with ``units``; ``train only`` only if there are such images.
     """
     counts = class_counts(split, num_folds)
     table = pd.DataFrame({"images": counts.sum(axis=1)})
@@ -41,18 +41,18 @@ def fold_table(split: pd.DataFrame, units: pd.Series | None, num_folds: int) -> 
 
 
 def in_words(split: pd.DataFrame, units: pd.Series | None, num_folds: int) -> str:
-    """The table of a split for the terminal; of many classes, those that are farthest from their share."""
+    """Format the table of a split for the terminal; if there are many classes, only the most uneven ones."""
     table = fold_table(split, units, num_folds)
     classes = len(table) - 1
     if classes <= SHOWN:
-        return f"the split, in images of each class:\n{_as_text(table)}"
+        return f"the split, in images per class:\n{_as_text(table)}"
     counts = class_counts(split, num_folds)[range(num_folds)]
     shares = counts.div(counts.sum(axis=1).replace(0, float("nan")), axis=0)
     off = (shares - 1 / num_folds).abs().max(axis=1)
     some = sorted(off.reset_index(drop=True).nlargest(FARTHEST).index)
     return (
-        f"the split, in images; of {classes} classes, the {FARTHEST} that are farthest from an equal share in each "
-        f"fold:\n{_as_text(table.iloc[[*some, classes]])}"
+        f"the split, in images per class; of {classes} classes, the {FARTHEST} most uneven:\n"
+        f"{_as_text(table.iloc[[*some, classes]])}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which images stay together in the split: copies, those of one group, and look-alikes if the user says so."""
+"""Find images that stay together in the split: copies, groups and, if configured, near-duplicates."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ log = logging.getLogger(__name__)
 
 
 def is_grouped(images: pd.DataFrame, keep_together: str) -> bool:
-    """Whether more than copies of an image stay together."""
+    """Whether images other than copies stay together."""
     return "group" in images or keep_together != "none"
 
 
 def kept_together(images: pd.DataFrame, keep_together: str) -> np.ndarray:
-    """A number (N,) for each image, the same for all that may not part.
+    """Number the images (N,): images that must stay together share a number.
 
-    These are byte-identical images, those of one group, those that look alike if ``keep_together`` says so, and
-    whatever these lead to.
+    These are byte-identical images, images of one group, near-duplicates if ``keep_together`` says so, and all images
+    that such pairs connect.
     """
     keys = [images["group"]] if "group" in images else []
     return _connected(images["sha256"], [*keys, *LINKS[keep_together](images)])
@@ -34,7 +34,9 @@ def _look_alikes(images: pd.DataFrame) -> list[pd.Series]:
     unhashed = (images["perceptual_hash"] == "").sum()
     if unhashed:
         log.warning(
-            "keep_together: %d images have a side below %d pixels and are not compared with others", unhashed, SMALLEST
+            "keep_together: %d images have a side below %d pixels and are not checked for near-duplicates",
+            unhashed,
+            SMALLEST,
         )
     alike = look_alikes(images).set_index("image_id")["group"].astype(str)
     return [images["image_id"].map(alike).astype(object).fillna("")]
@@ -47,9 +49,9 @@ LINKS: dict[str, Callable[[pd.DataFrame], list[pd.Series]]] = {
 
 
 def _connected(first: pd.Series, keys: Sequence[pd.Series]) -> np.ndarray:
-    """The number (N,) of each row's component: rows that share a value of any key are in one. Empty text is no value.
+    """Number the rows (N,) by connected component: rows that share a value of any key are connected.
 
-    Rows and values are the two sides of a graph; ``first`` has a value in each row.
+    The values are the nodes of a graph, and each row links its values. Empty text is ignored; ``first`` is never empty.
     """
     start, _ = pd.factorize(first)
     ends, offset = [np.empty((2, 0), dtype=np.int64)], start.max(initial=-1) + 1

@@ -1,3 +1,3 @@
-"""From pixels to a fold's chosen weights."""
+"""Train a fold, from pixels to the selected weights."""
 
-VERSION = 6  # raise it when the stage gives another result for the same inputs: Snakemake then runs it again
+VERSION = 6  # raise it when the same inputs give another result: Snakemake then reruns the stage

@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's weights and batch statistics; torch's implementation."""
+"""Exponential moving average of a network's weights and batch statistics, by torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kfold_ens import config
 
 
 class Ema:
-    """Follows a network from epoch ``start_epoch`` on: w <- decay w + (1 - decay) network's w, at every step."""
+    """From epoch ``start_epoch`` on, averages a network's weights w after each step: a <- decay a + (1 - decay) w."""
 
     def __init__(self, section: config.EmaOfWeights, network: nn.Module) -> None:
         self._start = section.start_epoch
@@ -23,12 +23,12 @@ class Ema:
             self.averaged.update_parameters(network)
 
     def evaluated(self, network: nn.Module, epoch: int) -> nn.Module:
-        """What is evaluated, and kept, at the end of an epoch."""
+        """Network to evaluate, and to select weights from, at the end of an epoch."""
         return self.averaged.module if epoch >= self._start else network
 
 
 class NoEma:
-    """The network itself."""
+    """No average: evaluates the network itself."""
 
     averaged = None
 
@@ -43,5 +43,5 @@ EMAS: dict[str, Callable[..., Ema | NoEma]] = {"none": lambda section, network: 
 
 
 def build_ema(section: config.Ema, network: nn.Module) -> Ema | NoEma:
-    """The average of a recipe, of a network that is on its device."""
+    """Build a recipe's average; the network must already be on its device."""
     return EMAS[section.kind](section, network)

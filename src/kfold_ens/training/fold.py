@@ -1,4 +1,4 @@
-"""What a fold is trained from, what its training writes, and its fingerprint. Imports no torch."""
+"""Inputs, outputs and fingerprint of a fold's training. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kfold_ens.members import FULL, Number, member_of, place_of, title
 
 @dataclass(frozen=True)
 class FoldFiles:
-    """The files and values that a fold is trained from; each process that takes part opens the files for itself."""
+    """Files and values that a fold is trained from. Each rank opens the files itself."""
 
     recipe: TrainingRecipe
     number: Number
@@ -30,27 +30,27 @@ class FoldFiles:
     pixels: str
     index: str
     weights: str | None
-    histories: Sequence[str] = ()  # of a full fit alone: those of the folds, which choose its epochs
+    histories: Sequence[str] = ()  # full fit only: the folds' histories, which set its number of epochs
 
     @property
     def own_recipe(self) -> TrainingRecipe:
-        """What this fold is trained by: the recipe, or for a full fit what follows from it and the folds' histories."""
+        """The recipe; for a full fit, with the number of epochs that the folds' histories give."""
         if self.number != FULL:
             return self.recipe
         tables = (pd.read_csv(history).to_dict("records") for history in self.histories)
         return self.recipe.of_all_images(median_epoch(tables, self.recipe.select))
 
     def fold(self) -> Fold:
-        """The fold's images."""
+        """Read the fold's images."""
         return read_fold(self.number, self.seed, self.folds, self.classes, PixelStore(self.pixels, self.index))
 
     def fingerprint(self) -> str:
-        """The fold's fingerprint."""
+        """Compute the fold's fingerprint, see ``fold_fingerprint``."""
         return fold_fingerprint(self.own_recipe, self.fold(), self.weights_file, self.version)
 
     @property
     def weights_file(self) -> Path | None:
-        """The pretrained weights; None for random ones."""
+        """File of the pretrained weights; None for random weights."""
         return Path(self.weights) if self.weights else None
 
 
@@ -58,9 +58,13 @@ class FoldFiles:
 class TrainingOutputs:
     """Where the training of a fold writes, and how often it saves its state.
 
-    ``history`` is rewritten after each epoch. ``state`` is a folder for the saved state, which is removed at the end.
-    ``tensorboard`` is a folder for event files, None for none. ``scoring`` names a metric that the history
-    holds beside those of the recipe; no weight depends on it.
+    Attributes:
+        history: CSV, rewritten after each epoch.
+        model: the selected weights.
+        state: folder of the resume state; removed at the end.
+        checkpoint_minutes: time between two saved states.
+        tensorboard: folder of event files; None for none.
+        scoring: metric to record beside those of the recipe; it does not affect the weights.
     """
 
     history: Path
@@ -71,25 +75,25 @@ class TrainingOutputs:
     scoring: Scoring = Scoring()
 
     def place(self, number: Number) -> dict[str, Any]:
-        """The names of the model's recipe and fold, for people; ``number`` is the fold's in its split."""
+        """Recipe and fold by name, for people; ``number`` is the fold's number in its split."""
         recipe, member = place_of(self.model) or (self.model.parent.parent.name, member_of(number))
         return {"recipe": recipe, "fold": member.number}
 
     def title(self, number: Number) -> str:
-        """The same fold in words, with its repeat: log lines and errors begin with it."""
+        """Name of the fold, with its repeat, that starts log lines and errors: "fold 1 of repeat 2"."""
         return title(self.place(number)["fold"])
 
     def by_name(self) -> dict[str, Path]:
-        """The files that are kept of a trained fold."""
+        """Files of a trained fold to keep, by name."""
         return {file.name: file for file in (self.model, self.history)}
 
 
 def fold_fingerprint(recipe: TrainingRecipe, fold: Fold, weights: Path | None, version: Any) -> str:
-    """The hexadecimal SHA-256 of all that a fold's weights follow from.
+    """Hexadecimal SHA-256 of everything that determines a fold's weights.
 
-    These are the bytes and labels of its images, its number and seed, the classes, the recipe without what is at its
-    default, the bytes of the pretrained weights, ``version``, and an ``intensity_range`` that is not the default.
-    Names and places are not among them.
+    Includes the bytes and labels of its images, its number and seed, the classes, the recipe's values that differ from
+    their defaults, the bytes of the pretrained weights, ``version``, and ``intensity_range`` unless it is the default.
+    Excludes names and paths.
     """
     return fingerprint(
         {

@@ -1,6 +1,6 @@
-"""Trained folds, kept by their fingerprint, so that none is trained twice for the same data and recipe.
+"""Keep trained folds by fingerprint, so that no fold is trained twice on the same data with the same recipe.
 
-Imports no torch: looking a fold up takes less time than loading torch.
+Imports no torch, which takes longer to load than a fold takes to look up.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from kfold_ens.training.fold import FoldFiles, TrainingOutputs
 log = logging.getLogger(__name__)
 
 FILES, ABOUT = ("model.safetensors", "history.csv"), "entry.json"
-DAMAGE = (ValueError, LookupError, TypeError, AttributeError)  # what reading a damaged entry leads to
-HOUR = 3600  # seconds: a temporary folder older than that is what a killed job left
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError)  # raised by reading a damaged entry
+HOUR = 3600  # seconds; an older temporary folder is left over from a killed job
 
 
 @dataclass(frozen=True)
 class KeptFold:
-    """A trained fold's files in a folder of their own, and what was written down of it."""
+    """Folder with the files of one trained fold and an entry that describes it."""
 
     folder: Path
 
     @property
     def about(self) -> dict[str, Any]:
-        """``recipe, fold, trained, fingerprint`` and the files' ``sha256``."""
+        """Entry with ``recipe``, ``fold``, ``trained``, ``fingerprint`` and the files' ``sha256``."""
         return read_json(self.folder / ABOUT)
 
     @property
     def size(self) -> int:
-        """In bytes, those that ``results/`` holds as well included."""
+        """Size in bytes, including files that are hard-linked in ``results/``."""
         return sum(path.stat().st_size for path in self.folder.iterdir())
 
     def is_whole(self, files: Iterable[str] = FILES) -> bool:
-        """Whether each of these files is there, and has the hash that it was kept with."""
+        """Whether each of these files exists and has the hash recorded in the entry."""
         try:
             hashes = self.about["sha256"]
             return all(sha256_of(self.folder / name) == hashes[name] for name in files)
@@ -54,40 +54,40 @@ class KeptFold:
 
 
 class KeptFolds:
-    """A folder of trained folds. Files are hard links to those in ``results/``: on one disk they take no more space."""
+    """Folder of trained folds. Files are hard links to ``results/``, so on the same disk they take no extra space."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def all(self) -> list[KeptFold]:
-        """Those that are kept, the oldest first."""
+        """All kept folds, oldest first."""
         abouts = sorted(self._folder.glob(f"[!.]*/{ABOUT}"), key=lambda path: path.stat().st_mtime)
         return [KeptFold(path.parent) for path in abouts]
 
     def restore(self, fingerprint: str, outputs: Mapping[str, Path]) -> bool:
-        """Put a kept fold's files in place, by their names; False if it is not kept, or damaged. The log says which."""
+        """Link a kept fold's files to ``outputs``; False if it is missing or damaged. Logs the result."""
         kept = KeptFold(self._path(fingerprint))
         if not kept.folder.is_dir():
             return False
         if not kept.is_whole(outputs):
-            log.warning("%s is damaged; the fold is trained again", kept.folder)
+            log.warning("%s is damaged; retraining the fold", kept.folder)
             return False
         for name, path in outputs.items():
             link(kept.folder / name, path)
         about = kept.about
-        where = f"{about['trained']} as {about['recipe']}, {title(about['fold'])}"
-        log.info("trained before for the same data and recipe, on %s", where)
+        where = f"{about['recipe']}, {title(about['fold'])}, {about['trained']}"
+        log.info("already trained with the same data and recipe (%s): reusing that model", where)
         return True
 
     def keep(self, fingerprint: str, files: Mapping[str, Path], about: Mapping[str, Any]) -> None:
-        """Add a trained fold, whole or not at all; it replaces one of the same fingerprint.
+        """Add a trained fold atomically; replaces one with the same fingerprint.
 
-        If that cannot be done, the log says so: the fold itself is trained, and its files are where they belong.
+        An OSError is only logged, because the fold itself is trained and its files are in ``results/``.
         """
         try:
             self._keep(fingerprint, files, about)
         except OSError as error:
-            log.warning("the fold is trained, but cannot be kept in %s: %s", self._folder, error)
+            log.warning("the fold is trained, but could not be stored for reuse in %s: %s", self._folder, error)
 
     def _keep(self, fingerprint: str, files: Mapping[str, Path], about: Mapping[str, Any]) -> None:
         temporary = self._temporary()
@@ -104,22 +104,22 @@ class KeptFolds:
         shutil.rmtree(replaced, ignore_errors=True)
 
     def remove(self, kept: KeptFold) -> None:
-        """Forget a fold."""
+        """Delete a kept fold."""
         shutil.rmtree(kept.folder)
 
     def _path(self, fingerprint: str) -> Path:
         return self._folder / fingerprint[:32]
 
     def _temporary(self) -> Path:
-        """A new folder that nobody takes for a kept fold."""
+        """Make a folder whose name does not match that of a kept fold."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._remove_what_was_left()
+        self._remove_leftovers()
         folder = Path(tempfile.mkdtemp(dir=self._folder, prefix=".", suffix=".tmp"))
-        folder.chmod(0o777 & ~umask())  # others may work in this project too
+        folder.chmod(0o777 & ~umask())  # as mkdir would: other users may share the project
         return folder
 
-    def _remove_what_was_left(self) -> None:
-        """Remove the temporary folders of killed jobs; other jobs may do so at the same time."""
+    def _remove_leftovers(self) -> None:
+        """Remove the temporary folders of killed jobs; other jobs may be doing the same."""
         for left in self._folder.glob(".*.tmp"):
             with suppress(FileNotFoundError):
                 if time.time() - left.stat().st_mtime > HOUR:
@@ -127,10 +127,10 @@ class KeptFolds:
 
 
 def restore_fold(files: FoldFiles, outputs: TrainingOutputs, kept: KeptFolds, again: bool) -> bool:
-    """Put the model and history of a fold in place if it was trained before; False if it is to be trained.
+    """Restore the model and history of a fold that is already trained; False if it must be trained.
 
-    With ``again`` it is trained in any case, and by later runs too if this one is interrupted. Meanwhile the fold that
-    was trained before stays kept.
+    With ``again``, returns False in any case, also in later runs if this one is interrupted. The kept fold stays until
+    the new one replaces it.
     """
     owner, asked = files.fingerprint(), outputs.state / "again"
     if again:
@@ -141,10 +141,10 @@ def restore_fold(files: FoldFiles, outputs: TrainingOutputs, kept: KeptFolds, ag
 
 
 def clean(kept: KeptFolds, models: Iterable[Path], configured: Sequence[FoldFiles]) -> None:
-    """Log each kept fold with its date and size, and remove those that nothing uses.
+    """Log each kept fold with its date and size, and remove those that are not used.
 
-    In use are those that one of the model files came from, and those that a configured fold would be restored from. If
-    that is unknown, because its pixels are gone, all kept folds of its number stay.
+    A kept fold is used if one of ``models`` was restored from it, or one of ``configured`` would be. If the fingerprint
+    of a configured fold is unknown, because its pixels are missing, all kept folds with its number stay.
     """
     used, unknown = _in_use(models, configured)
     for fold in kept.all():
@@ -160,7 +160,7 @@ def clean(kept: KeptFolds, models: Iterable[Path], configured: Sequence[FoldFile
 
 
 def _in_use(models: Iterable[Path], configured: Sequence[FoldFiles]) -> tuple[set[str], set[Number]]:
-    """Fingerprints, and the numbers of folds whose fingerprints are unknown."""
+    """Fingerprints in use, and the numbers of folds whose fingerprint is unknown."""
     used, unknown = {header_of(model).get("fingerprint", "") for model in models}, set()
     for files in configured:
         try:

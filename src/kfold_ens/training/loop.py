@@ -1,4 +1,4 @@
-"""Training one fold, from images and a recipe to the chosen weights."""
+"""Train one fold, from images and a recipe to the selected weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def train_fold_of_files(compute: Compute, files: FoldFiles, outputs: TrainingOutputs, kept: KeptFolds) -> None:
-    """``train_fold`` for files of the data stage."""
+    """Call ``train_fold`` with the files of the data stage."""
     train_fold(files.own_recipe, files.fold(), files.weights_file, files.version, compute, outputs, kept)
 
 
@@ -50,14 +50,14 @@ def train_fold(
     outputs: TrainingOutputs,
     kept: KeptFolds | None = None,
 ) -> None:
-    """Train a fold, or resume it from a saved state, and save the chosen weights.
+    """Train a fold, or resume it from a saved state, and save the selected weights.
 
-    The saved state is good for the same fingerprint only. It is removed once model and history are written and added to
-    ``kept``.
+    A saved state is used only if its fingerprint is the same. It is removed once model and history are written and
+    added to ``kept``.
 
     Raises:
         KfoldError: if the loss is not finite, the pretrained weights do not fit, or the disk is full.
-        Preempted: if a signal asked the job to end, after saving.
+        Preempted: if a signal stopped the job; the state is saved.
     """
     owner = fold_fingerprint(recipe, fold, weights, version)
     title = outputs.title(fold.number)
@@ -71,7 +71,9 @@ def train_fold(
         return
     progress = Progress(trainer, outputs.state / "progress.json", outputs.tensorboard)
     fit(trainer, scored, Record(Checkpoints(file, outputs.checkpoint_minutes), progress, outputs.history))
-    write_table(outputs.history, pd.DataFrame(trainer.history))  # also if the saved state was past the last epoch
+    write_table(
+        outputs.history, pd.DataFrame(trainer.history)
+    )  # fit writes none if the saved state was past the last epoch
     log.info("%s: kept the weights of epoch %d", title, trainer.best.epoch)
     save_model(outputs.model, TrainedModel(recipe, fold.classes, owner, trainer.best.weights))
     if kept:
@@ -81,7 +83,7 @@ def train_fold(
 
 def _resume(trainer: Trainer, file: StateFile) -> None:
     state = file.load()
-    wait_for_all(trainer.compute.ranks)  # or rank 0 might finish, and remove it before another rank reads it
+    wait_for_all(trainer.compute.ranks)  # else rank 0 could remove the file before another rank reads it
     if state:
         trainer.restore(state)
         at = trainer.position
@@ -89,16 +91,16 @@ def _resume(trainer: Trainer, file: StateFile) -> None:
 
 
 def _disk_space(trainer: Trainer) -> int:
-    """What a fold writes at most, in bytes: a state, the one before, the one being written, and the chosen weights."""
+    """Maximum bytes a fold writes: three states (newest, previous, being written) and the selected weights."""
     weights = sum(each.nbytes for each in trainer.network.state_dict().values())
     trained = sum(each.nbytes for each in trainer.network.parameters() if each.requires_grad)
-    copies = 2 + (trainer.ema.averaged is not None)  # the network and the best so far; the average
+    copies = 2 + (trainer.ema.averaged is not None)  # current and best weights; the average
     state = copies * weights + state_size(trainer.optimizer) * trained
     return int(3 * state + weights)
 
 
 def fit(trainer: Trainer, scored: ScoredBy, record: Record | NoRecord) -> None:
-    """Train to the last epoch: steps, then validation if images are held out, then the epoch's row."""
+    """Train to the last epoch. Each epoch trains, validates if there are held-out images, and adds a history row."""
     loading = trainer.compute.loading(trainer.recipe.batch_size, trainer.recipe.image)
     batches = _batches(trainer, loading)
     validation = _validation_batches(trainer, loading) if len(trainer.fold.validation) else None
@@ -113,7 +115,7 @@ def fit(trainer: Trainer, scored: ScoredBy, record: Record | NoRecord) -> None:
 
 
 def _batches(trainer: Trainer, loading: Loading) -> Iterator[tuple[Tensor, Tensor]]:
-    """This rank's part of every batch from here to the end of the run."""
+    """This rank's part of each remaining batch of the run."""
     recipe, compute, at = trainer.recipe, trainer.compute, trainer.position
     remaining = trainer.order.remaining(at.epoch, at.step, recipe.epochs)
     indices = (batch[compute.ranks.own(len(batch))] for batch in remaining)
@@ -129,7 +131,7 @@ def _validation_batches(trainer: Trainer, loading: Loading) -> DataLoader:
 
 
 def train_epoch(trainer: Trainer, batches: Iterator[tuple[Tensor, Tensor]], record: Record | NoRecord) -> None:
-    """The rest of an epoch's steps."""
+    """Train on the remaining batches of an epoch."""
     trainer.network.train()
     before, started = trainer.position.seconds, time.perf_counter()
     asked = started
@@ -137,7 +139,7 @@ def train_epoch(trainer: Trainer, batches: Iterator[tuple[Tensor, Tensor]], reco
         trainer.position.waiting += time.perf_counter() - asked
         trainer.step(views, labels)
         trainer.utilization.look()
-        if trainer.compute.device.type == "cpu":  # elsewhere one would wait for the device
+        if trainer.compute.device.type == "cpu":  # on a GPU this would wait for the device
             trainer.check_finite()
         trainer.position.seconds = before + time.perf_counter() - started
         record.after_step(trainer)
@@ -147,11 +149,13 @@ def train_epoch(trainer: Trainer, batches: Iterator[tuple[Tensor, Tensor]], reco
 
 
 def validate(trainer: Trainer, batches: DataLoader, scored: ScoredBy) -> dict[str, float]:
-    """The network's scores on the fold's held-out images; each rank's batches are its part of them."""
+    """Score the network on the fold's held-out images; ``batches`` are this rank's part of them."""
     compute, target = trainer.compute, trainer.fold.validation.target
     part = torch.from_numpy(predict_logits(trainer.evaluated, batches, trainer.recipe.image, compute))
     logits = gather(compute.ranks, part.to(compute.device), len(target)).cpu()
     if not logits.isfinite().all():
-        raise KfoldError(f"{trainer.title}: logits are not finite; lower optimizer.lr and run again.")
+        raise KfoldError(
+            f"{trainer.title}: held-out logits are not finite; lower optimizer.lr in the recipe and rerun."
+        )
     loss = trainer.backward.criterion(logits, torch.from_numpy(target), trainer.position.epoch)
     return {"val_loss": float(loss)} | scored.of(logits.numpy(), target)

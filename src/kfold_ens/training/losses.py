@@ -1,4 +1,4 @@
-"""Criteria: logits (N, K), labels (N,) or soft targets (N, K), and the epoch, to the batch's mean loss."""
+"""Loss functions: mean loss of a batch from logits (N, K), labels (N,) or soft targets (N, K), and the epoch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from kfold_ens import config
 
-Criterion = Callable[[Tensor, Tensor, int], Tensor]  # of logits, targets and the epoch
+Criterion = Callable[[Tensor, Tensor, int], Tensor]  # arguments: logits, targets, epoch counted from 0
 
 
 def _cross_entropy(section: config.CrossEntropy, class_counts: np.ndarray) -> Criterion:
     if section.weights == config.ClassWeights():
         loss = nn.CrossEntropyLoss(label_smoothing=section.label_smoothing)
     else:
-        # Per sample: torch's mean divides by the batch's weights, so that parts of a batch would not add up to it.
+        # torch's weighted mean divides by the sum of the weights: micro-batches would not add up to the batch.
         weights = class_weights(section.weights, class_counts)
         loss = _weighted_mean(weights, section.label_smoothing)
     return _adjusted(lambda logits, targets, epoch: loss(logits, targets), section, class_counts)
@@ -42,7 +42,7 @@ def _focal(section: config.Focal, class_counts: np.ndarray) -> Criterion:
 
 
 def _adjusted(criterion: Criterion, section: config.ClassLoss, class_counts: np.ndarray) -> Criterion:
-    """A criterion of logits + tau log(share of the class)."""
+    """Add tau log(share of the class) to the logits of a criterion."""
     if not section.logit_adjustment:
         return criterion
     shift = torch.tensor(section.logit_adjustment * np.log(class_counts / class_counts.sum()), dtype=torch.float32)
@@ -50,22 +50,22 @@ def _adjusted(criterion: Criterion, section: config.ClassLoss, class_counts: np.
 
 
 def focal_loss(logits: Tensor, targets: Tensor, gamma: float, class_weights: Tensor) -> Tensor:
-    """The mean over samples of -sum_k w_k t_k (1 - p_k)^gamma log p_k, for soft targets t (N, K) or labels (N,).
+    """Mean over samples of -sum_k w_k t_k (1 - p_k)^gamma log p_k, for soft targets t (N, K) or labels (N,).
 
-    For labels it is Lin et al.'s equation 5 with alpha_t = w_k, https://arxiv.org/abs/1708.02002; it is linear in the
-    targets, so a mixed batch's loss is the mixture of its two labels' losses.
+    For labels this is equation 5 of Lin et al. with alpha_t = w_k, https://arxiv.org/abs/1708.02002. It is linear in
+    the targets: a mixed image's loss is the same mixture of the losses of its two labels.
     """
     if targets.ndim == 1:
         targets = F.one_hot(targets, logits.shape[1])
     log_p = logits.log_softmax(dim=1)
-    focus = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny) ** gamma  # at 0 its slope could be infinite
+    focus = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny) ** gamma  # the slope at 0 can be infinite
     return -(class_weights * targets * focus * log_p).sum(dim=1).mean()
 
 
 def class_weights(section: config.ClassWeights, class_counts: np.ndarray) -> Tensor:
-    """The weight of each class of n_k images, for ``class_counts`` (K,): (K,) float32.
+    """Class weights (K,) float32 for classes of n_k = ``class_counts`` (K,) images.
 
-    By ``power`` p: N / (n_k^p sum_j n_j^(1-p)). By ``beta`` b: K e_k / sum_j e_j with e_k = (1 - b) / (1 - b^n_k).
+    With ``power`` p: N / (n_k^p sum_j n_j^(1-p)). With ``beta`` b: K e_k / sum_j e_j, e_k = (1 - b) / (1 - b^n_k).
     """
     if section.beta:
         inverse = (1 - section.beta) / -np.expm1(class_counts * np.log(section.beta))
@@ -94,7 +94,7 @@ def _switched(section: config.SwitchedLoss, class_counts: np.ndarray) -> Criteri
 
 
 def share_after_switch(section: config.SwitchedLoss, epoch: int) -> float:
-    """The weight of ``after`` in an epoch counted from 0: 0 before the blend, 1 from ``switch_at`` on."""
+    """Weight of the loss ``after`` in an epoch, counted from 0: 0 before the blend, 1 from ``switch_at`` on."""
     if epoch >= section.switch_at:
         return 1
     return max(0, epoch - section.blend_from) / max(1, section.switch_at - section.blend_from)
@@ -109,5 +109,5 @@ LOSSES: dict[str, Callable[..., Criterion]] = {
 
 
 def build_loss(section: config.Loss, class_counts: np.ndarray) -> Criterion:
-    """The criterion of a recipe, for classes of ``class_counts`` (K,) training images."""
+    """Build a recipe's criterion; ``class_counts`` (K,) are the training images per class."""
     return LOSSES[section.kind](section, class_counts)

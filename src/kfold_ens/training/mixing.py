@@ -1,4 +1,4 @@
-"""Mixing the images of a batch, and their labels with them; torchvision's implementations."""
+"""Mix the images of a batch and their labels, by torchvision."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ MIXES: dict[str, Callable[..., Mix]] = {
 
 
 def build_mixing(section: config.Mixing, num_classes: int) -> Mix:
-    """A function of images (N, C, H, W) and labels (N,); an unmixed batch keeps its labels, a mixed one gets (N, K)."""
+    """Function of images (N, C, H, W) and labels (N,) that mixes them; the labels of a mixed batch are (N, K)."""
     return MIXES[section.kind](section, num_classes)
 
 
 def seed_step(fold: Fold, epoch: int, step: int) -> None:
-    """Make all that a step draws, mixing first, a function of where it is."""
+    """Seed a step, so that its random draws depend on (seed, fold, epoch, step) only."""
     torch.manual_seed(derive_seed("step", fold.seed, fold.number, epoch, step))
 
 
 def seed_rank(rank: int) -> None:
-    """After mixing, let each rank draw for itself: dropout is for its own images."""
+    """Seed each rank differently after mixing: dropout must differ between ranks."""
     torch.manual_seed(derive_seed("rank", torch.initial_seed(), rank))

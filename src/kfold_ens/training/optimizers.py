@@ -1,4 +1,4 @@
-"""Optimizers; torch's implementations, fused where the device has them."""
+"""Fused optimizers, by torch."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"adamw": _adamw, "sgd":
 
 
 def build_optimizer(section: config.Optimizer, network: Classifier) -> optim.Optimizer:
-    """The optimizer of a recipe over all parameters of a network that are not frozen.
+    """Build a recipe's optimizer over all parameters that are not frozen.
 
     Raises:
-        KfoldError: where a stage with a rate of its own has no parameters to train.
+        KfoldError: if a stage of ``stage_lr`` does not exist or has no trainable parameters.
     """
     return OPTIMIZERS[section.kind](section, parameter_groups(section, network))
 
 
 def step_if(finite: Tensor, optimizer: optim.Optimizer) -> None:
-    """One step if ``finite`` (a boolean on the device) is true; if not, parameters and the optimizer stay as they are.
+    """Take a step if ``finite``, a boolean on the device, is true; otherwise change neither parameters nor optimizer.
 
-    An optimizer that supports torch's ``found_inf``, as fused ones do, decides on the device; any other waits for it.
+    Optimizers that support torch's ``found_inf``, such as fused ones, decide on the device; others wait for it.
     """
     if getattr(optimizer, "_step_supports_amp_scaling", False):
         optimizer.found_inf = (~finite).float()
@@ -50,7 +50,7 @@ def step_if(finite: Tensor, optimizer: optim.Optimizer) -> None:
 
 
 def state_size(optimizer: optim.Optimizer) -> float:
-    """What an optimizer saves per element of a parameter, in elements: its like takes a step, and is asked."""
+    """Elements that an optimizer stores per element of a parameter, measured by one step of a copy."""
     parameter, group = nn.Parameter(torch.zeros(64, 64)), optimizer.param_groups[0]
     alike = type(optimizer)([{**group, "params": [parameter]}], lr=group["lr"])
     parameter.grad = torch.zeros_like(parameter)
@@ -60,7 +60,7 @@ def state_size(optimizer: optim.Optimizer) -> float:
 
 
 def parameter_groups(section: config.Optimizer, network: Classifier) -> Groups:
-    """A group for each stage with a rate of its own, and one for all the rest."""
+    """One group per stage of ``stage_lr``, and one for all other parameters."""
     parts = [(name, _stage(network, name), lr) for name, lr in section.stage_lr.items()]
     groups, taken = [], set()
     for name, part, lr in [*parts, ("rest", network, section.lr)]:
@@ -68,7 +68,9 @@ def parameter_groups(section: config.Optimizer, network: Classifier) -> Groups:
         if parameters:
             groups.append({"params": parameters, "lr": lr, "name": name})
         elif name in section.stage_lr:
-            raise KfoldError(f"optimizer.stage_lr: stage {name!r} has nothing to train")
+            raise KfoldError(
+                f"optimizer.stage_lr: stage {name!r} has no trainable parameters; remove it, or unfreeze it"
+            )
         taken.update(parameters)
     return groups
 
@@ -77,4 +79,4 @@ def _stage(network: Classifier, name: str) -> nn.Module:
     try:
         return network.backbone.get_submodule(name)
     except AttributeError:
-        raise KfoldError(f"optimizer.stage_lr: the backbone has no stage {name!r}") from None
+        raise KfoldError(f"optimizer.stage_lr: the backbone has no stage {name!r}; correct the name") from None

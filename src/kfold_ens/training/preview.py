@@ -1,4 +1,4 @@
-"""What the network is shown: the very batches of the first steps of training, as pictures."""
+"""Reproduce the batches of the first training steps as pictures for the report."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from kfold_ens.training.mixing import build_mixing, seed_step
 
 @dataclass(frozen=True)
 class Shown:
-    """The images of one step after augmentation and mixing."""
+    """Images of one step, after augmentation and mixing."""
 
     pixels: np.ndarray  # (N, size, size, 3) uint8, before normalisation
-    shares: np.ndarray  # (N, K): how much of each class the target holds
+    shares: np.ndarray  # (N, K): share of each class in the target
 
 
 def first_steps(recipe: TrainingRecipe, fold: Fold, steps: int, most: int) -> list[Shown]:
-    """The first steps of the first epoch, at most ``most`` images of each; drawn from the seeds of training."""
+    """First steps of the first epoch, at most ``most`` images each, drawn with the seeds of training."""
     order, views = epoch_order(recipe, fold), training_views(recipe, fold)
     mixing = build_mixing(recipe.mixing, len(fold.classes))
     shown = []
@@ -40,7 +40,7 @@ def first_steps(recipe: TrainingRecipe, fold: Fold, steps: int, most: int) -> li
 
 
 def as_pixels(inputs_nchw: torch.Tensor, image: Image) -> np.ndarray:
-    """The network's input as pixels again: (N, size, size, 3) uint8."""
+    """Convert the network's input back to pixels (N, size, size, 3) uint8."""
     pixels = inputs_nchw.permute(0, 2, 3, 1)
     if image.normalize:
         pixels = pixels * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)

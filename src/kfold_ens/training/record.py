@@ -1,4 +1,4 @@
-"""Telling how a fold's training goes: to its terminal, to any other terminal, and to TensorBoard."""
+"""Report the progress of training: progress bar, log, progress file and TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from kfold_ens.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-SECONDS = 5  # between two looks at the device's numbers where there is no terminal to draw a bar on
+SECONDS = 5  # between two reads of loss and accuracy from the device, if there is no progress bar
 
 
 class Progress:
-    """A bar, one log line per epoch, a file for ``kfold-progress``, and event files where they are asked for."""
+    """Shows a progress bar, logs a line per epoch, and writes a file for ``kfold-progress`` and TensorBoard events."""
 
     def __init__(self, trainer: Trainer, file: Path, tensorboard: Path | None) -> None:
         self._trainer, self._file = trainer, file
-        self._told_at = -float("inf")
+        self._reported_at = -float("inf")
         self._bar = _bar(trainer)
         self._writer = _event_writer(tensorboard, trainer.position.epoch) if tensorboard else None
 
     def close(self) -> None:
-        """End the bar and the event files."""
+        """Close the progress bar and the event files."""
         self._bar.close()
         if self._writer:
             self._writer.close()
 
     def after_step(self) -> None:
-        """Count a step; now and then ask the device for the epoch's loss and accuracy so far."""
-        due = time.monotonic() - self._told_at >= SECONDS
+        """Count a step; every few seconds, read the epoch's loss and accuracy so far from the device."""
+        due = time.monotonic() - self._reported_at >= SECONDS
         if self._bar.update() or due:
             self._trainer.check_finite()
             numbers = _numbers(self._trainer)
             self._bar.set_postfix_str(_words(numbers), refresh=False)
         if due:
             write_json(self._file, numbers)
-            self._told_at = time.monotonic()
+            self._reported_at = time.monotonic()
 
     def after_epoch(self, row: dict[str, Any]) -> None:
-        """Tell an epoch's row of the history."""
+        """Log an epoch's history row and write it to TensorBoard."""
         log.info("%s", _epoch_line(self._trainer, row))
         if self._writer:
             for name, value in row.items():
@@ -59,7 +59,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Record:
-    """What the main process keeps, and tells, of a training while it runs."""
+    """Saves the state and history and reports progress, in the main process."""
 
     checkpoints: Checkpoints
     progress: Progress
@@ -79,7 +79,7 @@ class Record:
 
 
 class NoRecord:
-    """Of a rank that is not the main process."""
+    """Records nothing: for the other ranks."""
 
     def after_step(self, trainer: Trainer) -> None:
         pass
@@ -92,7 +92,7 @@ class NoRecord:
 
 
 class _NoBar:
-    """Stands for tqdm's bar if tqdm is not installed: benchmarks/gpu.py runs without it."""
+    """Replaces tqdm if it is not installed: benchmarks/gpu.py runs without it."""
 
     def update(self) -> bool:
         return False
@@ -128,13 +128,14 @@ def _event_writer(folder: Path, epochs_done: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise KfoldError(
-            "tensorboard: true wants the package: pip install 'kfold_ens[tensorboard]'; or write false into config.yaml"
+            "config.yaml: tensorboard is true, but the tensorboard package is not installed; "
+            "run pip install 'kfold_ens[tensorboard]', or set tensorboard: false"
         ) from None
     return SummaryWriter(str(folder), purge_step=epochs_done + 1)
 
 
 def _numbers(trainer: Trainer) -> dict[str, Any]:
-    """Where training is; the seconds left are reckoned from the pace of this epoch and the epochs before."""
+    """Progress so far; estimates the seconds left from the speed of this epoch and of the three before."""
     at, steps, epochs = trainer.position, trainer.order.steps_per_epoch, trainer.recipe.last_epoch
     pace = at.seconds / at.step
     whole = max([row["seconds"] for row in trainer.history[-3:]], default=pace * steps)
@@ -159,7 +160,7 @@ def _words(numbers: dict[str, Any]) -> str:
 
 
 def _epoch_line(trainer: Trainer, row: dict[str, Any]) -> str:
-    scores = ", ".join(f"{column_of(name).label} {row[name]:.4f}" for name in scores_in(row)) or "nothing held out"
+    scores = ", ".join(f"{column_of(name).label} {row[name]:.4f}" for name in scores_in(row)) or "no held-out images"
     return (
         f"{trainer.title}  epoch {row['epoch']}/{trainer.recipe.last_epoch}  lr {row['lr']:.2e}  "
         f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}  {scores}  "

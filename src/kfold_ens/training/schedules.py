@@ -1,4 +1,4 @@
-"""Learning-rate schedules; torch's implementations, each stepped by its own clock."""
+"""Learning-rate schedules, by torch, each updated per step or per epoch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kfold_ens.history import Row, column_of
 
 @dataclass(frozen=True)
 class Schedule:
-    """A scheduler, and what moves it: every step, every epoch, or an epoch's row of the history."""
+    """A scheduler that is updated after each step, after each epoch, or with a column of each epoch's history row."""
 
     scheduler: LRScheduler
     per_step: bool = False
@@ -54,8 +54,8 @@ def _cosine_warm_restarts(section: config.CosineWarmRestarts, optimizer: Optimiz
 def _one_cycle(section: config.OneCycle, optimizer: Optimizer, total_steps: int) -> Schedule:
     if section.pct_start * total_steps == 1:  # torch would divide by zero
         raise KfoldError(
-            f"schedule.pct_start: {section.pct_start:g} of this run's {total_steps} steps is a single step, "
-            "too short to rise in; change it, epochs or batch_size a little"
+            f"schedule.pct_start: {section.pct_start:g} of this run's {total_steps} steps makes a warm-up of exactly "
+            "one step, and OneCycleLR then divides by zero; change pct_start, epochs or batch_size a little"
         )
     scheduler = OneCycleLR(
         optimizer,
@@ -87,5 +87,9 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 
 
 def build_schedule(section: config.Schedule, optimizer: Optimizer, total_steps: int) -> Schedule:
-    """The schedule of a recipe over a run of ``total_steps`` batches."""
+    """Build a recipe's schedule for a run of ``total_steps`` steps.
+
+    Raises:
+        KfoldError: if ``schedule.pct_start`` makes a warm-up of exactly one step.
+    """
     return SCHEDULES[section.kind](section, optimizer, total_steps)

@@ -1,4 +1,4 @@
-"""A fold's saved state: from which its training resumes after an interruption."""
+"""Save a fold's resume state, and load it after an interruption."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class StateFile:
-    """The newest state and the one before it, in a folder of their own, good for one fingerprint only."""
+    """Folder of the newest state and the previous one, valid for one fingerprint only."""
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self._newest, self._previous = folder / "state.pt", folder / "previous.pt"
@@ -27,7 +27,7 @@ class StateFile:
         self._fingerprint = fingerprint
 
     def load(self) -> dict[str, Any] | None:
-        """The newest usable state, or None for a fresh start; the reason is logged."""
+        """Load the newest usable state; None if there is none. Logs why a state is not usable."""
         for path in (self._newest, self._previous):
             if path.is_file():
                 state = self._read(path)
@@ -39,16 +39,16 @@ class StateFile:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             owner = state["fingerprint"]
-        except Exception as error:  # a damaged pickle raises whatever its bytes lead to
-            log.warning("%s is damaged (%s) and left aside", path, type(error).__name__)
+        except Exception as error:  # a damaged pickle can raise anything
+            log.warning("%s is damaged (%s); ignoring it", path, type(error).__name__)
             return None
         if owner != self._fingerprint:
-            log.warning("%s belongs to another recipe, split, data or weights and is left aside", path)
+            log.warning("%s belongs to another recipe, split, data or weights; ignoring it", path)
             return None
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Put a new state in place and keep the one before it."""
+        """Write a new state atomically; the newest one becomes the previous one."""
         with atomic(self._newest) as temporary:
             torch.save({**state, "fingerprint": self._fingerprint}, temporary)
             if self._newest.is_file():
@@ -56,37 +56,37 @@ class StateFile:
 
     @property
     def size(self) -> int:
-        """What the states take on disk, and what a killed job had begun to write of one, in bytes."""
+        """Bytes on disk, including a temporary file that a killed job left."""
         return sum(path.stat().st_size for path in self._folder.glob("*.pt*"))
 
     def remove(self) -> None:
-        """The fold is done."""
+        """Delete all states."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class Checkpoints:
-    """Saves the state every few minutes, and at the next step when the job is asked to end."""
+    """Saves the state every few minutes, and after the current step if a signal stops the job."""
 
     def __init__(self, file: StateFile, minutes: float) -> None:
         self._file = file
         self._seconds = 60 * minutes
         self._saved_at = time.monotonic()
-        self._asked_to_end = False
+        self._stop_requested = False
         for name in ASKING_TO_END:
             if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN:  # nohup: continue without a terminal
-                signal.signal(name, self._ask_to_end)
+                signal.signal(name, self._request_stop)
 
-    def _ask_to_end(self, number: int, frame: Any) -> None:
-        self._asked_to_end = True
+    def _request_stop(self, number: int, frame: Any) -> None:
+        self._stop_requested = True
 
     def after_step(self, state: Callable[[], dict[str, Any]]) -> None:
         """Save if it is time.
 
         Raises:
-            Preempted: after saving, where a signal asked the job to end.
+            Preempted: if a signal stopped the job; the state is saved.
         """
-        if self._asked_to_end or time.monotonic() - self._saved_at >= self._seconds:
+        if self._stop_requested or time.monotonic() - self._saved_at >= self._seconds:
             self._file.save(state())
             self._saved_at = time.monotonic()
-        if self._asked_to_end:
-            raise Preempted("asked to end: the state is saved, and the next run resumes from here")
+        if self._stop_requested:
+            raise Preempted("stopped by a signal: the state is saved, and the next run resumes from here")

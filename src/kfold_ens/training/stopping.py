@@ -1,4 +1,4 @@
-"""When to stop before the last epoch: a function of the history, so a resumed fold stops where it would have."""
+"""Early stopping. Depends on the history only, so a resumed fold stops at the same epoch."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ STOPPING: dict[str, Callable[..., bool]] = {"none": _never, "patience": _out_of_
 
 
 def stops(section: config.EarlyStopping, history: History) -> bool:
-    """Whether a run with this history is over."""
+    """Whether to stop after this history."""
     return STOPPING[section.kind](section, history)

@@ -1,4 +1,4 @@
-"""One step of training, and everything that changes from step to step."""
+"""Take one training step at a time, and hold all state that a step changes."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Position:
-    """Where in the run training is, and what this epoch has added up to so far.
+    """Position in the run, and totals of this epoch so far.
 
-    Tensors among these stay on the device, so that no step waits for it.
+    Tensors stay on the device, so that a step does not wait for it.
     """
 
     epoch: int = 0
@@ -50,35 +50,35 @@ class Position:
     correct: float | Tensor = 0
     loss: float | Tensor = 0  # summed over images
     seconds: float = 0
-    waiting: float = 0  # of these seconds, for the batches
-    first_nonfinite_step: float | Tensor = 0  # counted from 1; of the loss or the gradient; 0 for none
+    waiting: float = 0  # seconds of these spent waiting for batches
+    first_nonfinite_step: float | Tensor = 0  # loss or gradient not finite; counted from 1; 0 for none
 
     def count(self, loss: Tensor, correct: Tensor, length: int) -> None:
-        """Add a batch of so many images, with its mean loss, and move to the next step."""
+        """Add a batch of ``length`` images with its mean loss, and move to the next step."""
         self.images += length
         self.loss = self.loss + loss * length
         self.correct = self.correct + correct
         self.step += 1
 
     def note(self, finite: Tensor) -> None:
-        """Remember this step if it is the first that is not finite."""
+        """Record this step if it is the first that is not finite."""
         step = (self.step + 1) * (~finite).float()
         self.first_nonfinite_step = self.first_nonfinite_step + step * (self.first_nonfinite_step == 0)
 
     def saved(self) -> dict[str, float]:
-        """As plain values; a state that is saved has no step that is not finite."""
+        """Plain values to save. All steps so far are finite: ``Trainer.state`` checks it."""
         values = asdict(self) | {"loss": float(self.loss), "correct": float(self.correct)}
         return {name: value for name, value in values.items() if name != "first_nonfinite_step"}
 
     @classmethod
     def of(cls, saved: dict[str, float]) -> Position:
-        """The position that was saved, by this version or one before it."""
+        """Load a saved position; ignores keys of older versions."""
         return cls(**{name: value for name, value in saved.items() if name in cls.__dataclass_fields__})
 
 
 @dataclass
 class Best:
-    """The weights chosen so far."""
+    """Weights of the best epoch so far."""
 
     epoch: int = -1
     score: float = -float("inf")
@@ -86,9 +86,9 @@ class Best:
 
 
 class Trainer:
-    """Trains a fold step by step; its state can be saved after any step, and resumed from there.
+    """Trains a fold step by step. The state can be saved after any step, and training resumes from it.
 
-    Log lines and errors begin with ``title``: a fold's own number is the same in every repeat.
+    Log lines and errors start with ``title``, because a fold has the same number in every repeat.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Trainer:
         self.utilization = Utilization(compute.device)
 
     def step(self, views: Tensor, labels: Tensor) -> None:
-        """One batch, or this rank's part of it: views (B, 3, size, size) uint8 and class indices (B,)."""
+        """Train on one batch, or this rank's part of it: views (B, 3, size, size) uint8, class indices (B,)."""
         at = self.position
         seed_step(self.fold, at.epoch, at.step)
         inputs = self.compute.input(self._whole(views), self.recipe.image)
@@ -125,12 +125,12 @@ class Trainer:
         at.count(loss, correct, len(inputs))
 
     def _whole(self, part: Tensor) -> Tensor:
-        """A whole batch on the device: it is mixed as one, whichever rank trains on which part of it."""
+        """Gather the whole batch on the device, so that mixing does not depend on the number of ranks."""
         part = part.to(self.compute.device, non_blocking=True)
         return gather(self.compute.ranks, part, self.order.length(self.position.step))
 
     def _update(self, loss: Tensor) -> None:
-        """One step of the optimizer, or none if the loss or the gradient is not finite."""
+        """Step the optimizer unless the loss or the gradient is not finite."""
         gradients = [each.grad for each in self.network.parameters() if each.grad is not None]
         finite = get_total_norm(gradients).isfinite() & loss.isfinite()
         step_if(finite, self.optimizer)
@@ -139,21 +139,21 @@ class Trainer:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that an epoch is judged by: this one, or the average of its weights."""
+        """Network to evaluate: the trained one, or the average of its weights."""
         return self.ema.evaluated(self.network, self.position.epoch)
 
     @property
     def learning_rate(self) -> float:
-        """The largest of the parameter groups'."""
+        """Largest learning rate of the parameter groups."""
         return max(group["lr"] for group in self.optimizer.param_groups)
 
     @property
     def over(self) -> bool:
-        """Whether this was the last epoch, as planned or as early stopping has it."""
+        """Whether training has ended, by number of epochs or early stopping."""
         return self.position.epoch >= self.recipe.epochs or stops(self.recipe.early_stopping, self.history)
 
     def finish_epoch(self, scores: dict[str, float], seconds: float) -> dict[str, Any]:
-        """Write the epoch into the history, keep its weights if they are the best, and move on."""
+        """Add the epoch to the history, keep its weights if they are the best, and start the next epoch."""
         row = self._history_row(scores, seconds)
         self.history.append(row)
         score = selecting_value(self.recipe.select, row)
@@ -181,7 +181,7 @@ class Trainer:
         }
 
     def state(self) -> dict[str, Any]:
-        """All of it, as tensors and plain values."""
+        """Complete state, as tensors and plain values."""
         self.check_finite()
         return {
             "network": self.network.state_dict(),
@@ -208,27 +208,27 @@ class Trainer:
             self._keep_threads(usable_threads(state["threads"]))
 
     def _keep_threads(self, threads: int) -> None:
-        """Compute with as many threads as before: they decide in which parts a CPU sums, and so the last bits."""
+        """Use as many threads as before: on a CPU, their number decides the order of sums and so the last bits."""
         if threads != torch.get_num_threads():
-            log.info("%s computes on %d threads, as before", self.title, threads)
+            log.info("%s resumes with %d threads, as it started with", self.title, threads)
             torch.set_num_threads(threads)
 
     def check_finite(self) -> None:
-        """Stop if a loss or a gradient was not finite; the weights are those before it.
+        """Fail if a loss or gradient was not finite. That step has not changed the weights.
 
         Raises:
-            KfoldError: naming fold, epoch, step and learning rate.
+            KfoldError: with fold, epoch, step and learning rate.
         """
         if float(self.position.first_nonfinite_step):
             raise KfoldError(
                 f"{self.title}: loss or gradient is not finite in epoch {self.position.epoch + 1}, "
                 f"step {self.position.first_nonfinite_step:.0f}, at learning rate {self.learning_rate:.3g}; "
-                "the last saved state is kept. Lower optimizer.lr in the recipe and run again."
+                "the last saved state is kept. Lower optimizer.lr in the recipe and rerun."
             )
 
 
 def _peak_memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes there, KiB elsewhere
+    unit = 1 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
