@@ -51,7 +51,7 @@ class Comparison:
     relabelled: tuple[str, ...]  # images that get another label
 
     def refuse_difference(self) -> None:
-        """Refuse a graph with other answers.
+        """Refuse a graph with other predictions.
 
         Raises:
             KfoldError: if a label differs or a probability differs too much; it lists images with another label.
@@ -85,7 +85,7 @@ def export_ensemble(predictor: Predictor, images: Sequence[str], out: Path) -> C
 
 
 def _put_in_place(folder: Path, out: Path) -> None:
-    """Move the files to their names, the graph last, so that it never has the weights of another."""
+    """Rename the files, the graph last, so that a graph never has the weights of another one."""
     for old in (out, weights_beside(out)):
         old.unlink(missing_ok=True)
     for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):

@@ -1,4 +1,4 @@
-"""Whether an ensemble can be exported as one graph. Imports no torch."""
+"""Check whether an ensemble can be exported as one graph. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ FLIPS = ("horizontal_flip", "vertical_flip")  # the only steps of a test-time vi
 
 
 def refuse_what_no_graph_holds(members: Sequence[Member]) -> None:
-    """Refuse members with random test-time views, or that store images with different short sides.
+    """Refuse members with random test-time views or different short sides of stored images.
 
     Raises:
-        EnsembleError: listing the views, and the short sides.
+        EnsembleError: if there are such members; it lists the views and the short sides.
     """
     together = Together(EnsembleError)
     with together.gather():
@@ -29,8 +29,8 @@ def _refuse_random_views(members: Sequence[Member]) -> None:
     random = {view.name for member in members for view in _views(member.tta) if not all(map(_is_fixed, view.steps))}
     if random:
         raise EnsembleError(
-            "these test-time views are random, and a graph can hold only flips with probability 1; --no-tta exports "
-            f"the evaluation view alone:\n{listing(sorted(random))}"
+            "these test-time views are random, but a graph can hold only flips with probability 1; add --no-tta to "
+            f"export the evaluation view alone:\n{listing(sorted(random))}"
         )
 
 
@@ -38,8 +38,8 @@ def _refuse_different_short_sides(members: Sequence[Member]) -> None:
     short_sides = sorted({member.recipe.image.short_side for member in members})
     if len(short_sides) > 1:
         raise EnsembleError(
-            f"the models store images with the short sides {short_sides}, and a graph can hold one; export the models "
-            "of one recipe with --folds"
+            f"the models store images with the short sides {short_sides}, but a graph can hold only one; export the "
+            "models of one recipe with --folds"
         )
 
 

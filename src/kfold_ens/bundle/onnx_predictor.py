@@ -41,7 +41,7 @@ class OnnxPredictor:
         return self.answer(list(batch.images), pixels)
 
     def answer(self, names: Sequence[str], pixels: Sequence[np.ndarray]) -> Answers:
-        """Answers for images (height, width, 3) uint8 of any sizes. A call of the graph takes one size."""
+        """Predict images (height, width, 3) uint8 of any sizes, with one call of the graph per size."""
         shapes = [image.shape for image in pixels]
         probabilities = np.empty((len(pixels), len(self.about.classes)), dtype=np.float32)
         votes = np.empty(probabilities.shape, dtype=np.int64)
@@ -51,7 +51,7 @@ class OnnxPredictor:
         return graph_answers(np.array(names, dtype=object), probabilities, votes, self.about)
 
     def _run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities and votes (N, K) of images of one size, half of them at a time if memory is too small.
+        """Return probabilities and votes (N, K) of images of one size; halves the batch if memory is too small.
 
         Raises:
             EnsembleError: if onnxruntime fails with a single image.

@@ -1,4 +1,4 @@
-"""Whether a file can be written where ``--out`` says. Imports no torch."""
+"""Check whether the file of ``--out`` can be written. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from kfold_ens.errors import KfoldError
 
 
 def refuse_place(out: Path) -> None:
-    """Refuse a folder, a device, or a file in a folder that cannot be made or written to.
+    """Refuse a folder, a device, or a file whose folder cannot be created or written.
 
     Raises:
-        KfoldError: naming what is there.
+        KfoldError: if ``out`` is such a path.
     """
     if out.is_dir():
         raise KfoldError(f"--out {out} is a folder; name a file in it")
@@ -26,10 +26,10 @@ def refuse_place(out: Path) -> None:
 
 
 def refuse_existing(out: Path, force: bool) -> None:
-    """Refuse to replace a file unless asked to.
+    """Refuse to replace a file without ``--force``.
 
     Raises:
-        KfoldError: naming the file, and the option.
+        KfoldError: if the file exists.
     """
     if out.exists() and not force:
         raise KfoldError(f"--out {out} exists; --force replaces it")

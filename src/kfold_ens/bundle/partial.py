@@ -96,7 +96,7 @@ class PartialCsv:
             raise KfoldError(f"another process has just written {self._out}; --force replaces it")
 
     def _is_in_place(self) -> bool:
-        """Whether the opened file is still the one of that name: between opening and locking, it can be finished."""
+        """Whether the opened file still has its name: another process may finish it between opening and locking."""
         try:
             return os.path.samestat(os.fstat(self._file.fileno()), self._partial.stat())
         except FileNotFoundError:
@@ -110,7 +110,7 @@ class PartialCsv:
         self._file.flush()
 
     def finish(self) -> None:
-        """Put the file in place; until then no other process can open it."""
+        """Rename the file to its final name. The lock is held until then."""
         sync(self._partial)
         self._partial.replace(self._out)
         sync(self._out.parent)
