@@ -106,7 +106,7 @@ def test_a_report_of_finished_folds_trains_no_added_model(project):
     ("config", "words"),
     [
         ({"repeats": 0}, "repeats: Input should be greater than 0"),
-        ({"repeats": 2, "seed": 2**32 - 1}, "repeats: 2 repeats use the seeds from 4294967295 on"),
+        ({"repeats": 2, "seed": 2**32 - 1}, "repeats: 2 repeats use the seeds from seed: 4294967295 on"),
         ({"members": "both"}, "members: both needs full_fit: true"),
         ({"members": "full"}, "members: full needs full_fit: true"),
         ({"repeats": 2, "ablation": ["repeat1.yaml"]}, "two recipes would share the rule train_repeat1_fold0; rename"),
@@ -145,7 +145,7 @@ def test_a_plateau_without_held_out_images_is_refused_with_all_recipes_at_fault(
     done = project.run("submission", "--config", "full_fit=true", "ablation=[plain.yaml]")
     assert done.returncode != 0
     for name in ("tiny", "plain"):
-        assert f"{name}.yaml: schedule: plateau follows held-out images" in done.stdout
+        assert f"{name}.yaml: schedule: plateau needs held-out images" in done.stdout
 
 
 # --- from images to submission and report ----------------------------------------------------------------
