@@ -330,7 +330,7 @@ def test_a_new_option_at_its_default_runs_nothing(project, monkeypatch):
     source = Path(shutil.copytree(REPOSITORY / "src", project.folder / "src"))
     config = source / "kfold_ens/config.py"
     text = config.read_text()
-    section = 'model_config = ConfigDict(extra="forbid", frozen=True)\n'
+    section = 'model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)\n'
     assert section in text
     config.write_text(text.replace(section, f"{section}\n    brand_new_option: int = 3\n"))
     monkeypatch.setenv("PYTHONPATH", str(source))

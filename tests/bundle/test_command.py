@@ -93,6 +93,7 @@ def interrupted(folder, out, batches, monkeypatch, *options):
     from kfold_ens.bundle.partial import PartialCsv
 
     append, left = PartialCsv.append, [batches]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for jobs in the background
 
     def some(table, lines):
         left[0] -= 1
@@ -104,6 +105,7 @@ def interrupted(folder, out, batches, monkeypatch, *options):
         patch.setattr(PartialCsv, "append", some)
         patch.setattr("kfold_ens.bundle.command.os._exit", sys.exit)
         assert run(folder, out, *options) == 130
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("errors", ["omit", "column"])

@@ -103,7 +103,7 @@ def test_names_without_a_match_are_counted_and_named(folders, pattern):
     [
         ("p[0-9]+", "exactly one group"),
         ("(a)(b)", "exactly one group"),
-        ("(p[", "no regular expression: unterminated character set"),
+        ("(p[", "is not a regular expression: unterminated character set"),
     ],
 )
 def test_a_regular_expression_without_one_group_is_refused(pattern, words):

@@ -362,7 +362,7 @@ def test_all_faults_of_ids_are_listed_at_once(images):
         ({"train": [*TRAIN, ("g", ""), ("x", "")]}, "train.csv: these images have no label", ["g", "x"]),
         (
             {"id_column": "name"},
-            r"data.train: train.csv lacks columns; .* it has \['id', 'label'\]",
+            r"data.train: train.csv lacks columns. .* it has \['id', 'label'\]",
             ["'name' (data.id_"],
         ),
         ({"label_column": "class"}, "train.csv lacks columns", ["config.yaml needs 'class' (data.label_column)"]),
@@ -383,7 +383,7 @@ def test_an_unreadable_table_is_refused_by_key_and_name(images, content):
     write_table("test.csv", pd.DataFrame({"id": ["g"]}))
     if content is not None:
         Path("train.csv").write_bytes(content)
-    with pytest.raises(DataError, match=r"^data\.train: train\.csv (is|has|cannot)"):
+    with pytest.raises(DataError, match=r"^data\.train: train\.csv (is|has|cannot|does not exist)"):
         listed("csv", train="train.csv", test="test.csv", images="images")
 
 
@@ -394,7 +394,7 @@ def test_tables_with_semicolons_give_the_same_images(images, caplog):
     with caplog.at_level(logging.INFO):
         again = listed("csv", train="train.csv", test="test.csv", images="images")
     pd.testing.assert_frame_equal(again, expected)
-    assert "data.train: train.csv is separated by semicolons" in caplog.text
+    assert "data.train: train.csv is read as separated by semicolons" in caplog.text
     assert "data.test: test.csv is UTF-16" in caplog.text
 
 

@@ -139,7 +139,7 @@ def test_cross_entropy_without_weights_is_torchs_bit_for_bit(batch):
     [
         ({"kind": "cross_entropy", "weights": "ballanced"}, "none, balanced, effective_number"),
         ({"kind": "cross_entropy", "weights": {"power": 2}}, "less than or equal to 1"),
-        ({"kind": "cross_entropy", "weights": {"power": 0.5, "beta": 0.9}}, "two ways"),
+        ({"kind": "cross_entropy", "weights": {"power": 0.5, "beta": 0.9}}, "power and beta both weight the classes"),
         ({"kind": "cross_entropy", "weights": {"beta": 1}}, "less than 1"),
         ({"kind": "focal", "balanced": True, "weights": {"power": 0.5}}, "remove one of them"),
     ],
