@@ -395,7 +395,7 @@ def test_tables_with_semicolons_give_the_same_images(images, caplog):
         again = listed("csv", train="train.csv", test="test.csv", images="images")
     pd.testing.assert_frame_equal(again, expected)
     assert "data.train: train.csv is read as separated by semicolons" in caplog.text
-    assert "data.test: test.csv is UTF-16" in caplog.text
+    assert "data.test: test.csv is read as UTF-16" in caplog.text
 
 
 def test_an_absolute_path_gives_the_same_image_id_on_every_machine(images):
