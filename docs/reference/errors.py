@@ -8,9 +8,12 @@ from pathlib import Path
 
 INTRODUCTION = """# Error messages
 
-Every message that stops a run, by the package that raises it. `…` stands for a name, a number or a list of findings.
-All that can be checked before training is checked then, and all findings are listed at once. `ValueError` is raised
-while a configuration or recipe is read; the message then begins with the file and the key.
+The messages that stop a run, by the package that raises them. `…` stands for a name, a number or a list of findings.
+What can be checked before training is checked then. All findings are listed at once. `ValueError` is raised while a
+configuration or recipe is read; the message then begins with the file and the key.
+
+Not listed are findings that are put together from parts (a wrong key and its nearest, missing columns of a table), and
+what the Snakefile itself refuses before the first job.
 
 `python docs/reference` writes this page from the source.
 """

@@ -23,7 +23,7 @@ GROUPS = {
 }
 GENERATED = "<!-- Written from src/kfold_ens/config.py by: python docs/reference -->"
 EDITORS = """Editors with a YAML language server complete and check a file that begins with this line, in which
-the path starts at the file's own folder:
+the path is relative to the file's folder:
 
 ```yaml
 # yaml-language-server: $schema={path}

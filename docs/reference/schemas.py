@@ -13,7 +13,7 @@ BASE = {
     "type": "string",
     "format": "path",
     "minLength": 1,
-    "description": "Makes this file an overlay: names the recipe that gives the sections which this file lacks.",
+    "description": "Makes this file an overlay: takes the missing sections from this recipe.",
 }
 
 

@@ -376,7 +376,7 @@ class Submission(Section):
     label_column: Name = "pred_label"
     """Names the column of predicted labels. At its default, a sample's column replaces it."""
     names: Literal["stem", "file", "path"] | None = None
-    """Chooses how an image is called: ``stem`` (no folder, no extension), ``file`` (no folder) or ``path``. By default
+    """Chooses how an image is named: ``stem`` (no folder, no extension), ``file`` (no folder) or ``path``. By default
     it follows from the sample; without a sample, it is ``path`` for ``csv`` and ``stem`` for other sources."""
     id_prefix: str | None = None
     """Puts this text before each image's name, as in test/123.jpg. By default it is the sample's; without a sample
@@ -449,7 +449,7 @@ class Config(Section):
     """Keeps near-duplicates in one fold (``near_duplicates``). By default only byte-identical images stay together
     (``none``)."""
     rare_classes: Literal["refuse", "train_only"] = "refuse"
-    """Decides about classes with fewer images than folds. ``refuse`` stops before training. ``train_only`` trains on
+    """Handles classes with fewer images than folds. ``refuse`` stops before training. ``train_only`` trains on
     them in every fold and never holds them out."""
     repeats: Count = 1
     """Trains the folds of this many splits, by the seeds from ``seed`` on."""
@@ -478,11 +478,11 @@ class Config(Section):
     """Chooses the precision of training and prediction. ``auto`` takes bfloat16 (``bf16``) if the device computes in
     it, and float32 (``fp32``) otherwise."""
     deterministic: bool = False
-    """Computes the same bits in every run on a GPU too, more slowly. On a CPU runs are always deterministic."""
+    """Gives the same bits in every run on a GPU too, but slower. On a CPU runs are always deterministic."""
     compile: Annotated[bool, BeforeValidator(_not_auto)] = False
     """Compiles the network by ``torch.compile``."""
     gpu_slots: Annotated[int, Field(strict=True, ge=1, le=16)] = 1
-    """Lets this many jobs share each GPU and its memory. The default gives every job GPUs of its own."""
+    """Lets this many jobs share each GPU and its memory. By default no two jobs share a GPU."""
     gpus_per_fold: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
     """Trains each fold on this many GPUs of one machine, with the same batches."""
     prediction_batch_size: Count | None = None
@@ -677,7 +677,7 @@ class Affine(Section):
     translate: Fraction = 0
     """Sets the largest shift, as a fraction of the side. The default does not shift."""
     scale: Range | None = None
-    """Draws the factor of the size from this range. By default the size stays."""
+    """Draws the scaling factor from this range. By default nothing is scaled."""
     interpolation: Interpolation = "nearest"
     """Chooses how a value between pixels is computed."""
 
@@ -786,7 +786,7 @@ class MixUp(Section):
 
     kind: Literal["mixup"]
     alpha: Positive
-    """Draws the share of the blended image from Beta(alpha, alpha), once per batch. 1 is uniform, less mixes less."""
+    """Draws the share of the blended image from Beta(alpha, alpha), once per batch. 1 is uniform; smaller values mix less."""
     probability: Fraction = 1
     """Sets how often a batch is mixed. The default mixes every batch."""
 
@@ -799,7 +799,7 @@ class CutMix(Section):
 
     kind: Literal["cutmix"]
     alpha: Positive
-    """Draws the share of the area from Beta(alpha, alpha), once per batch. 1 is uniform, less mixes less."""
+    """Draws the share of the area from Beta(alpha, alpha), once per batch. 1 is uniform; smaller values mix less."""
     probability: Fraction = 1
     """Sets how often a batch is mixed. The default mixes every batch."""
 
@@ -809,7 +809,7 @@ class MixUpOrCutMix(Section):
 
     kind: Literal["mixup_or_cutmix"]
     alpha: Positive
-    """Draws the share of the other image from Beta(alpha, alpha), once per batch. 1 is uniform, less mixes less."""
+    """Draws the share of the other image from Beta(alpha, alpha), once per batch. 1 is uniform; smaller values mix less."""
     probability: Fraction = 1
     """Sets how often a batch is mixed. The default mixes every batch."""
 
@@ -1231,13 +1231,13 @@ class View(Section):
     """
 
     name: Name
-    """Names the view. Each view needs another name."""
+    """Names the view. Names must be unique."""
     steps: list[Augmentation]
     """Lists steps of augmentation, as in ``augmentation``. An empty list is the evaluation view."""
 
 
 class Views(Section):
-    """Predicts from several views of each image and averages what the network says of them."""
+    """Predicts from several views of each image and averages their predictions."""
 
     kind: Literal["views"]
     average: Literal["logits", "softmax"]
@@ -1292,7 +1292,7 @@ class TrainingRecipe(Section):
     ``config.yaml``), or ``best_`` and a metric. The 5 can be any number."""
     class_order: list[Name] | None = None
     """Lists all classes from the lowest to the highest. The workflow fills it in from ``data.class_order`` if
-    ``quadratic_kappa`` decides about the weights; recipes need not name it."""
+    ``quadratic_kappa`` selects the epoch, stops or steps; recipes need not set it."""
 
     @property
     def last_epoch(self) -> int:
