@@ -786,7 +786,7 @@ class MixUp(Section):
 
     kind: Literal["mixup"]
     alpha: Positive
-    """Draws the share of the blended image from Beta(alpha, alpha), once per batch. 1 is uniform; smaller values mix less."""
+    """Draws the share of the blended image from Beta(alpha, alpha), once per batch. 1 is uniform; lower mixes less."""
     probability: Fraction = 1
     """Sets how often a batch is mixed. The default mixes every batch."""
 
@@ -799,7 +799,7 @@ class CutMix(Section):
 
     kind: Literal["cutmix"]
     alpha: Positive
-    """Draws the share of the area from Beta(alpha, alpha), once per batch. 1 is uniform; smaller values mix less."""
+    """Draws the share of the area from Beta(alpha, alpha), once per batch. 1 is uniform; lower mixes less."""
     probability: Fraction = 1
     """Sets how often a batch is mixed. The default mixes every batch."""
 
@@ -809,7 +809,7 @@ class MixUpOrCutMix(Section):
 
     kind: Literal["mixup_or_cutmix"]
     alpha: Positive
-    """Draws the share of the other image from Beta(alpha, alpha), once per batch. 1 is uniform; smaller values mix less."""
+    """Draws the share of the other image from Beta(alpha, alpha), once per batch. 1 is uniform; lower mixes less."""
     probability: Fraction = 1
     """Sets how often a batch is mixed. The default mixes every batch."""
 
