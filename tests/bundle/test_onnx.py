@@ -298,9 +298,8 @@ def test_an_export_without_readable_images_is_refused(folder, tmp_path, capsys):
 def test_options_that_are_fixed_in_a_graph_are_refused(options, folder, tmp_path, capsys):
     code, rows = predicted(folder, folder / "ensemble.onnx", tmp_path / "out.csv", *options)
     assert (code, rows) == (2, [])
-    assert f"{' '.join(options) if options[0] == '--precision' else options[0]}: an exported graph is fixed" in (
-        capsys.readouterr().err
-    )
+    option = " ".join(options) if options[0] == "--precision" else options[0]
+    assert f"{option}: an exported graph cannot be changed" in capsys.readouterr().err
 
 
 def test_the_test_images_of_the_run_check_the_graph(folder, tmp_path):
