@@ -25,7 +25,7 @@ MADE = {bool: "{value}", int: "a number", float: "a number", datetime.date: "a d
 
 @dataclass(frozen=True)
 class Written:
-    """The sources of a configuration: files, of which later ones win, then the values of --config."""
+    """The sources of a configuration: files, the last one winning, then the values of --config."""
 
     files: tuple[Path, ...] = ()
     given: Mapping[str, Any] = field(default_factory=dict)

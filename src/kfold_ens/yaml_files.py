@@ -23,7 +23,7 @@ class _Refused(yaml.constructor.ConstructorError):
 
 
 class _Strict(yaml.SafeLoader):
-    """Refuse repeated keys, of which YAML takes the last; 010, which YAML reads as 8; and 1:30, read as 90."""
+    """Refuse repeated keys (YAML takes the last one), 010 (YAML reads 8) and 1:30 (YAML reads 90)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [self.construct_object(key) for key, _ in node.value]

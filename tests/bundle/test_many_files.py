@@ -1,4 +1,4 @@
-"""kfold-predict, in its own process, on ten thousand files of which some are damaged."""
+"""kfold-predict, in its own process, on ten thousand files, some of them damaged."""
 
 import csv
 import io
@@ -57,7 +57,7 @@ DAMAGES = [  # content, and what is said of it
 
 
 def make(folder, count):
-    """Write files of which one in a hundred is damaged, each in another way; return the reasons by name."""
+    """Write files and damage one in a hundred, each in another way; return the reasons by name."""
     sources = {suffix: [folder / f"{number}{suffix}" for number in range(100)] for suffix in (".png", ".jpg")}
     for suffix, paths in sources.items():
         for number, path in enumerate(paths):
