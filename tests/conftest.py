@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,16 @@ TINY_RECIPE = {
     "batch_size": 8,
     "select": "best_accuracy",
 }
+
+
+@contextmanager
+def log_restored() -> Iterator[None]:
+    """Undo at the end what a command does to the package's log."""
+    log = logging.getLogger("kfold_ens")
+    before = log.handlers, log.level, log.propagate
+    yield
+    log.handlers, log.propagate = before[0], before[2]
+    log.setLevel(before[1])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

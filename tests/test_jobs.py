@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import log_restored
 
 from kfold_ens.errors import KfoldError
 from kfold_ens.jobs import Preempted, job, usable_threads
@@ -12,10 +13,8 @@ from kfold_ens.jobs import Preempted, job, usable_threads
 
 @pytest.fixture(autouse=True)
 def _log_as_before():
-    log = logging.getLogger("kfold_ens")
-    before = log.level, log.propagate, log.handlers
-    yield
-    log.level, log.propagate, log.handlers = before
+    with log_restored():
+        yield
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """kfold-predict as people run it."""
 
 import csv
-import logging
 import multiprocessing
 import os
 import random
@@ -15,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from bundles import CLASSES, tiny_ensemble
-from conftest import write_image
+from conftest import log_restored, write_image
 from disks import run_on_a_disk
 from PIL import Image
 
@@ -37,11 +36,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _log_as_before():
-    log = logging.getLogger("kfold_ens")
-    before = log.handlers, log.level, log.propagate
-    yield
-    log.handlers, log.propagate = before[0], before[2]
-    log.setLevel(before[1])
+    with log_restored():
+        yield
 
 
 def run(folder, out, *options, images="new", ensemble="ensemble.safetensors"):

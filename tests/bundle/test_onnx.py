@@ -1,7 +1,6 @@
 """An ensemble as an ONNX file: export, check, and prediction without torch."""
 
 import csv
-import logging
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from bundles import CLASSES, tiny_ensemble
-from conftest import REPOSITORY, write_image
+from conftest import REPOSITORY, log_restored, write_image
 from PIL import Image
 from test_graph import FLIPPED
 
@@ -43,11 +42,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True, scope="module")
 def _log_as_before():
-    log = logging.getLogger("kfold_ens")
-    before = log.handlers, log.level, log.propagate
-    yield
-    log.handlers, log.propagate = before[0], before[2]
-    log.setLevel(before[1])
+    with log_restored():
+        yield
 
 
 def exit_code(main, *arguments):
