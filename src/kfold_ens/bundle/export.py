@@ -78,7 +78,7 @@ def export_ensemble(predictor: Predictor, images: Sequence[str], out: Path) -> C
     said = said_by_models(predictor, images)
     program = traced(about, predictor)
     with _folder_beside(out) as folder:
-        comparison = _checked(program, about, predictor, images, said, folder / "unchecked.onnx")
+        comparison = _checked(program, about, predictor, images, said, folder / out.name)
         _write(program, _metadata(about, predictor.ensemble.sha256, comparison), folder / out.name)
         _put_in_place(folder, out)
     return comparison
@@ -142,15 +142,13 @@ def _checked(
     said: Sequence[Answers | None],
     path: Path,
 ) -> Comparison:
-    """Compare the predictions of a graph and of the models for these images; remove the graph's file."""
+    """Save the graph, and compare its predictions with those of the models for these images."""
     _save(program, path)
     session = open_session(path, "cpu", predictor.threads)
     graph = OnnxPredictor(session, about, predictor.batch_size, predictor.threads)
     comparison = compared(said, [answers for answers, _ in graph.answers(images)])
     comparison.refuse_difference()
     _compared_shrinking(graph, images).refuse_difference()
-    for file in path.parent.iterdir():
-        file.unlink()
     return comparison
 
 
@@ -200,8 +198,7 @@ def _metadata(about: About, ensemble: str, comparison: Comparison) -> dict[str, 
 
 
 def _write(program: ONNXProgram, metadata: dict[str, str], path: Path) -> None:
-    """Write the graph with its metadata, the hash of its weights file, if there is one, and its own hash."""
-    _save(program, path)
+    """Write the checked graph again, with its metadata, the hash of its weights file, if any, and its own hash."""
     weights = {file.name: sha256_of(file) for file in path.parent.iterdir() if file != path}
     program.model.metadata_props.update(metadata | {"weights": canonical(weights), "sha256": NO_HASH})
     _save(program, path)
