@@ -24,6 +24,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/ensemble.smk"
 include: "workflow/rules/bundle.smk"
+include: "workflow/rules/certificate.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -48,6 +49,7 @@ localrules:
     submission_page,
     overview,
     provenance,
+    certificate_page,
     ablation_page,
     report,
     write_report,

@@ -40,6 +40,8 @@ CONFIGS = """
   prediction_batch_size: 16
   checkpoint_minutes: 0.5
   tensorboard: true
+  certify: [0, 2]
+  certify_epochs: 1
 - data: {source: imagefolder, train: [b, a], test: t, groups: '^(p[0-9]+)_', extra: more, limit_per_class: 5,
     test_labels: t.csv, folds: f.csv, class_order: [b, a], intensity_range: [0, 4095]}
   gpus_per_fold: 2

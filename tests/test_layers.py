@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "training": {"data", "network", "loading", "compute"},
     "prediction": {"data", "network", "loading", "compute"},
     "report": {"data", "splits", "ensemble"},
+    "certificate": {"data", "network", "loading", "compute", "training", "prediction", "ensemble"},
     "bundle": {"data", "network", "loading", "compute", "prediction", "ensemble"},
 }
 WITHOUT_TORCH = [
@@ -51,6 +52,10 @@ WITHOUT_TORCH = [
     "nearest",
     "compute.ranks",
     "training.fold",
+    "certificate.labels",
+    "certificate.disjoint",
+    "certificate.artefacts",
+    "certificate.compare",
     "bundle.about",
     "bundle.listing",
     "bundle.answers",

@@ -492,6 +492,19 @@ class Config(Section):
     """Saves the state of training at this interval, in minutes. A power cut loses at most that much."""
     tensorboard: bool = False
     """Also writes event files for TensorBoard below ``logs/``. Needs ``pip install 'kfold_ens[tensorboard]'``."""
+    certify: list[Annotated[int, Field(strict=True, ge=0)]] = []
+    """Lists the folds that ``snakemake certify`` rebuilds under other labels. By default it rebuilds all folds."""
+    certify_epochs: Count = 2
+    """Sets how many epochs ``snakemake certify`` trains each model, at most those of the recipe."""
+
+    @model_validator(mode="after")
+    def _certified_folds_exist(self):
+        absent = [fold for fold in self.certify if fold >= self.num_folds]
+        if absent:
+            raise ValueError(
+                f"certify lists fold {absent[0]}, but num_folds: {self.num_folds} makes folds 0 to {self.num_folds - 1}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _every_repeat_has_a_seed(self):
@@ -1303,6 +1316,10 @@ class TrainingRecipe(Section):
         """Return the recipe of the full fit: the first ``epochs`` of the schedule, keeping the last weights."""
         changes = {"early_stopping": After(kind="after", epochs=epochs), "select": "last", "class_order": None}
         return self.model_copy(update=changes)
+
+    def shortened(self, epochs: int) -> TrainingRecipe:
+        """Return the recipe with at most this many epochs; schedules are made for them."""
+        return self.model_copy(update={"epochs": min(epochs, self.epochs)})
 
     @property
     def monitored(self) -> list[str]:

@@ -138,11 +138,37 @@ def commit(wildcards):
     return f"{head} and uncommitted changes" if head and changes else head or None
 
 
+def certificate_of(recipe):
+    """A recipe's certificate. No rule declares it, so that one that failed stays."""
+    return f"results/{recipe}/certificate.json"
+
+
+def certified_as(recipe):
+    """What a certificate is about, as a hash. The report shows it only for the same configuration."""
+    keys = ("num_folds", "seed", "repeats", "keep_together", "rare_classes")
+    run = as_param(RUN, include=dict.fromkeys(keys, True) | {"submission": {"calibrate"}})
+    versions = [certificate.VERSION, *TRAINING_VERSION, prediction.VERSION, ensemble.VERSION]
+    return fingerprint([as_param(RECIPES[recipe]), run, RUN.over_repeats, versions])
+
+
+def is_certified(recipe):
+    """Whether a certificate, passed or failed, is about the current configuration."""
+    file = Path(certificate_of(recipe))
+    return file.is_file() and read_json(file).get("configuration") == certified_as(recipe)
+
+
+def own_certificate(wildcards):
+    """The certificate as an input: it is never in the storage."""
+    return local(certificate_of(wildcards.recipe))
+
+
 def pages_of(recipe):
     """The files of a recipe's pages."""
     shown = {"recipe", "fold"}
     if is_complete(recipe):
         shown |= {"ensemble", "submission"} if recipe == RECIPE else {"ensemble"}
+    if is_certified(recipe):
+        shown.add("certificate")
     return page_files(shown, recipe, [member.folder for member in shown_members(recipe)])
 
 

@@ -210,6 +210,23 @@ rule provenance:
         "../scripts/provenance.py"
 
 
+# Page: the certificate that nothing that scores a fold has seen its labels.
+rule certificate_page:
+    input:
+        certificate=own_certificate,
+        splits=SPLITS,
+    output:
+        **pages("certificate"),
+    log:
+        "logs/{recipe}/report/certificate.log",
+    conda:
+        ENVIRONMENT
+    params:
+        version=report_stage.VERSION,
+    script:
+        "../scripts/certificate_page.py"
+
+
 # Page: the recipes listed at `ablation:` compared.
 rule ablation_page:
     input:

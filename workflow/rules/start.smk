@@ -22,7 +22,7 @@ def refuse(message):
 
 try:
     import kfold_ens
-    from kfold_ens import bundle, data, ensemble, network, prediction, training
+    from kfold_ens import bundle, certificate, data, ensemble, network, prediction, training
     from kfold_ens import report as report_stage
     from kfold_ens.config import HALVES, METHODS, Scoring, find_recipe, load_config, load_recipe
     from kfold_ens.data.folders import file_fault, images_fingerprint, is_source_of, missing

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Subject = Literal["recipe", "fold", "ensemble", "submission", "ablation"]
+Subject = Literal["recipe", "fold", "ensemble", "submission", "certificate", "ablation"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ PAGES = {
     "risk_coverage": Page("5. Ensemble", "risk-coverage curve", "ensemble"),
     "submission": Page("6. Submission", "the submission", "submission", ("recipe", "method")),
     "provenance": Page("7. Provenance", "provenance"),
+    "certificate": Page("7. Provenance", "certificate", "certificate"),
     "ablation": Page("8. Ablation", "recipes side by side", "ablation", (), "results/ablation.html"),
 }
 

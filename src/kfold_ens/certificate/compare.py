@@ -1,0 +1,108 @@
+"""Compare a fold under its true labels with the same fold under other labels, and name what differs.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kfold_ens.certificate.artefacts import ARTEFACTS, CONTROLS, Artefact
+from kfold_ens.files import fingerprint
+
+if TYPE_CHECKING:  # it imports torch
+    from kfold_ens.certificate.rebuild import Rebuild
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The values of an artefact or a control under the true and under other labels."""
+
+    name: str
+    true: Any
+    other: Any
+    reads: str = ""  # the key by which it reads held-out labels on purpose
+
+    @property
+    def is_same(self) -> bool:
+        return fingerprint(self.true) == fingerprint(self.other)
+
+    def as_json(self) -> dict[str, Any]:
+        hashes = {"true": fingerprint(self.true), "other": fingerprint(self.other), "is_same": self.is_same}
+        return {"name": self.name} | hashes | ({"reads": self.reads} if self.reads else {})
+
+
+def compare(true: Rebuild, other: Rebuild, again: Callable[[], Rebuild]) -> dict[str, Any]:
+    """Compare all artefacts of a fold: the entry of ``certificate.json`` about it.
+
+    ``again`` rebuilds the fold under its true labels once more, to tell a leak from training that is not reproducible.
+    """
+    run = true.bench.run
+    artefacts = [_compared(name, each, true, other) for name, each in ARTEFACTS.items() if each.applies(run)]
+    controls = [
+        Compared(name, each.build(true), each.build(other)) for name, each in CONTROLS.items() if each.applies(run)
+    ]
+    place = f"fold {true.member.number}"
+    findings = [f"{place}: {words}" for words in _findings(artefacts, controls, true, again)]
+    changed = sum(label != other.label_of[image] for image, label in true.label_of.items())
+    return {
+        "fold": true.member.number,
+        "held_out": len(true.fold.validation),
+        "labels_changed": changed,
+        "artefacts": [each.as_json() for each in artefacts],
+        "controls": [each.as_json() for each in controls],
+        "findings": findings,
+    }
+
+
+def _compared(name: str, artefact: Artefact, true: Rebuild, other: Rebuild) -> Compared:
+    return Compared(name, artefact.build(true), artefact.build(other), artefact.reads(true.bench.recipe))
+
+
+def _findings(
+    artefacts: list[Compared], controls: list[Compared], true: Rebuild, again: Callable[[], Rebuild]
+) -> Iterator[str]:
+    """Name every artefact that reads held-out labels on purpose, up to the first that differs: the rest follow it."""
+    for compared in artefacts:
+        if not compared.is_same and not compared.reads and not _is_reproducible(compared, again):
+            device = true.bench.compute.device
+            yield f"{compared.name} differs even with the same labels, so nothing is proven on {device}; {ON_CPU}"
+            return
+        if compared.reads or not compared.is_same:
+            yield _leak(compared, after=artefacts[artefacts.index(compared) + 1 :])
+        if not compared.is_same:
+            return
+    if all(each.is_same for each in controls):
+        yield (
+            f"{' and '.join(each.name for each in controls)} did not change with the labels, so the other labels did "
+            "not reach the rebuild and nothing is proven; report this as a bug of kfold_ens"
+        )
+
+
+ON_CPU = "certify with --config device=cpu precision=fp32"
+
+
+def _is_reproducible(compared: Compared, again: Callable[[], Rebuild]) -> bool:
+    return fingerprint(ARTEFACTS[compared.name].build(again())) == fingerprint(compared.true)
+
+
+def _leak(compared: Compared, after: list[Compared]) -> str:
+    artefact = ARTEFACTS[compared.name]
+    path = f"{compared.reads} looks at held-out labels" if compared.reads else artefact.path
+    return f"{_difference(compared, after)}: {path}; {artefact.advice}"
+
+
+def _difference(compared: Compared, after: list[Compared]) -> str:
+    """Say what differs, with the values if they are numbers, and whether the model differs with it."""
+    if compared.is_same:
+        return f"{compared.name} may depend on held-out labels, though it is the same here"
+    values = (compared.true, compared.other)
+    numbers = all(isinstance(value, int | float) for value in values)
+    shown = " ({:.6g} with the true labels, {:.6g} with others)".format(*values) if numbers else ""
+    changed = [each.name for each in after if each.name == MODEL and not each.is_same]
+    return f"{compared.name} differs{shown}{f', and so does {MODEL}' if changed else ''}"
+
+
+MODEL = "model.safetensors"
