@@ -25,7 +25,7 @@ def with_other_labels(split: pd.DataFrame, fold: int, classes: Sequence[str], se
 
 
 def other_labels(labels: Sequence[str], classes: Sequence[str], seed: int) -> np.ndarray:
-    """Permute labels (N,), then move half of the largest class to the smallest one.
+    """Permute labels (N,), then move half of the largest class to a small one.
 
     The permutation changes every label, unless one class holds over half of the images. The move changes the number of
     images per class: class weights and other totals would not notice a permutation.
@@ -33,17 +33,22 @@ def other_labels(labels: Sequence[str], classes: Sequence[str], seed: int) -> np
     random, true = np.random.default_rng(seed), np.array(labels, dtype=object)
     shuffled = random.permutation(len(true))
     by_class = shuffled[np.argsort(true[shuffled], kind="stable")]
+    largest = np.unique(true, return_counts=True)[1].max()
+    shift = random.integers(largest, max(len(true) - largest, largest), endpoint=True)  # no image meets its own class
     other = np.empty_like(true)
-    other[by_class] = np.roll(true[by_class], np.unique(true, return_counts=True)[1].max())
+    other[by_class] = np.roll(true[by_class], shift)
     return _with_other_counts(other, true, classes)
 
 
 def _with_other_counts(labels: np.ndarray, true: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     counts = {name: int((labels == name).sum()) for name in classes}
     largest = max(counts, key=counts.get)
-    smallest = min((name for name in classes if name != largest), key=counts.get)
     candidates = np.flatnonzero(labels == largest)
-    candidates = candidates[np.argsort(true[candidates] == smallest, kind="stable")]  # those that stay wrong come first
+    receiver = min(
+        (name for name in classes if name != largest),
+        key=lambda name: ((true[candidates] == name).sum(), counts[name]),  # so that few labels become true again
+    )
+    candidates = candidates[np.argsort(true[candidates] == receiver, kind="stable")]
     moved = labels.copy()
-    moved[candidates[: max(1, len(candidates) // 2)]] = smallest
+    moved[candidates[: max(1, len(candidates) // 2)]] = receiver
     return moved
