@@ -98,10 +98,19 @@ def test_a_temperature_that_does_not_lower_the_loss_is_dropped():
     for seed in range(8):
         oof, label_of = folds_of(1.0, images=60, seed=seed)
         found = calibrate(oof, label_of)
-        assert found.after <= found.before
-        assert (found.temperature == 1) == (found.after == found.before)
+        assert (found.temperature == 1) == (found.after >= found.before)
         kept.append(found.temperature != 1)
     assert not all(kept)
+
+
+def test_whether_a_fold_is_calibrated_does_not_depend_on_its_own_labels():
+    oof, label_of = folds_of(0.5)  # underconfident: wrong labels then make every temperature of the others look bad
+    wrong = label_of | {
+        image: CLASSES[values.argmin()] for image, values in zip(oof[0].image_id, oof[0].values, strict=True)
+    }
+    one, other = calibrate(oof, label_of), calibrate(oof, wrong)
+    assert one.temperature < 1 == other.temperature
+    assert one.of_folds[0] == other.of_folds[0] != 1
 
 
 def test_no_temperature_changes_a_prediction():

@@ -36,7 +36,8 @@ def calibrate(oof: Sequence[Logits], label_of: Mapping[str, str]) -> Calibration
     """Fit a temperature on the out-of-fold logits of all folds, and cross-fit its log loss.
 
     The cross-fitted loss scores each fold at the temperature fitted on the other folds. The temperature is 1 if that
-    loss is not below the loss before.
+    loss is not below the loss before. Those of the folds stay even then: to drop them would be a choice by a fold's own
+    labels, which ``snakemake certify`` finds.
 
     Out-of-fold logits come from one model per repeat, but the temperature is applied to the whole ensemble. Averaging
     already lowers its confidence, so the calibrated ensemble can be underconfident.
@@ -47,9 +48,7 @@ def calibrate(oof: Sequence[Logits], label_of: Mapping[str, str]) -> Calibration
     )
     before = log_loss(concatenated(oof), label_of)
     after = log_loss(concatenated(list(map(at_temperature, oof, of_folds))), label_of)
-    if after < before:
-        return Calibration(fitted(concatenated(oof), label_of), before, after, of_folds)
-    return Calibration(1.0, before, before, (1.0,) * len(oof))
+    return Calibration(fitted(concatenated(oof), label_of) if after < before else 1.0, before, after, of_folds)
 
 
 def fitted(logits: Logits, label_of: Mapping[str, str]) -> float:
