@@ -101,8 +101,8 @@ def test_a_choice_of_the_epoch_that_other_labels_change_is_named_with_both_epoch
         stage, tmp_path, epochs=4, select="best_loss", optimizer={"kind": "adamw", "lr": 3e-3, "weight_decay": 0}
     )
     (found,) = findings(bench, stage)
-    assert "chosen epoch differs (" in found
-    assert "and so does model.safetensors: select: best_loss looks at held-out labels" in found
+    assert "chosen epoch changed with the labels (" in found
+    assert "and so did model.safetensors: select: best_loss looks at held-out labels" in found
     assert "select: last" in found
 
 
@@ -130,7 +130,9 @@ def test_a_class_weight_computed_from_held_out_labels_is_named(stage, tmp_path, 
     after_init(monkeypatch, count_held_out_labels)
     weighted = {"kind": "cross_entropy", "weights": "balanced"}
     (found,) = findings(bench_of(stage, tmp_path, loss=weighted), stage)
-    assert found.startswith("fold 1: class weights differs, and so does model.safetensors: the loss weighs")
+    assert found.startswith(
+        "fold 1: class weights changed with the labels, and so did model.safetensors: the loss weighs"
+    )
 
 
 def test_normalisation_by_a_statistic_of_held_out_labels_is_named(stage, tmp_path, monkeypatch):
@@ -140,7 +142,7 @@ def test_normalisation_by_a_statistic_of_held_out_labels_is_named(stage, tmp_pat
 
     after_init(monkeypatch, shift)
     (found,) = findings(bench_of(stage, tmp_path), stage)
-    assert "network input differs, and so does model.safetensors" in found
+    assert "network input changed with the labels, and so did model.safetensors" in found
     assert "normalisation" in found
 
 
@@ -151,7 +153,7 @@ def test_training_on_held_out_images_is_named(stage, tmp_path, monkeypatch):
 
     monkeypatch.setattr("kfold_ens.certificate.rebuild.read_fold", everything)
     (found,) = findings(bench_of(stage, tmp_path), stage)
-    assert "training images differs" in found
+    assert "training images changed with the labels" in found
 
 
 def test_a_head_set_up_from_held_out_labels_is_named(stage, tmp_path, monkeypatch):
@@ -161,7 +163,7 @@ def test_a_head_set_up_from_held_out_labels_is_named(stage, tmp_path, monkeypatc
 
     after_init(monkeypatch, prior)
     (found,) = findings(bench_of(stage, tmp_path), stage)
-    assert "initial weights differs" in found
+    assert "initial weights changed with the labels" in found
 
 
 def test_labels_that_enter_a_step_by_another_way_are_named_by_the_model(stage, tmp_path, monkeypatch):
@@ -173,7 +175,7 @@ def test_labels_that_enter_a_step_by_another_way_are_named_by_the_model(stage, t
 
     monkeypatch.setattr(Trainer, "step", leaky)
     (found,) = findings(bench_of(stage, tmp_path), stage)
-    assert found.startswith("fold 1: model.safetensors differs: training itself used held-out labels")
+    assert found.startswith("fold 1: model.safetensors changed with the labels: training itself used held-out labels")
 
 
 # --- quantities that are fitted on logits -----------------------------------------------------------------
@@ -242,8 +244,8 @@ def test_a_temperature_fitted_on_the_fold_it_scores_is_named(both, monkeypatch):
 
     monkeypatch.setattr(artefacts, "calibrate", on_all)
     (found,) = compared(both)["findings"]
-    assert found.startswith("fold 1: temperature differs (")
-    assert "was fitted or discarded by its own labels; fit it on the other folds only" in found
+    assert found.startswith("fold 1: temperature changed with the labels (")
+    assert "was fitted on its own labels, or dropped by them; fit it on the other folds only" in found
 
 
 def accuracy_weights(rebuild, folds) -> list[float]:
@@ -259,7 +261,11 @@ def test_weights_fitted_on_the_fold_that_they_score_are_named(both, folds, is_le
         lambda rebuild: accuracy_weights(rebuild, folds), "weights saw the fold's labels", "fit elsewhere"
     )
     found = compared(both, blend_weights=weights)["findings"]
-    assert found == (["fold 1: blend weights differs: weights saw the fold's labels; fit elsewhere"] if is_leak else [])
+    assert found == (
+        ["fold 1: blend weights changed with the labels: weights saw the fold's labels; fit elsewhere"]
+        if is_leak
+        else []
+    )
 
 
 def test_a_rebuild_that_the_other_labels_did_not_reach_proves_nothing(both):
@@ -270,7 +276,7 @@ def test_a_rebuild_that_the_other_labels_did_not_reach_proves_nothing(both):
 def test_training_that_is_not_reproducible_is_no_leak_but_proves_nothing(both):
     draws = iter(range(9))
     (found,) = compared(both, **{"model.safetensors": Artefact(lambda rebuild: next(draws), "", "")})["findings"]
-    assert "model.safetensors differs even with the same labels, so nothing is proven on cpu" in found
+    assert "model.safetensors changed even with the same labels, so nothing is proven on cpu" in found
 
 
 # --- the files --------------------------------------------------------------------------------------------

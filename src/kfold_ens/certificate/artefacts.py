@@ -111,7 +111,7 @@ ARTEFACTS: dict[str, Artefact] = {
     ),
     "temperature": Artefact(
         _temperature,
-        "the temperature that scores the fold was fitted or discarded by its own labels",
+        "the temperature that scores the fold was fitted on its own labels, or dropped by them",
         "fit it on the other folds only, in ensemble/temperature.py",
         applies=lambda run: run.submission.calibrate,
     ),

@@ -116,7 +116,7 @@ def _tell(path: str | Path, findings: Sequence[str], checks: Sequence[Check], fo
             log.warning("%s", check.finding)
     if findings:
         lines = "\n".join(f"  {finding}" for finding in findings)
-        raise KfoldError(f"{path}: the certificate fails, since held-out labels or images were seen:\n{lines}")
+        raise KfoldError(f"{path}: the certificate fails:\n{lines}")
     log.info("%s: certified. Nothing that scores the %d rebuilt folds has seen their labels", path, folds)
 
 

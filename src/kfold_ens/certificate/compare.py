@@ -68,7 +68,7 @@ def _findings(
     for compared in artefacts:
         if not compared.is_same and not compared.reads and not _is_reproducible(compared, again):
             device = true.bench.compute.device
-            yield f"{compared.name} differs even with the same labels, so nothing is proven on {device}; {ON_CPU}"
+            yield f"{compared.name} changed even with the same labels, so nothing is proven on {device}; {ON_CPU}"
             return
         if compared.reads or not compared.is_same:
             yield _leak(compared, after=artefacts[artefacts.index(compared) + 1 :])
@@ -100,9 +100,9 @@ def _difference(compared: Compared, after: list[Compared]) -> str:
         return f"{compared.name} may depend on held-out labels, though it is the same here"
     values = (compared.true, compared.other)
     numbers = all(isinstance(value, int | float) for value in values)
-    shown = " ({:.6g} with the true labels, {:.6g} with others)".format(*values) if numbers else ""
+    shown = " ({:.6g} with the true ones, {:.6g} with others)".format(*values) if numbers else ""
     changed = [each.name for each in after if each.name == MODEL and not each.is_same]
-    return f"{compared.name} differs{shown}{f', and so does {MODEL}' if changed else ''}"
+    return f"{compared.name} changed with the labels{shown}{f', and so did {MODEL}' if changed else ''}"
 
 
 MODEL = "model.safetensors"
