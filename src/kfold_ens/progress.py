@@ -38,10 +38,11 @@ def fold_rows(folder: Path) -> list[dict[str, str]]:
     """Return a row for every fold with a history or saved progress, sorted by recipe and fold."""
     patterns = [f"{root}/*/{place}/{file}" for root, file in HOLDING for place in FOLDERS]
     places = {place_of(file) for pattern in patterns for file in folder.glob(pattern)} - {None}
-    return [_row(folder, *place) for place in sorted(places)]
+    return [member_row(folder, *place) for place in sorted(places)]
 
 
-def _row(folder: Path, recipe: str, member: Member) -> dict[str, str]:
+def member_row(folder: Path, recipe: str, member: Member) -> dict[str, str]:
+    """Return the row of one member, by COLUMNS; cells without a value are empty."""
     place = f"{recipe}/{member.folder}"
     history = _read(pd.read_csv, folder / "results" / place / "history.csv")
     live = _read(read_json, folder / "state" / place / "progress.json")
