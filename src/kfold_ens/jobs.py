@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def job(log_file: str) -> Iterator[None]:
 
     _log_to(log_file)
     wait_briefly()
-    with logging_redirect_tqdm([log]):
+    with nullcontext() if HAS_PICTURE in os.environ else logging_redirect_tqdm([log]):  # a picture has no bars
         try:
             yield
         except (KfoldError, OSError) as error:  # OSError: a full disk, a read-only folder, a deleted file

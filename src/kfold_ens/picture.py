@@ -44,6 +44,7 @@ class Run:
     running: dict[int, Job] = field(default_factory=dict)
     done: list[Job] = field(default_factory=list)
     failed: dict[int, Job] = field(default_factory=dict)
+    stopping: bool = False  # the user has interrupted it
 
     def plan(self, counts: Mapping[str, int]) -> None:
         """Take over Snakemake's number of jobs of each rule."""
@@ -63,9 +64,11 @@ class Run:
         return job
 
     def fail(self, number: int) -> Job | None:
-        """Fail a job; return it, or None if it is not running: Snakemake repeats its errors at the end."""
-        if job := self.running.pop(number, None):
-            self.failed[number] = job
+        """Fail a job; return it, or None if it is not running, as Snakemake repeats errors, or was interrupted."""
+        job = self.running.pop(number, None)
+        if job is None or self.stopping:
+            return None
+        self.failed[number] = job
         return job
 
 
@@ -111,6 +114,7 @@ def cropped(line: str, width: int) -> str:
 def _head(run: Run, width: int, now: float) -> str:
     done = len(run.done)
     line = f"{bar(done / run.total if run.total else 0)}  {done} of {run.total} steps done, {clock(now - run.since)}"
+    line += ", stopping: jobs save their state" if run.stopping else ""
     return cropped(line if cell_len(line) <= width else line[BAR + 2 :], width)
 
 

@@ -15,11 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from kfold_ens.jobs import INTERRUPTED, TERMINATED
 from kfold_ens.members import place_of
 from kfold_ens.picture import Cells, Job, Run, clock, lines
 
 WITHOUT_NEWS = ("job_started", "group_info", "shellcmd", "workflow_started")
 SELECTS = "Select jobs to execute..."
+STOPS = "Terminating processes on user request"
+IS_EXPECTED = re.compile(rf"CalledProcessError.*exit status ({INTERRUPTED}|{TERMINATED})", re.DOTALL)
 BEGINS_ERROR = re.compile(r"(?:ERROR: |This is a bug in kfold_ens)")
 TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ", re.MULTILINE)  # of lines in a job's log file
 LAST_LINES = 10
@@ -51,7 +54,7 @@ class RunLog(logging.Handler):
         try:
             if seen := getattr(self, f"_{event}", None):
                 seen(record)
-            elif event not in WITHOUT_NEWS and record.msg != SELECTS:
+            elif event not in WITHOUT_NEWS and not self._is_noise(str(record.msg)):
                 self._own.handle(record)
         except Exception:
             self.handleError(record)
@@ -66,10 +69,17 @@ class RunLog(logging.Handler):
         self._own.close()
         super().close()
 
+    def _is_noise(self, message: str) -> bool:
+        self._run.stopping |= message.startswith(STOPS)
+        return message == SELECTS or (self._run.stopping and bool(IS_EXPECTED.search(message)))
+
     # --- Snakemake's events -------------------------------------------------------------------------------
 
     def _run_info(self, record: logging.LogRecord) -> None:
         self._run.plan(record.stats)
+        self._resources_info(record)
+
+    def _resources_info(self, record: logging.LogRecord) -> None:
         if not self._has_terminal:
             self._own.handle(record)
 
@@ -129,7 +139,7 @@ def job_of(record: logging.LogRecord, now: float) -> Job:
 def outcome(run: Run) -> str:
     """Say what failed, with the errors, and what to do next. Empty if all jobs are done."""
     unfinished = run.total - len(run.done)
-    if not (run.failed or run.running) or not unfinished:
+    if not (run.failed or run.stopping) or not unfinished:
         return ""
     errors = [f"{job.rule} failed:\n{error_in(job.log)}" for job in run.failed.values()]
     next_step = (

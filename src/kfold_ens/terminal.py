@@ -14,6 +14,7 @@ from rich.text import Text
 
 from kfold_ens.jobs import HAS_PICTURE
 
+MARGIN = 4  # columns for the ^C that terminals print
 SECONDS = 10  # to wait for the last output: a job that outlives Snakemake would keep the pipe open
 COLOURS = {
     r"^done .*": "green",
@@ -77,7 +78,7 @@ class Picture:
 
     def _text(self) -> Text:
         with suppress(Exception):  # a picture must not end a run; the next one may succeed
-            drawn = Text("\n".join(self._draw(self._console.width)), no_wrap=True, overflow="ellipsis")
+            drawn = Text("\n".join(self._draw(self._console.width - MARGIN)), no_wrap=True, overflow="ellipsis")
             for pattern, colour in COLOURS.items():
                 drawn.highlight_regex(f"(?m){pattern}", colour)
             self._last = drawn
