@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
 CONTROL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 HIDES_CURSOR, SHOWS_CURSOR = "\x1b[?25l", "\x1b[?25h"
 SNAKEFILE = """
+import os
 from snakemake.logging import logger
 from kfold_ens.run_log import show_run
 
@@ -47,7 +48,7 @@ rule:
     name: "train_fold1"
     output: "results/tiny/fold1/model.safetensors"
     log: "train1.log"
-    shell: config.get("job", "touch {output}")
+    shell: os.environ.get("JOB_OF_FOLD1", "touch {output}")
 
 onsuccess:
     print("the scores")
@@ -136,8 +137,9 @@ def test_a_narrow_terminal_shows_the_same_picture_on_lines_of_its_own(folder):
     assert "fold 0  epoch 1.5/4  0:01:15 left\n" in words(shown)
 
 
-def test_the_error_of_a_fold_is_the_last_thing_that_is_shown(folder):
-    code, shown = in_terminal(folder, command("--config", f"job={FAILS}"))
+def test_the_error_of_a_fold_is_the_last_thing_that_is_shown(folder, monkeypatch):
+    monkeypatch.setenv("JOB_OF_FOLD1", FAILS)
+    code, shown = in_terminal(folder, command())
     assert code == 1
     assert_left_clean(shown)
     assert words(shown).rstrip().endswith("train_fold1 failed:\nERROR: the disk is full\nThe whole log: train1.log")
@@ -145,10 +147,9 @@ def test_the_error_of_a_fold_is_the_last_thing_that_is_shown(folder):
     assert "CalledProcessError" in shown
 
 
-def test_ctrl_c_leaves_the_terminal_clean_and_says_what_comes_next(folder):
-    code, shown = in_terminal(
-        folder, command("--config", "job=exec sleep 60"), interrupt_when=lambda shown: "fold 1 " in shown
-    )
+def test_ctrl_c_leaves_the_terminal_clean_and_says_what_comes_next(folder, monkeypatch):
+    monkeypatch.setenv("JOB_OF_FOLD1", "exec sleep 60")
+    code, shown = in_terminal(folder, command(), interrupt_when=lambda shown: "fold 1 " in shown)
     assert code != 0
     assert_left_clean(shown)
     assert words(shown).rstrip().endswith("and resumes each fold from its last saved step.")
@@ -166,9 +167,9 @@ def test_without_a_terminal_there_are_plain_lines_without_control_codes(folder):
     assert "the scores" in done.stdout
 
 
-def test_without_a_terminal_too_the_error_comes_last(folder):
-    arguments = command("--config", f"job={FAILS}")
-    done = subprocess.run(arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def test_without_a_terminal_too_the_error_comes_last(folder, monkeypatch):
+    monkeypatch.setenv("JOB_OF_FOLD1", FAILS)
+    done = subprocess.run(command(), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.stdout.rstrip().endswith("ERROR: the disk is full\nThe whole log: train1.log")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -15,6 +16,7 @@ from rich.text import Text
 from kfold_ens.jobs import HAS_PICTURE
 
 MARGIN = 4  # columns for the ^C that terminals print
+REDRAWN = 0.5  # seconds; each printed line moves the picture, but the files of folds need not be read again
 SECONDS = 10  # to wait for the last output: a job that outlives Snakemake would keep the pipe open
 COLOURS = {
     r"^done .*": "green",
@@ -34,7 +36,7 @@ class Picture:
 
     def __init__(self, draw: Callable[[int], list[str]], colours: bool = True) -> None:
         os.environ[HAS_PICTURE] = "yes"
-        self._draw, self._last = draw, Text()
+        self._draw, self._last, self._drawn_at = draw, Text(), -REDRAWN
         self._terminals = {number: os.dup(number) for number in (1, 2) if os.isatty(number)}
         out = open(os.dup(max(self._terminals)), "w", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._console = Console(file=out, highlight=False, no_color=True if not colours else None)
@@ -73,10 +75,13 @@ class Picture:
         with open(pipe, encoding="utf-8", errors="replace", newline="\n") as output:
             for line in output:  # to the end, even without a terminal: a full pipe would stop the jobs
                 words = line.rstrip("\r\n").rpartition("\r")[2]
-                with suppress(OSError):
+                with suppress(Exception):
                     self._console.print(Text.from_ansi(words), soft_wrap=True)
 
     def _text(self) -> Text:
+        if time.monotonic() - self._drawn_at < REDRAWN:
+            return self._last
+        self._drawn_at = time.monotonic()
         with suppress(Exception):  # a picture must not end a run; the next one may succeed
             drawn = Text("\n".join(self._draw(self._console.width - MARGIN)), no_wrap=True, overflow="ellipsis")
             for pattern, colour in COLOURS.items():
