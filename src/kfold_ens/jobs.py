@@ -23,7 +23,7 @@ log = logging.getLogger("kfold_ens")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 # From Ctrl-C, schedulers, clusters (as a warning), and closed terminals.
 ASKING_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-ROUTINE = logging.INFO - 1  # lines that a picture of the run replaces on the terminal
+ROUTINE = {"is_routine": True}  # marks lines that a picture of the run replaces on the terminal
 HAS_PICTURE = "KFOLD_HAS_PICTURE"  # set in jobs of a run that shows one
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM  # 143, the exit code that shells report for SIGTERM
@@ -58,13 +58,14 @@ def job(log_file: str) -> Iterator[None]:
 
 
 def _log_to(log_file: str) -> None:
-    log.setLevel(ROUTINE)
+    log.setLevel(logging.INFO)
     log.propagate = False
     file = logging.FileHandler(log_file, mode="w", encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(logging.Formatter("%(message)s"))
-    terminal.setLevel(logging.INFO if HAS_PICTURE in os.environ else ROUTINE)
+    if HAS_PICTURE in os.environ:
+        terminal.addFilter(lambda record: not hasattr(record, "is_routine"))
     log.handlers = [file, terminal]
 
 

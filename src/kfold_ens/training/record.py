@@ -50,7 +50,7 @@ class Progress:
 
     def after_epoch(self, row: dict[str, Any]) -> None:
         """Log an epoch's history row and write it to TensorBoard."""
-        log.log(ROUTINE, "%s", _epoch_line(self._trainer, row))
+        log.info("%s", _epoch_line(self._trainer, row), extra=ROUTINE)
         if self._writer:
             for name, value in row.items():
                 if isinstance(value, int | float):
