@@ -192,6 +192,20 @@ def test_folds_in_training_say_nothing_beside_the_picture(tmp_path):
     assert "epoch 2/2" in (project.folder / "logs/tiny/fold0/train.log").read_text()
 
 
+def test_the_same_command_resumes_a_fold_after_ctrl_c(tmp_path):
+    project = new_project(tmp_path, TINY_RECIPE | {"epochs": 20}, data={"source": "digits", "limit_per_class": 6})
+    history = project.folder / "results/tiny/fold0/history.csv"
+    arguments = [sys.executable, "-m", "snakemake", "--cores", "1", "train_fold0"]
+    code, shown = in_terminal(project.folder, arguments, interrupt_when=lambda shown: history.exists())
+    assert code != 0
+    assert_left_clean(shown)
+    assert "Traceback" not in shown
+    assert "CalledProcessError" not in shown
+    done = project.run("train_fold0")
+    assert done.returncode == 0, done.stdout
+    assert "fold 0 resumes at epoch" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("log", "shown"),
     [

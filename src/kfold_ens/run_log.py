@@ -143,7 +143,7 @@ def outcome(run: Run) -> str:
         return ""
     errors = [f"{job.rule} failed:\n{error_in(job.log)}" for job in run.failed.values()]
     next_step = (
-        f"{len(run.done)} of {run.total} steps are done. The same command runs the rest, "
+        f"{len(run.done)} of {run.total} steps are done.\nThe same command runs the rest, "
         "and resumes each fold from its last saved step."
     )
     return "\n" + "\n\n".join([next_step, *errors])
