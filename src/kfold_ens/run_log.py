@@ -113,11 +113,11 @@ class RunLog(logging.Handler):
 
     def _show_picture(self) -> None:
         if self._picture is None:
-            from kfold_ens.progress import member_row  # here: pandas loads slowly
+            from kfold_ens.progress import live_row  # here: pandas loads slowly
             from kfold_ens.terminal import Picture
 
             def cells(job: Job) -> Cells:
-                return member_row(Path(), *job.place)
+                return live_row(Path(), *job.place, job.since)
 
             def draw(width: int) -> list[str]:
                 return lines(self._run, width, time.time(), cells)
