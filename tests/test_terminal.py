@@ -143,7 +143,7 @@ def test_the_error_of_a_fold_is_the_last_thing_that_is_shown(folder, monkeypatch
     assert code == 1
     assert_left_clean(shown)
     assert words(shown).rstrip().endswith("train_fold1 failed:\nERROR: the disk is full\nThe whole log: train1.log")
-    assert "1 of 3 steps are done. The same command runs the rest" in words(shown)
+    assert "1 of 3 steps are done.\nThe same command runs the rest" in words(shown)
     assert "CalledProcessError" in shown
 
 
