@@ -156,7 +156,7 @@ def error_in(log: str | None) -> str:
     except OSError:
         text = ""
     if not text:
-        return "It has written no log. The lines above may say why."
+        return f"Its log is empty, or not on this machine: {log}. The lines above may say why."
     found = list(BEGINS_ERROR.finditer(text))
     error = text[found[-1].start() :] if found else "\n".join(text.splitlines()[-LAST_LINES:])
     return f"{error}\nThe whole log: {log}"
