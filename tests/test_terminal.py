@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -180,16 +179,17 @@ def test_users_who_ask_for_snakemakes_output_get_it(option, folder):
     assert "Job stats" in shown
 
 
-def test_folds_in_training_say_nothing_beside_the_picture(tmp_path):
-    started = time.monotonic()
-    project = new_project(tmp_path, TINY_RECIPE | {"epochs": 2}, data={"source": "digits", "limit_per_class": 6})
-    code, shown = in_terminal(project.folder, [sys.executable, "-m", "snakemake", "--cores", "2", "submission"])
+def test_a_fold_in_training_says_nothing_beside_the_picture(tmp_path):
+    project = new_project(tmp_path, TINY_RECIPE | {"epochs": 10}, data={"source": "digits", "limit_per_class": 6})
+    arguments = [sys.executable, "-m", "snakemake", "--cores", "1", "train_fold0"]
+    code, shown = in_terminal(project.folder, arguments)
     assert code == 0, shown
-    assert re.search(r"fold [01] .*epoch \d", words(shown)), time.monotonic() - started
+    assert re.search(r"fold 0 .*epoch \d.* left", words(shown))
     assert "images/s, " not in words(shown)  # of an epoch's line and of bars
     assert "the split, in images per class" in shown
-    assert "results/submission.csv is ready" in shown[shown.rindex(SHOWS_CURSOR) :]
-    assert "epoch 2/2" in (project.folder / "logs/tiny/fold0/train.log").read_text()
+    assert "fold 0: kept the weights of epoch" in shown
+    assert_left_clean(shown)
+    assert "epoch 10/10" in (project.folder / "logs/tiny/fold0/train.log").read_text()
 
 
 def test_the_same_command_resumes_a_fold_after_ctrl_c(tmp_path):
