@@ -73,8 +73,7 @@ def place_of(file: str | Path) -> tuple[str, Member] | None:
 def member_with(file: str | Path) -> Member:
     """Return the member whose folder holds a file."""
     place = place_of(file)
-    if not place:
-        raise ValueError(f"{file} is not in the folder of a member")
+    assert place, f"{file} is not in the folder of a member"
     return place[1]
 
 
@@ -89,8 +88,7 @@ def member_of(number: Number) -> Member:
 def member_in(folder: str) -> Member:
     """Return the member with this folder below a recipe's."""
     found = re.fullmatch(MEMBER, folder)
-    if not found:
-        raise ValueError(f"{folder} is no folder of a member")
+    assert found, f"{folder} is no folder of a member"
     return _member(found)
 
 

@@ -196,11 +196,11 @@ def filter_matrix(
     have weights. The weights of each target pixel sum to 1.
     """
     scale = kept / target
-    centers = (torch.arange(count, dtype=torch.float64) + first + 0.5) * scale
+    # torch's types say that a tensor times a SymFloat may be a SymFloat.
+    centers: Any = (torch.arange(count, dtype=torch.float64) + first + 0.5) * scale
     places = torch.arange(source, dtype=torch.float64) - window + 0.5
     reach = torch.clamp(torch.scalar_tensor(scale, dtype=torch.float64), min=1.0)
-    seen: Any = (places > 0) & (places < kept)  # a tensor; torch's types say that it could be a SymFloat
-    is_seen = seen.unsqueeze(1 - of)
+    is_seen = ((places > 0) & (places < kept)).unsqueeze(1 - of)
     distances = (places.unsqueeze(1 - of) - centers.unsqueeze(of)).abs()
     weights = torch.clamp(1 - distances / reach, min=0) * is_seen
     return weights / weights.sum(dim=of, keepdim=True)
