@@ -268,6 +268,16 @@ def test_weights_fitted_on_the_fold_that_they_score_are_named(both, folds, is_le
     )
 
 
+def test_a_leak_into_what_other_folds_fit_is_named_even_after_another_one(both):
+    own = Artefact(lambda rebuild: rebuild.label_of, "one", "")
+    fit = replace(own, path="two", is_of_others=True)
+    found = compared(both, learning_rates=own, chosen_epoch=own, temperature=fit)["findings"]
+    assert [words.split(": ")[1:] for words in found] == [
+        ["learning rates changed with the labels", "one; "],
+        ["temperature changed with the labels", "two; "],
+    ]
+
+
 def test_a_rebuild_that_the_other_labels_did_not_reach_proves_nothing(both):
     (found,) = compare(both[0], both[0], again=lambda: both[0])["findings"]
     assert "nothing is proven" in found

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kfold_ens.config import Config, TrainingRecipe
+from kfold_ens.config import TrainingRecipe
 from kfold_ens.ensemble.temperature import calibrate, fitted
 from kfold_ens.history import scores_in, selected_row
 from kfold_ens.logits import concatenated
 
 if TYPE_CHECKING:  # it imports torch
-    from kfold_ens.certificate.rebuild import Rebuild
+    from kfold_ens.certificate.rebuild import Bench, Rebuild
 
 CROSS_FITTED = "quote the score cross-fitted over folds, which needs no such choice, or write {instead} into the recipe"
 
@@ -30,13 +30,15 @@ class Artefact:
         advice: what to do.
         reads: the key of the recipe by which this reads held-out labels on purpose; empty if it doesn't.
         applies: whether a configuration has it.
+        is_of_others: whether it is computed from the other folds, so that no earlier change explains a change of it.
     """
 
     build: Callable[[Rebuild], Any]
     path: str
     advice: str
     reads: Callable[[TrainingRecipe], str] = lambda recipe: ""
-    applies: Callable[[Config], bool] = lambda run: True
+    applies: Callable[[Bench], bool] = lambda bench: True
+    is_of_others: bool = False
 
 
 def _select(recipe: TrainingRecipe) -> str:
@@ -53,10 +55,16 @@ def _plateau(recipe: TrainingRecipe) -> str:
     return f"schedule: {section.kind} on {section.monitor}" if hasattr(section, "monitor") else ""
 
 
+def _is_calibrated(bench: Bench) -> bool:
+    return bench.run.submission.calibrate
+
+
 def _temperature(rebuild: Rebuild) -> float | None:
     """Return the temperature that scores the fold, fitted on the other folds; repeats have none of their own."""
     member = rebuild.member
-    return None if member.repeat else calibrate(rebuild.oof, rebuild.label_of).of_folds[member.fold]
+    if member.repeat or member.fold is None:
+        return None
+    return calibrate(rebuild.oof, rebuild.label_of).of_folds[member.fold]
 
 
 # In the order in which they are computed: the first that differs shows where labels came in.
@@ -113,7 +121,8 @@ ARTEFACTS: dict[str, Artefact] = {
         _temperature,
         "the temperature that scores the fold was fitted on its own labels, or dropped by them",
         "fit it on the other folds only, in ensemble/temperature.py",
-        applies=lambda run: run.submission.calibrate,
+        applies=_is_calibrated,
+        is_of_others=True,
     ),
 }
 
@@ -123,7 +132,7 @@ class Control:
     """Something that depends on held-out labels and scores nothing. If no control differs, nothing is proven."""
 
     build: Callable[[Rebuild], Any]
-    applies: Callable[[Config], bool] = lambda run: True
+    applies: Callable[[Bench], bool] = lambda bench: True
 
 
 CONTROLS: dict[str, Control] = {
@@ -131,6 +140,6 @@ CONTROLS: dict[str, Control] = {
         lambda rebuild: [[row[name] for name in scores_in(row)] for row in rebuild.trained.history]
     ),
     "temperature fitted on all folds": Control(
-        lambda rebuild: fitted(concatenated(rebuild.oof), rebuild.label_of), lambda run: run.submission.calibrate
+        lambda rebuild: fitted(concatenated(rebuild.oof), rebuild.label_of), _is_calibrated
     ),
 }

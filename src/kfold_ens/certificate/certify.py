@@ -49,7 +49,7 @@ def _certified(true: Rebuild) -> dict[str, Any]:
     bench, member = true.bench, true.member
     log.info("fold %s: rebuilding it under its true labels and under other labels", member.number)
     seed, classes = bench.run.seed + member.repeat, read_json(bench.classes)
-    split = with_other_labels(true.split, member.fold, classes, seed)
+    split = with_other_labels(true.split, member.trained_as, classes, seed)
     other = Rebuild(bench, member, split, true.others)
     entry = compare(true, other, again=lambda: Rebuild(bench, member, true.split, true.others))
     log.info("fold %s: %s", member.number, "; ".join(entry["findings"]) or "nothing differs")

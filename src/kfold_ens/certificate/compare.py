@@ -39,10 +39,10 @@ def compare(true: Rebuild, other: Rebuild, again: Callable[[], Rebuild]) -> dict
 
     ``again`` rebuilds the fold under its true labels once more, to tell a leak from training that is not reproducible.
     """
-    run = true.bench.run
-    artefacts = [_compared(name, each, true, other) for name, each in ARTEFACTS.items() if each.applies(run)]
+    bench = true.bench
+    artefacts = [_compared(name, each, true, other) for name, each in ARTEFACTS.items() if each.applies(bench)]
     controls = [
-        Compared(name, each.build(true), each.build(other)) for name, each in CONTROLS.items() if each.applies(run)
+        Compared(name, each.build(true), each.build(other)) for name, each in CONTROLS.items() if each.applies(bench)
     ]
     place = f"fold {true.member.number}"
     findings = [f"{place}: {words}" for words in _findings(artefacts, controls, true, again)]
@@ -64,16 +64,21 @@ def _compared(name: str, artefact: Artefact, true: Rebuild, other: Rebuild) -> C
 def _findings(
     artefacts: list[Compared], controls: list[Compared], true: Rebuild, again: Callable[[], Rebuild]
 ) -> Iterator[str]:
-    """Name every artefact that reads held-out labels on purpose, up to the first that differs: the rest follow it."""
-    for compared in artefacts:
+    """Name every artefact that reads held-out labels on purpose, and the first that changed.
+
+    Later changes follow from the first one, unless they are of an artefact that is computed from the other folds.
+    """
+    has_changed = False
+    for place, compared in enumerate(artefacts):
+        if has_changed and not ARTEFACTS[compared.name].is_of_others:
+            continue
         if not compared.is_same and not compared.reads and not _is_reproducible(compared, again):
             device = true.bench.compute.device
             yield f"{compared.name} changed even with the same labels, so nothing is proven on {device}; {ON_CPU}"
             return
         if compared.reads or not compared.is_same:
-            yield _leak(compared, after=artefacts[artefacts.index(compared) + 1 :])
-        if not compared.is_same:
-            return
+            yield _leak(compared, after=artefacts[place + 1 :])
+        has_changed |= not compared.is_same
     if all(each.is_same for each in controls):
         yield (
             f"{' and '.join(each.name for each in controls)} did not change with the labels, so the other labels did "

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from kfold_ens.members import Number
 from kfold_ens.randomness import derive_seed
 
 
-def with_other_labels(split: pd.DataFrame, fold: int, classes: Sequence[str], seed: int) -> pd.DataFrame:
+def with_other_labels(split: pd.DataFrame, fold: Number, classes: Sequence[str], seed: int) -> pd.DataFrame:
     """Return the split with other labels of the images that ``fold`` holds out. Folds stay the same.
 
     ``split`` is the table ``image_id, sha256, label, fold``. Names and the order of rows don't affect the result.
@@ -42,7 +43,7 @@ def other_labels(labels: Sequence[str], classes: Sequence[str], seed: int) -> np
 
 def _with_other_counts(labels: np.ndarray, true: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     counts = {name: int((labels == name).sum()) for name in classes}
-    largest = max(counts, key=counts.get)
+    largest = max(counts, key=lambda name: counts[name])
     candidates = np.flatnonzero(labels == largest)
     receiver = min(
         (name for name in classes if name != largest),
