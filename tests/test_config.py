@@ -631,3 +631,10 @@ BLUR = {"kind": "gaussian_blur", "kernel_size": 33, "sigma": [0.1, 1]}
 def test_a_kernel_that_may_not_fit_is_refused(sections, finding, tmp_path):
     with pytest.raises(ConfigError, match=finding):
         load_recipe(write_yaml(tmp_path / "mine.yaml", TINY_RECIPE | sections), tmp_path)
+
+
+def test_folds_in_a_list_on_the_command_line_are_numbers():
+    """Snakemake passes --config certify=[0,2] as a list of text."""
+    assert load_config({"data": {"source": "digits"}, "certify": ["0", "2"]}).certify == [0, 2]
+    with pytest.raises(ConfigError, match="certify.0"):
+        load_config({"data": {"source": "digits"}, "certify": ["first"]})

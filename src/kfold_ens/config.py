@@ -41,6 +41,11 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _whole(value: Any) -> Any:
+    """Convert text such as 0: Snakemake reads numbers inside the lists of --config as text."""
+    return int(value) if isinstance(value, str) and re.fullmatch("[0-9]+", value) else value
+
+
 def _odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError(f"must be odd (got {value})")
@@ -488,7 +493,7 @@ class Config(Section):
     """Saves the state of training at this interval, in minutes. A power cut loses at most that much."""
     tensorboard: bool = False
     """Also writes event files for TensorBoard below ``logs/``. Needs ``pip install 'kfold_ens[tensorboard]'``."""
-    certify: list[Annotated[int, Field(strict=True, ge=0)]] = []
+    certify: list[Annotated[int, Field(strict=True, ge=0), BeforeValidator(_whole)]] = []
     """Lists the folds that ``snakemake certify`` rebuilds under other labels. By default it rebuilds all folds."""
     certify_epochs: Count = 2
     """Sets how many epochs ``snakemake certify`` trains each model, at most those of the recipe."""

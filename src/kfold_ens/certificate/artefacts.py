@@ -17,8 +17,6 @@ from kfold_ens.logits import concatenated
 if TYPE_CHECKING:  # it imports torch
     from kfold_ens.certificate.rebuild import Bench, Rebuild
 
-CROSS_FITTED = "quote the score cross-fitted over folds, which needs no such choice, or write {instead} into the recipe"
-
 
 @dataclass(frozen=True)
 class Artefact:
@@ -92,19 +90,19 @@ ARTEFACTS: dict[str, Artefact] = {
     "number of epochs": Artefact(
         lambda rebuild: len(rebuild.trained.history),
         "training ended by held-out scores",
-        CROSS_FITTED.format(instead="early_stopping: {kind: none}"),
+        "write early_stopping: {kind: none} into the recipe; no other score corrects for it",
         _patience,
     ),
     "learning rates": Artefact(
         lambda rebuild: [row["lr"] for row in rebuild.trained.history],
         "the learning rate followed held-out scores",
-        CROSS_FITTED.format(instead="a schedule without held-out scores, such as one_cycle,"),
+        "write another schedule into the recipe, such as one_cycle; no other score corrects for it",
         _plateau,
     ),
     "chosen epoch": Artefact(
         lambda rebuild: selected_row(rebuild.trained.history, rebuild.bench.recipe.select)["epoch"],
         "the epoch was chosen by held-out scores",
-        CROSS_FITTED.format(instead="select: last"),
+        "write select: last into the recipe, or quote the cross-fitted score instead of the one as chosen",
         _select,
     ),
     "model.safetensors": Artefact(
