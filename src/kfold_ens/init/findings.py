@@ -1,0 +1,96 @@
+"""What was found out about keys of config.yaml: one answer, several, or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A possible value of each key, and the reason to think so."""
+
+    values: dict[str, Any]
+    reason: str
+
+    def __str__(self) -> str:
+        return ", ".join(f"{key}: {as_yaml(value)}" for key, value in self.values.items())
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The possible answers for some keys of a section of config.yaml. ``advice`` says why there is not just one."""
+
+    section: str
+    keys: tuple[str, ...]
+    answers: tuple[Answer, ...]
+    advice: str = ""
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether there is one answer, without an objection."""
+        return len(self.answers) == 1 and not self.advice
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of the keys; empty if the user has to decide."""
+        return self.answers[0].values if self.is_sure else {}
+
+    def line(self) -> str:
+        """Describe this in one line of the terminal."""
+        names = " and ".join(f"{self.section}.{key}" for key in self.keys)
+        if self.is_sure:
+            (answer,) = self.answers
+            values = ", ".join(f"{self.section}.{key}: {as_yaml(value)}" for key, value in answer.values.items())
+            return f"{values} ({answer.reason})"
+        if not self.answers:
+            return f"{names}: not found; {self.advice}"
+        options = " or ".join(f"{answer} ({answer.reason})" for answer in self.answers)
+        return f"{names}: you decide{f', {self.advice}' if self.advice else ''}: {options}"
+
+    def written(self) -> list[str]:
+        """Return the lines of config.yaml, without their indentation. Only a sure answer is not a comment."""
+        if self.is_sure:
+            (answer,) = self.answers
+            *first, last = [f"{key}: {as_yaml(value)}" for key, value in answer.values.items()]
+            return [*first, f"{last} # {answer.reason}"]
+        if not self.answers:
+            return [f"# {key}: # not found; {self.advice}" for key in self.keys]
+        lines = [f"# You decide{f', {self.advice}' if self.advice else ''}; remove one # from the lines of one answer:"]
+        for answer in self.answers:
+            lines += [f"# - {answer.reason}:", *(f"# {key}: {as_yaml(value)}" for key, value in answer.values.items())]
+        return lines
+
+
+def guess(section: str, reason: str, **values: Any) -> Finding:
+    """A finding with one answer."""
+    return Finding(section, tuple(values), (Answer(values, reason),))
+
+
+def doubt(section: str, answers: Iterable[Answer], advice: str = "") -> Finding:
+    """A finding with several answers, or with one that the user has to confirm."""
+    answers = tuple(answers)
+    return Finding(section, tuple(dict.fromkeys(key for each in answers for key in each.values)), answers, advice)
+
+
+def nothing(section: str, key: str, advice: str) -> Finding:
+    """A finding without an answer."""
+    return Finding(section, (key,), (), advice)
+
+
+def as_yaml(value: Any) -> str:
+    """Write a text or a list of texts in one line of YAML."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(as_yaml, value))}]"
+    return value if _is_plain(value) else json.dumps(value, ensure_ascii=False)
+
+
+def _is_plain(text: str) -> bool:
+    try:
+        return text.isprintable() and yaml.safe_load(f"[{text}]") == [text] and yaml.safe_load(text) == text
+    except yaml.YAMLError:
+        return False
