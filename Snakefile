@@ -5,6 +5,7 @@ min_version("9.14")
 
 # Checks config.yaml before Snakemake reads it: Snakemake's error about invalid YAML names no line.
 include: "workflow/rules/start.smk"
+include: "workflow/rules/place.smk"
 
 
 configfile: "config.yaml"
@@ -25,32 +26,6 @@ include: "workflow/rules/training.smk"
 include: "workflow/rules/ensemble.smk"
 include: "workflow/rules/bundle.smk"
 include: "workflow/rules/report.smk"
-
-
-localrules:
-    submission,
-    check,
-    all_images,
-    weights,
-    combine,
-    write_submission,
-    zip_submission,
-    metrics,
-    ablation,
-    compare_recipes,
-    data_pages,
-    halves_page,
-    views_page,
-    fold_page,
-    training_and_error_pages,
-    ensemble_pages,
-    risk_coverage_page,
-    submission_page,
-    overview,
-    provenance,
-    ablation_page,
-    report,
-    write_report,
 
 
 # The default target: a submission and its scores.
