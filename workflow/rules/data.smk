@@ -85,6 +85,7 @@ rule all_images:
         "results/data/manifest.csv",
     log:
         "logs/data/all_images.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:

@@ -6,6 +6,7 @@ rule weights:
         "resources/weights/{weights}.safetensors",
     log:
         "logs/weights/{weights}.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
