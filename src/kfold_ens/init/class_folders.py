@@ -99,15 +99,19 @@ def _several(roots: Sequence[Folder]) -> Finding:
     if len(roots) > 1 and len(parents) == 1 and parents != {"."}:
         names = _some([_name(root) for root in roots])
         answers.append(Answer({"train": parents.pop()}, f"its folders are classes: {names}"))
-    return doubt("data", [*answers, *(_as_train([root]) for root in roots)][:MOST], "which folders to train on")
+    return doubt(
+        "data", [*answers, *(_as_train([root]) for root in roots)][:MOST], "since several folders hold class folders"
+    )
 
 
 def _with_validation(train: Folder, val: list[Folder], test: Finding) -> list[Finding]:
     both = _as_train([train, *val])
     if not test.answers:
         held = Answer({"train": train.path, "test": val[0].path}, f"{val[0].path} holds the images to predict")
-        wait = Answer({**both.values, "test": "FOLDER"}, "folds need no validation set; name the images to predict")
-        return [doubt("data", [held, wait], f"what {val[0].path} is for")]
+        wait = Answer(
+            {**both.values, "test": "FOLDER"}, "folds need no validation set; replace FOLDER by the images to predict"
+        )
+        return [doubt("data", [held, wait], f"since {val[0].path} may be the test images")]
     if more := sorted(classes_of(val[0]) - classes_of(train)):
         advice = f"since {val[0].path} has classes that {train.path} lacks: {_some(more)}"
         return [doubt("data", [_as_train([train]), both], advice), test]
@@ -122,12 +126,13 @@ def _sure(roots: Sequence[Folder]) -> Finding:
 def _as_train(roots: Sequence[Folder]) -> Answer:
     paths = [root.path for root in roots]
     merged = "; merged, since folds need no validation set" if "val" in map(role_of, paths) and len(paths) > 1 else ""
-    counts = f"{sum(root.count for root in roots):,} images in the classes {_classes(*roots)}"
+    counts = f"{sum(root.count for root in roots):,} images in {_classes(*roots)}"
     return Answer({"train": paths if len(paths) > 1 else paths[0]}, counts + merged)
 
 
 def _classes(*roots: Folder) -> str:
-    return _some(sorted(set().union(*map(classes_of, roots))))
+    names = sorted(set().union(*map(classes_of, roots)))
+    return f"{len(names)} classes, {_some(names)}"
 
 
 def _images(folder: Folder) -> str:

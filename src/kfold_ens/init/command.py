@@ -77,7 +77,8 @@ def _show_files(files: dict[str, str], kept: Sequence[str]) -> None:
 
 
 def _show_next(folder: str, findings: Sequence[Finding], kept_config: bool) -> None:
-    undecided = [f"{finding.section}.{key}" for finding in findings if not finding.is_sure for key in finding.keys]
+    open_ones = [finding for finding in findings if not (finding.is_sure or finding.is_optional)]
+    undecided = [f"{finding.section}.{key}" for finding in open_ones for key in finding.keys]
     if kept_config:
         print("The guesses above are not in your config.yaml. Copy what you need.")
     elif undecided:

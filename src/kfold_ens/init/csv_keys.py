@@ -35,7 +35,7 @@ def from_tables(tables: Sequence[Table]) -> list[Finding]:
     source = guess("data", f"{trains[0].path} names images, and has other columns", source="csv")
     if len(trains) > 1:
         answers = [Answer({"train": each.path}, f"{len(each.cells):,} rows, {_columns(each)}") for each in trains]
-        return [source, doubt("data", answers, "which table has the labels to train on")]
+        return [source, doubt("data", answers, "since several tables name images and have other columns")]
     (train,) = trains
     tests = test_tables(tables, train)
     test = tests[0] if len(tests) == 1 else None
@@ -70,7 +70,7 @@ def _ids_and_images(train: Table, test: Table | None, sample: Table | None) -> l
     images = _images(train, column, test)
     if others:
         answers = [Answer({"id_column": name}, f"such as {train.cells[name].iloc[0]!r}") for name in (column, *others)]
-        return [doubt("data", answers, "since each of these columns names the images"), *images]
+        return [doubt("data", answers, "since each column names the images"), *images]
     why = f"its values are images, such as {train.cells[column].iloc[0]!r}"
     return [guess("data", f"{why}; also in {sample.path}" if in_sample else why, id_column=column), *images]
 
@@ -96,14 +96,15 @@ def _labels(train: Table, test: Table | None, sample: Table | None) -> Finding:
     answers = [Answer({"label_column": name}, _values(train, name)) for name in columns]
     if len(columns) == 1:
         return guess("data", f"{reason}; {_values(train, columns[0])}", label_column=columns[0])
-    return doubt("data", answers[:4], f"since {len(columns)} columns may hold the labels")
+    return doubt("data", answers[:4], "since no name or value says which column holds the labels")
 
 
 def _groups(train: Table) -> list[Finding]:
     """Columns that may say which images belong together. That is never guessed, since nothing shows it."""
     named = [name for name in train.others if GROUPS.search(name.lower())]
     answers = [Answer({"group_column": name}, f"{train.cells[name].nunique():,} values") for name in named]
-    return [doubt("data", answers, "if equal values keep images in one fold")] if answers else []
+    advice = "since only you know whether images with equal values must stay in one fold"
+    return [doubt("data", answers, advice, is_optional=True)] if answers else []
 
 
 def _values(table: Table, column: str) -> str:

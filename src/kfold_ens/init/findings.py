@@ -29,6 +29,7 @@ class Finding:
     keys: tuple[str, ...]
     answers: tuple[Answer, ...]
     advice: str = ""
+    is_optional: bool = False  # a run needs none of the answers
 
     @property
     def is_sure(self) -> bool:
@@ -49,21 +50,30 @@ class Finding:
             return f"{values} ({answer.reason})"
         if not self.answers:
             return f"{names}: not found; {self.advice}"
-        options = " or ".join(f"{answer} ({answer.reason})" for answer in self.answers)
-        return f"{names}: you decide{f', {self.advice}' if self.advice else ''}: {options}"
+        options = "; or ".join(f"{answer} ({answer.reason})" for answer in self.answers)
+        return f"{names}: {self._question()}: {options}"
 
     def written(self) -> list[str]:
         """Return the lines of config.yaml, without their indentation. Only a sure answer is not a comment."""
-        if self.is_sure:
-            (answer,) = self.answers
-            *first, last = [f"{key}: {as_yaml(value)}" for key, value in answer.values.items()]
-            return [*first, f"{last} # {answer.reason}"]
         if not self.answers:
             return [f"# {key}: # not found; {self.advice}" for key in self.keys]
-        lines = [f"# You decide{f', {self.advice}' if self.advice else ''}; remove one # from the lines of one answer:"]
-        for answer in self.answers:
-            lines += [f"# - {answer.reason}:", *(f"# {key}: {as_yaml(value)}" for key, value in answer.values.items())]
+        if len(self.answers) == 1:
+            (answer,) = self.answers
+            *first, last = _lines(answer)
+            lines = [*first, f"{last} # {answer.reason}"]
+            return lines if self.is_sure else [f"# Not decided, {self.advice}:", *(f"# {line}" for line in lines)]
+        lines = [f"# {self._question()}; uncomment the lines of one:"]
+        for number, answer in enumerate(self.answers, 1):
+            lines += [f"# Answer {number}, {answer.reason}:", *(f"# {line}" for line in _lines(answer))]
         return lines
+
+    def _question(self) -> str:
+        possible = "not decided" if len(self.answers) == 1 else f"{len(self.answers)} answers are possible"
+        return ", ".join(filter(None, [possible, self.advice]))
+
+
+def _lines(answer: Answer) -> list[str]:
+    return [f"{key}: {as_yaml(value)}" for key, value in answer.values.items()]
 
 
 def guess(section: str, reason: str, **values: Any) -> Finding:
@@ -71,10 +81,11 @@ def guess(section: str, reason: str, **values: Any) -> Finding:
     return Finding(section, tuple(values), (Answer(values, reason),))
 
 
-def doubt(section: str, answers: Iterable[Answer], advice: str = "") -> Finding:
-    """A finding with several answers, or with one that the user has to confirm."""
+def doubt(section: str, answers: Iterable[Answer], advice: str = "", is_optional: bool = False) -> Finding:
+    """A finding with several answers, or with one that the user has to confirm, for the reason ``advice``."""
     answers = tuple(answers)
-    return Finding(section, tuple(dict.fromkeys(key for each in answers for key in each.values)), answers, advice)
+    keys = tuple(dict.fromkeys(key for each in answers for key in each.values))
+    return Finding(section, keys, answers, advice, is_optional)
 
 
 def nothing(section: str, key: str, advice: str) -> Finding:

@@ -41,7 +41,7 @@ def _one_source(folders: list[Finding], tables: list[Finding]) -> list[Finding]:
     if not (folders and tables):
         return folders or tables
     answers = [Answer(_values(each), each[0].answers[0].reason) for each in (folders, tables)]
-    return [doubt("data", answers, "whether folders or a table say the labels")]
+    return [doubt("data", answers, "since both folders and a table say the labels")]
 
 
 def _unknown(top: Folder) -> Finding:

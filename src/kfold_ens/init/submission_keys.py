@@ -31,7 +31,9 @@ def from_sample(samples: Sequence[Table], names: str, test: Sequence[str], class
         return [guess("submission", _form(sample, names, test, classes), sample=sample.path)]
     except DataError as error:
         lines = str(error).removeprefix(f"submission.sample: {sample.path}").lstrip(": ").splitlines()
-        return [doubt("submission", [Answer({"sample": sample.path}, " ".join(map(str.strip, lines[:2])))])]
+        return [
+            doubt("submission", [Answer({"sample": sample.path}, "by its name")], " ".join(map(str.strip, lines[:2])))
+        ]
 
 
 def _form(sample: Table, names: str, test: Sequence[str], classes: Sequence[str]) -> str:

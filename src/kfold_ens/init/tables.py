@@ -52,7 +52,9 @@ def read_tables(paths: Iterable[str], top: Folder) -> tuple[list[Table], dict[st
         except DataError as error:
             skipped[path] = str(error).removeprefix(f"table: {path} ").splitlines()[0]
             continue
-        ids = {column: found for column in filter(None, cells) if (found := _folders_of(cells[column], folders, search))}
+        ids = {
+            column: found for column in filter(None, cells) if (found := _folders_of(cells[column], folders, search))
+        }
         if ids or role_of(path) == "sample":
             tables.append(Table(path, role_of(path), cells, ids))
         else:
