@@ -12,4 +12,4 @@ def workflow_folder() -> Path:
     return installed if installed.is_dir() else package.parents[1]
 
 
-SNAKEFILE = str(workflow_folder() / "Snakefile")
+SNAKEFILE = str(workflow_folder() / "workflow" / "Snakefile")

@@ -58,7 +58,7 @@ def write_new(files: dict[str, str]) -> list[str]:
 
 
 def filled(template: str, findings: Sequence[Finding]) -> str:
-    """Fill findings into the workflow's own config.yaml, in place of its lines about the same keys and about sources."""
+    """Fill findings into the workflow's config.yaml, in place of its lines about the same keys and about sources."""
     _, *parts = re.split(r"(?m)^(?=\w+:)", template)
     sections = (_with(part, [each for each in findings if part.startswith(f"{each.section}:")]) for part in parts)
     return HEADER + "\n" + re.sub(r"(?m)^recipe: \w+", f"recipe: {RECIPE}", "".join(sections))
