@@ -53,7 +53,7 @@ def _start(folder: str) -> list[str]:
     with chdir(folder):
         summary, findings, skipped = guesses()
         files = files_of(findings)
-        print(f"{folder} holds {summary}.\n")
+        print(f"{Path.cwd()} holds {summary}.\n")
         _show(findings, skipped)
         kept = write_new(files)
     _show_files(files, kept)

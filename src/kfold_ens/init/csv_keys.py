@@ -11,8 +11,14 @@ from kfold_ens.init.tables import GROUPS, Table, label_columns
 
 def train_tables(tables: Sequence[Table]) -> list[Table]:
     """The tables of images and labels that may be those to train on; only those named so, if there are any."""
-    found = [table for table in tables if table.ids and table.others and table.role in ("train", None)]
-    return [table for table in found if table.role == "train"] or found
+    listing = [table for table in tables if table.ids and table.others]
+    return [table for table in listing if table.role == "train"] or [
+        table for table in listing if table.role is None and not _lists_test_images(table)
+    ]
+
+
+def _lists_test_images(table: Table) -> bool:
+    return all(role_of(folder) == "test" for folders in table.ids.values() for folder in folders)
 
 
 def test_tables(tables: Sequence[Table], train: Table) -> list[Table]:

@@ -30,7 +30,7 @@ def from_sample(samples: Sequence[Table], names: str, test: Sequence[str], class
     try:
         return [guess("submission", _form(sample, names, test, classes), sample=sample.path)]
     except DataError as error:
-        lines = str(error).removeprefix(f"submission.sample: {sample.path}").lstrip(": ").splitlines()
+        lines = str(error).removeprefix("submission.sample: ").splitlines()
         return [
             doubt("submission", [Answer({"sample": sample.path}, "by its name")], " ".join(map(str.strip, lines[:2])))
         ]

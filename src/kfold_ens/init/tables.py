@@ -16,7 +16,7 @@ from kfold_ens.init.survey import Folder, Role, role_of
 from kfold_ens.user_tables import read_user_table
 
 FIRST, MOST = 3, 200  # ids that are looked for, before all the folders are compared
-RECOGNISED = 0.5  # least share of them that are images
+RECOGNISED = 0.9  # least share of them that are images
 LABELS = re.compile(
     r"(?<![a-z])(labels?|class(es)?|targets?|categor(y|ies)|species|breed|diagnosis|classname|labelname|category)"
     r"(?![a-z])"
