@@ -18,6 +18,7 @@ rule check:
     params:
         manifests=lambda wildcards: {half: f"results/data/{half}.csv" if has_manifest(half) else "" for half in HALVES},
         plan=describe_plan,
+        start=as_typed("submission"),
     script:
         "../scripts/check.py"
 

@@ -1,13 +1,15 @@
 # Where this workflow lies, and what differs if the user's Snakefile uses it as a module.
 import io
 import tarfile
+import tomllib
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 from snakemake.settings.enums import RerunTrigger
 from snakemake.sourcecache import HostingProviderFile, LocalGitFile, LocalSourceFile
 
 # What Python reads itself; Snakemake fetches rules, scripts and captions.
-READ_HERE = ("recipes", "workflow/report")
+READ_HERE = ("recipes", "workflow/report", "pyproject.toml")
 
 
 def place():
@@ -65,6 +67,18 @@ def warn_of_another_library():
         )
 
 
+def warn_of_another_version():
+    """Warn if the workflow lies in git, and the installed library is of another version."""
+    if not COPIED_COMMIT:
+        return
+    own = tomllib.loads((PLACE / "pyproject.toml").read_text())["project"]["version"]
+    with suppress(PackageNotFoundError):  # not installed, but on PYTHONPATH
+        if own != version("kfold_ens"):
+            logger.warning(
+                f"The workflow is version {own}, the library {version('kfold_ens')}. To use one version: {installation()}"
+            )
+
+
 def refuse_changed_paths():
     """End if the module has a prefix for paths: Python code and jobs use the same paths without it."""
     changed = workflow.modifier.path_modifier
@@ -106,4 +120,5 @@ def prepare_module():
 
 if workflow.is_main_process:
     warn_of_another_library()
+    warn_of_another_version()
     refuse_changed_paths()
