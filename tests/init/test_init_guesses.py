@@ -60,7 +60,7 @@ def test_class_folders_and_a_test_folder_are_found(folder, init):
     code, config, said = init()
     assert code == 0
     assert config["data"] == {"source": "imagefolder", "train": "train", "test": "test"}
-    assert "data.train: train (5 images in 2 classes, cat, dog)" in said
+    assert "data.train: train (5 images in 2 classes: cat, dog)" in said
     assert "data.test: test (by its name; 2 images)" in said
     assert said.splitlines()[-2:] == [f"Next: cd {folder} && snakemake check", "Then: snakemake --cores 4 submission"]
 
@@ -134,7 +134,7 @@ def test_two_test_folders_are_both_named(folder, init):
     images(folder, "test_a/1.png", "test_b/2.png")
     _, config, said = init()
     assert "test" not in config["data"]
-    assert "data.test: 2 answers are possible: test: test_a (1 images); or test: test_b (1 images)" in said
+    assert "data.test: 2 answers are possible: test: test_a (1 image); or test: test_b (1 image)" in said
 
 
 def test_class_folders_at_the_top_are_refused(folder, init):
@@ -143,6 +143,29 @@ def test_class_folders_at_the_top_are_refused(folder, init):
     assert (code, config) == (2, {})
     assert "cat, dog lie directly in this folder" in said
     assert not list(folder.glob("Snakefile"))
+
+
+def test_only_a_validation_folder_is_not_taken_for_training(folder, init):
+    write_classes(folder / "val", {"cat": 2, "dog": 2})
+    images(folder / "test", "1.png")
+    _, config, said = init()
+    assert "train" not in config["data"]
+    assert "data.train: not decided, since its name says it is for validation: train: val" in said
+
+
+def test_labelled_test_images_are_no_training_set(folder, init):
+    write_classes(folder / "train", {"cat": 2, "dog": 2})
+    write_classes(folder / "test", {"cat": 1, "dog": 1}, seed=99)
+    _, config, _ = init()
+    assert config["data"] == {"source": "imagefolder", "train": "train", "test": "test"}
+    assert config["submission"]["names"] == "path"
+
+
+def test_numbered_class_names_are_not_taken_for_images(folder, init):
+    write_classes(folder / "train", {"cat": 2, "dog": 2, "owl": 2})
+    images(folder / "test", "0.png", "1.png", "2.png")
+    table(folder / "classes.csv", "number,word", "0,cat", "1,dog", "2,owl")
+    assert init()[1]["data"] == {"source": "imagefolder", "train": "train", "test": "test"}
 
 
 def test_a_single_class_is_no_training_set(folder, init):

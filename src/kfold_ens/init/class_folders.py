@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from kfold_ens.errors import DataError
-from kfold_ens.init.findings import Answer, Finding, as_yaml, doubt, guess, nothing
+from kfold_ens.init.findings import Answer, Finding, as_yaml, counted, doubt, guess, nothing
 from kfold_ens.init.survey import Folder, outermost, role_of
 
 MOST = 4  # answers or folders in a message
@@ -47,9 +47,10 @@ def class_roots_below(top: Folder) -> list[Folder]:
 def from_class_folders(top: Folder) -> list[Finding]:
     """Guess ``source``, ``train`` and ``test``. Empty if there are no class folders to train on."""
     roots = class_roots_below(top)
-    if not [root for root in roots if role_of(root.path) != "test"]:
+    labelled = [root for root in roots if role_of(root.path) != "test"]
+    if not labelled:
         return []
-    source = guess("data", f"{roots[0].path} holds class folders", source="imagefolder")
+    source = guess("data", f"{as_yaml(labelled[0].path)} holds class folders", source="imagefolder")
     test = test_folder(top, roots)
     return [source, *_train_and_test(top, roots, test)]
 
@@ -99,9 +100,11 @@ def _several(roots: Sequence[Folder]) -> Finding:
     if len(roots) > 1 and len(parents) == 1 and parents != {"."}:
         names = _some([_name(root) for root in roots])
         answers.append(Answer({"train": parents.pop()}, f"its folders are classes: {names}"))
-    return doubt(
-        "data", [*answers, *(_as_train([root]) for root in roots)][:MOST], "since several folders hold class folders"
-    )
+    return doubt("data", [*answers, *(_as_train([root]) for root in roots)][:MOST], _why_several(roots))
+
+
+def _why_several(roots: Sequence[Folder]) -> str:
+    return "since several folders hold class folders" if len(roots) > 1 else "since its name says it is for validation"
 
 
 def _with_validation(train: Folder, val: list[Folder], test: Finding) -> list[Finding]:
@@ -126,17 +129,17 @@ def _sure(roots: Sequence[Folder]) -> Finding:
 def _as_train(roots: Sequence[Folder]) -> Answer:
     paths = [root.path for root in roots]
     merged = "; merged, since folds need no validation set" if "val" in map(role_of, paths) and len(paths) > 1 else ""
-    counts = f"{sum(root.count for root in roots):,} images in {_classes(*roots)}"
+    counts = f"{counted(sum(root.count for root in roots), 'image')} in {_classes(*roots)}"
     return Answer({"train": paths if len(paths) > 1 else paths[0]}, counts + merged)
 
 
 def _classes(*roots: Folder) -> str:
     names = sorted(set().union(*map(classes_of, roots)))
-    return f"{len(names)} classes, {_some(names)}"
+    return f"{counted(len(names), 'class', 'classes')}: {_some(names)}"
 
 
 def _images(folder: Folder) -> str:
-    return f"{folder.count:,} images"
+    return counted(folder.count, "image")
 
 
 def _some(names: Sequence[str]) -> str:

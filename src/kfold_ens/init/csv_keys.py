@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kfold_ens.init.findings import Answer, Finding, doubt, guess, nothing
+from kfold_ens.init.findings import Answer, Finding, counted, doubt, guess, nothing
 from kfold_ens.init.survey import role_of
 from kfold_ens.init.tables import GROUPS, Table, label_columns
 
@@ -40,7 +40,9 @@ def from_tables(tables: Sequence[Table]) -> list[Finding]:
         return []
     source = guess("data", f"{trains[0].path} names images, and has other columns", source="csv")
     if len(trains) > 1:
-        answers = [Answer({"train": each.path}, f"{len(each.cells):,} rows, {_columns(each)}") for each in trains]
+        answers = [
+            Answer({"train": each.path}, f"{counted(len(each.cells), 'row')}, {_columns(each)}") for each in trains
+        ]
         return [source, doubt("data", answers, "since several tables name images and have other columns")]
     (train,) = trains
     tests = test_tables(tables, train)
@@ -48,7 +50,7 @@ def from_tables(tables: Sequence[Table]) -> list[Finding]:
     sample = (samples_of(tables) or [None])[0]
     return [
         source,
-        guess("data", f"{len(train.cells):,} rows, {_columns(train)}", train=train.path),
+        guess("data", f"{counted(len(train.cells), 'row')}, {_columns(train)}", train=train.path),
         _test(tests),
         *_ids_and_images(train, test, sample),
         _labels(train, test, sample),
@@ -60,9 +62,9 @@ def _test(tests: Sequence[Table]) -> Finding:
     if not tests:
         return nothing("data", "test", "write a table of the test images, with the id column of the training table")
     if len(tests) > 1:
-        return doubt("data", [Answer({"test": each.path}, f"{len(each.cells):,} rows") for each in tests])
+        return doubt("data", [Answer({"test": each.path}, f"{counted(len(each.cells), 'row')}") for each in tests])
     reason = "the sample is the only list of test images" if tests[0].role == "sample" else "the list of test images"
-    return guess("data", f"{reason}, {len(tests[0].cells):,} rows", test=tests[0].path)
+    return guess("data", f"{reason}, {counted(len(tests[0].cells), 'row')}", test=tests[0].path)
 
 
 def _ids_and_images(train: Table, test: Table | None, sample: Table | None) -> list[Finding]:
@@ -108,7 +110,7 @@ def _labels(train: Table, test: Table | None, sample: Table | None) -> Finding:
 def _groups(train: Table) -> list[Finding]:
     """Columns that may say which images belong together. That is never guessed, since nothing shows it."""
     named = [name for name in train.others if GROUPS.search(name.lower())]
-    answers = [Answer({"group_column": name}, f"{train.cells[name].nunique():,} values") for name in named]
+    answers = [Answer({"group_column": name}, counted(train.cells[name].nunique(), "value")) for name in named]
     advice = "since only you know whether images with equal values must stay in one fold"
     return [doubt("data", answers, advice, is_optional=True)] if answers else []
 

@@ -105,3 +105,8 @@ def _is_plain(text: str) -> bool:
         return text.isprintable() and yaml.safe_load(f"[{text}]") == [text] and yaml.safe_load(text) == text
     except yaml.YAMLError:
         return False
+
+
+def counted(number: int, what: str, several: str = "") -> str:
+    """Write a number of things: 1 image, 2 images."""
+    return f"{number:,} {what if number == 1 else several or what + 's'}"

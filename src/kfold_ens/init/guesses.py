@@ -8,7 +8,7 @@ from typing import Any
 
 from kfold_ens.init.class_folders import class_roots_below, classes_of, from_class_folders, refuse_classes_at_the_top
 from kfold_ens.init.csv_keys import from_tables, samples_of
-from kfold_ens.init.findings import Answer, Finding, as_yaml, doubt, nothing
+from kfold_ens.init.findings import Answer, Finding, as_yaml, counted, doubt, nothing
 from kfold_ens.init.submission_keys import from_names, from_sample
 from kfold_ens.init.survey import Folder, survey
 from kfold_ens.init.tables import Table, classes_in, read_tables
@@ -28,12 +28,8 @@ def guesses() -> tuple[str, list[Finding], dict[str, str]]:
     if not by_tables:
         refuse_classes_at_the_top(top)
     data = _one_source(from_class_folders(top), by_tables) or [_unknown(top)]
-    summary = f"{_counted(top.count, 'image')} and {_counted(len(paths), 'table')}"
+    summary = f"{counted(top.count, 'image')} and {counted(len(paths), 'table')}"
     return summary, [*data, *_submission(_values(data), tables, top)], skipped
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _one_source(folders: list[Finding], tables: list[Finding]) -> list[Finding]:

@@ -9,7 +9,7 @@ import pandas as pd
 from kfold_ens.config import Submission
 from kfold_ens.ensemble.forms import resolved
 from kfold_ens.errors import DataError
-from kfold_ens.init.findings import Answer, Finding, doubt, guess
+from kfold_ens.init.findings import Answer, Finding, counted, doubt, guess
 from kfold_ens.init.tables import Table
 from kfold_ens.naming import NAMES, submission_names
 
@@ -23,7 +23,9 @@ def from_sample(samples: Sequence[Table], names: str, test: Sequence[str], class
     if not samples:
         return []
     if len(samples) > 1:
-        return [doubt("submission", [Answer({"sample": each.path}, f"{len(each.cells):,} rows") for each in samples])]
+        return [
+            doubt("submission", [Answer({"sample": each.path}, counted(len(each.cells), "row")) for each in samples])
+        ]
     (sample,) = samples
     if not (test and classes):
         return [guess("submission", "by its name; not compared with images and classes", sample=sample.path)]
