@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+import yaml
 from conftest import REPOSITORY, write_classes, write_image
 
+from kfold_ens.config import load_config
+from kfold_ens.errors import ConfigError
 from kfold_ens.init.command import main
 from kfold_ens.init.project import NOT_IN_GIT
 
@@ -83,6 +86,12 @@ def test_an_empty_folder_gets_a_project_to_fill_in(in_folder, capsys):
     assert exit_code(".") == 0
     assert "data.source: not found; there are no images" in capsys.readouterr().out
     assert (in_folder / "Snakefile").is_file()
+
+
+def test_an_undecided_configuration_is_refused_with_what_to_do(in_folder):
+    exit_code(".")
+    with pytest.raises(ConfigError, match="data: is empty; write its keys below it, or remove the #"):
+        load_config(yaml.safe_load((in_folder / "config.yaml").read_text()))
 
 
 def test_names_with_spaces_are_quoted_in_the_next_command(in_folder, capsys):
