@@ -41,6 +41,12 @@ def fold_rows(folder: Path) -> list[dict[str, str]]:
     return [_row(folder, *place) for place in sorted(places)]
 
 
+def live_row(folder: Path, recipe: str, member: Member, since: float) -> dict[str, str]:
+    """Return the row of a fold in training, by COLUMNS; empty until it saves its progress after ``since``, a time."""
+    file = folder / "state" / recipe / member.folder / "progress.json"
+    return _row(folder, recipe, member) if (_read(os.path.getmtime, file) or 0) >= since else {}
+
+
 def _row(folder: Path, recipe: str, member: Member) -> dict[str, str]:
     place = f"{recipe}/{member.folder}"
     history = _read(pd.read_csv, folder / "results" / place / "history.csv")
