@@ -1,4 +1,4 @@
-# The image of profiles/kubernetes: docker build -t my-registry/kfold_ens:0.1.0 . && docker push my-registry/kfold_ens:0.1.0
+# The image of profiles/kubernetes: docker build -t my-registry/kfold_ens:0.2.0 . && docker push my-registry/kfold_ens:0.2.0
 # It holds Python and the package only; each job brings the workflow.
 FROM python:3.12-slim
 

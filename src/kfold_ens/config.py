@@ -14,7 +14,6 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -25,7 +24,7 @@ from pydantic import (
 )
 
 from kfold_ens.errors import ConfigError
-from kfold_ens.findings import SHORT, UNKNOWN, Written, refusal
+from kfold_ens.findings import SHORT, UNKNOWN, Advised, Written, refusal
 
 # --- numbers ---------------------------------------------------------------------------------------------
 
@@ -79,7 +78,7 @@ def _expanded(path: str) -> str:
     """
     path = os.path.expandvars(os.path.expanduser(path))
     if not path:
-        raise ValueError("must not be empty, but its environment variable is")
+        raise ValueError("must not be empty; set its environment variable")
     return path
 
 
@@ -97,7 +96,7 @@ def _one_group(value: str) -> str:
         raise ValueError(f"{value!r} is not a regular expression: {error}") from None
     if groups != 1:
         raise ValueError(
-            f"needs exactly one group in parentheses, which matches the same text in images that stay together "
+            f"needs exactly one group in parentheses, whose text is the same for images that stay together "
             f"({value!r} has {groups}); write (?:...) for other parentheses"
         )
     return value
@@ -154,7 +153,7 @@ def _metric_or(*words: str, before: str = "") -> Any:
         meant = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"must be {', '.join(names)} (5 can be any number) (got {SHORT.repr(value)}){meant}")
 
-    return Annotated[str, BeforeValidator(check), WithJsonSchema(_metric_schema(names))]
+    return BeforeValidator(check), WithJsonSchema(_metric_schema(names))
 
 
 def _metric_schema(names: list[str]) -> dict[str, Any]:
@@ -180,18 +179,15 @@ Places = Annotated[
     list[Place], BeforeValidator(_listed, json_schema_input_type=Place | list[Place]), AfterValidator(sorted)
 ]
 Grouping = Annotated[Name, AfterValidator(_one_group)]
-Metric = _metric_or()
-Monitored = _metric_or("loss", "metric")  # the held-out loss, the metric of config.yaml, or another
-Selected = _metric_or("last", "best_loss", "best_metric", before="best_")
+Metric = Annotated[str, *_metric_or()]
+Monitored = Annotated[str, *_metric_or("loss", "metric")]  # the held-out loss, the metric of config.yaml, or another
+Selected = Annotated[str, *_metric_or("last", "best_loss", "best_metric", before="best_")]
 
 
-class Section(BaseModel):
+class Section(Advised):
     """A part of the configuration. Unknown keys are errors; values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-    # For advice about misplaced keys: keys that are read before validation, and another file that may hold them.
-    also: ClassVar[frozenset[str]] = frozenset()
-    beside: ClassVar[tuple[str, type[BaseModel]] | None] = None
 
 
 # --- config.yaml -----------------------------------------------------------------------------------------
@@ -587,7 +583,7 @@ class Image(Section):
 
 def _stored(image: Image, wanted: int) -> Image:
     if image.short_side < wanted:
-        raise ValueError(f"short_side: {image.short_side} stores images too small; write at least {wanted}")
+        raise ValueError(f"short_side must be at least {wanted} (got {image.short_side})")
     return image
 
 
@@ -613,6 +609,9 @@ class CenterCrop(Image):
         if self.resize < self.size:
             raise ValueError(f"resize: {self.resize} must be at least size: {self.size}")
         return _stored(self, self.resize)
+
+
+EvaluationImage = Squash | CenterCrop
 
 
 Interpolation = Literal["nearest", "bilinear"]
@@ -1259,7 +1258,7 @@ Tta = Annotated[NoTta | Views, Field(discriminator="kind")]
 class TrainingRecipe(Section):
     """All that the weights of a fold depend on."""
 
-    image: Annotated[Squash | CenterCrop, Field(discriminator="kind")]
+    image: Annotated[EvaluationImage, Field(discriminator="kind")]
     """Sets the size of the images and the evaluation view."""
     augmentation: list[Augmentation]
     """Lists the random steps that make a training image, in order. One of them must be ``resize`` or
@@ -1333,7 +1332,8 @@ class TrainingRecipe(Section):
         before = takewhile(lambda step: step.kind not in SIZING, self.augmentation)
         if any(step.kind == "gaussian_blur" for step in before):
             raise ValueError(
-                "augmentation: gaussian_blur must follow the resize or crop, since its kernel may not fit before"
+                "augmentation: gaussian_blur must follow the resize or crop, "
+                "since the original image may be smaller than its kernel"
             )
         _refuse_large_kernels(self.augmentation, self.image.size)
         return self

@@ -42,6 +42,7 @@ try:
     from kfold_ens.machine import THREADS_PER_GPU, fold_memory, plan_folds, this_machine
     from kfold_ens.members import Member, folds_of, member_in, why_absent
     from kfold_ens.report.contents import PAGES, menu_entry, page_file, page_files
+    from kfold_ens.run_log import show_run
     from kfold_ens.yaml_files import read_yaml
 except ModuleNotFoundError as error:
     refuse(f"{error}. Install the project first: {installation()}")
@@ -77,6 +78,7 @@ def refuse_bad_yaml(files):
 CONFIG_FILE = Path("config.yaml")
 
 if workflow.is_main_process:  # jobs need no second check
+    show_run(logger, workflow.output_settings)
     check_environment()
     is_replaced = workflow.config_settings.replace_workflow_config or workflow.modifier.skip_configfile
     is_read = CONFIG_FILE.is_file() and not is_replaced

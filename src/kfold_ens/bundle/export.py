@@ -27,7 +27,7 @@ from kfold_ens.bundle.onnx_predictor import OnnxPredictor
 from kfold_ens.bundle.predictor import Predictor
 from kfold_ens.config import IntensityRange
 from kfold_ens.data.pixels import stored_shape
-from kfold_ens.errors import KfoldError, listing
+from kfold_ens.errors import KfoldError, counted, listing
 from kfold_ens.files import canonical, sha256_of, sync
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ class Comparison:
         if self.relabelled or not self.largest_difference < TOLERANCE:
             names = f". Images with another label:\n{listing(self.relabelled)}" if self.relabelled else ""
             raise KfoldError(
-                f"the graph differs from the ensemble on {self.images} images: {self}. The largest difference must be "
-                f"below {TOLERANCE:g}, and no label may differ. Nothing was written{names}"
+                f"the graph differs from the ensemble on {counted(self.images, 'image')}: {self}. "
+                f"The largest difference must be below {TOLERANCE:g}, and no label may differ. "
+                f"Nothing was written{names}"
             )
 
     def __str__(self) -> str:
@@ -110,7 +111,7 @@ def traced(about: About, predictor: Predictor) -> ONNXProgram:
     dynamic = {place: torch.export.Dim(name) for place, name in enumerate("NHW")}
     log.info("tracing %d models", len(predictor.networks))
     with warnings.catch_warnings(action="ignore"):  # torch warns about its own code
-        return torch.onnx.export(
+        program = torch.onnx.export(
             EnsembleGraph(about, predictor.networks).eval(),
             (pixels,),
             input_names=["pixels"],
@@ -120,6 +121,8 @@ def traced(about: About, predictor: Predictor) -> ONNXProgram:
             dynamo=True,
             verbose=False,
         )
+    assert program is not None  # None only from the exporter of TorchScript
+    return program
 
 
 def said_by_models(predictor: Predictor, images: Sequence[str]) -> list[Answers | None]:
@@ -130,7 +133,7 @@ def said_by_models(predictor: Predictor, images: Sequence[str]) -> list[Answers 
     """
     said = [answers for answers, _ in predictor.answers(images)]
     if not any(said):
-        raise KfoldError(f"--images: none of the {len(images)} images to check the graph can be read; give others")
+        raise KfoldError(f"--images: no image to check the graph can be read (of {len(images)}); give others")
     return said
 
 
@@ -169,7 +172,7 @@ def _whole(name: str, intensity_range: IntensityRange) -> np.ndarray | None:
 
 
 def _by_pillow(pixels: np.ndarray, short_side: int) -> np.ndarray:
-    height, width = stored_shape(*pixels.shape[:2], short_side)
+    height, width = stored_shape(pixels.shape[0], pixels.shape[1], short_side)
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
 
 
@@ -193,7 +196,7 @@ def _metadata(about: About, ensemble: str, comparison: Comparison) -> dict[str, 
         "format_version": str(FORMAT_VERSION),
         "about": canonical(about.written()),
         "ensemble_sha256": ensemble,
-        "checked": f"{comparison.images} images: {comparison}",
+        "checked": f"{counted(comparison.images, 'image')}: {comparison}",
     }
 
 
@@ -206,5 +209,6 @@ def _write(program: ONNXProgram, metadata: dict[str, str], path: Path) -> None:
 
 
 def _save(program: ONNXProgram, path: Path) -> None:
-    size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values())
+    weights = [value.const_value for value in program.model.graph.initializers.values()]
+    size = sum(weight.nbytes for weight in weights if weight is not None)
     program.save(path, external_data=size > LARGEST_FILE)

@@ -76,7 +76,7 @@ class PartialCsv:
             differing = sorted(key for key in {*then, *identity} if then.get(key) != identity.get(key))
         except (OSError, ValueError, TypeError, AttributeError):
             raise KfoldError(
-                f"{self._about} is missing or damaged, so --resume cannot tell to which run {self._partial} belongs; "
+                f"{self._about} is missing or damaged, so --resume cannot identify the run of {self._partial}; "
                 "use --force without --resume to start over"
             ) from None
         if differing:
@@ -133,7 +133,7 @@ def done_so_far(partial: Path, header: list[str], names: Sequence[str], batch_si
         if place - place % batch_size > images:
             images, size = place - place % batch_size, start
     failed = ((names[place], reasons.get(place, "")) for place in range(images))
-    return Done(images, size, tuple((name, reason) for name, reason in failed if reason or reason == ""))
+    return Done(images, size, tuple((name, reason) for name, reason in failed if reason is not None))
 
 
 def whole_rows(path: Path) -> Iterator[tuple[int, int, list[str]]]:

@@ -78,7 +78,8 @@ def _refusals(found: Sequence[Found], folder: str, table: str) -> Iterator[str]:
 
 def _shared(found: Sequence[Found]) -> list[str]:
     """Different ids of the same file."""
-    first, shared = {}, []
+    first: dict[tuple, Found] = {}
+    shared = []
     for each in (each for each in found if len(each.files) == 1):
         ((identity, path),) = each.files.items()
         other = first.setdefault(identity, each)
@@ -169,7 +170,7 @@ class _Subfolder:
 
 def _distinct(found: dict[tuple, str]) -> dict[tuple, str]:
     """Drop links to a file that is already there."""
-    distinct = {}
+    distinct: dict[tuple, str] = {}
     for identity, path in found.items():
         if not any(os.path.samefile(path, other) for other in distinct.values()):
             distinct[identity] = path

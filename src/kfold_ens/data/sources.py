@@ -146,7 +146,7 @@ def _refuse_shared_files(data: config.ImageFolder) -> None:
     """Refuse training and test folders that overlap. A missing folder overlaps nothing."""
     train, test = ({path for root in data.folders(half) for path in _real_paths(Path(root))} for half in config.HALVES)
     if shared := sorted(train & test):
-        raise DataError(f"data.test overlaps a training folder; separate them. Both hold:\n{listing(shared)}")
+        raise DataError(f"data.test overlaps a training folder; separate them. Images in both:\n{listing(shared)}")
 
 
 def _real_paths(root: Path) -> Iterator[str]:
@@ -198,7 +198,7 @@ def _test_rows(data: config.Csv) -> pd.DataFrame:
 
 def _labelled_rows(data: config.Csv, key: str, file: str, columns: Mapping[str, str]) -> pd.DataFrame:
     """List the training images of a table; ``columns`` are further required columns, by key."""
-    needed = {"id_column": data.id_column, "label_column": data.label_column} | columns
+    needed = {"id_column": data.id_column, "label_column": data.label_column, **columns}
     table = read_user_table(file, {f"data.{name}": column for name, column in needed.items()}, key)
     unlabelled = table.loc[table[data.label_column] == "", data.id_column]
     if len(unlabelled):

@@ -23,9 +23,7 @@ def synchronize_batch_norms(network: nn.Module) -> None:
     if next(network.parameters()).device.type == "cuda":
         convert = _timms_conversion() if of_timm else nn.SyncBatchNorm.convert_sync_batchnorm
     elif of_timm:
-        raise KfoldError(
-            "gpus_per_fold: several processes can train a timm network on GPUs only; write 1 into config.yaml"
-        )
+        raise KfoldError("gpus_per_fold: on a CPU, only one process can train a timm network; write 1 into config.yaml")
     else:
         convert = _convert_for_cpu
     for name, child in list(network.named_children()):
@@ -83,6 +81,11 @@ class _SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
         return (centred * _along(scale, x) + _along(self.bias, x)).to(x.dtype)
 
     def _update_running_statistics(self, mean: Tensor, variance: Tensor) -> None:
+        # No backbone switches these statistics off or averages them over all batches.
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.momentum is not None
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance, self.momentum)
