@@ -132,7 +132,8 @@ class RunLog(logging.Handler):
 
 def job_of(record: logging.LogRecord, now: float) -> Job:
     """Return the job that Snakemake's record describes. Only jobs that train have a place."""
-    place = place_of(record.output[0]) if record.output and record.rule_name.startswith("train_") else None
+    trains = record.output and Path(record.output[0]).name == "model.safetensors"  # the rule's name may have a prefix
+    place = place_of(record.output[0]) if trains else None
     return Job(record.rule_name, now, record.log[0] if record.log else None, place)
 
 

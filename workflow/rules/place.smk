@@ -92,11 +92,13 @@ def refuse_changed_paths():
 def settings_of_the_profile():
     """Rerun jobs as profiles/default does, which Snakemake does not load for a module, unless the user chose otherwise.
 
-    With Snakemake's defaults, a comment in a script would rerun every fold, and large files would be compared by time.
+    By Snakemake's defaults, a comment in a script would rerun every fold, large files would be compared by time, and an
+    interrupted run would need --rerun-incomplete.
     """
     settings = workflow.dag_settings
     if settings.rerun_triggers == RerunTrigger.all():
         settings.rerun_triggers = frozenset({RerunTrigger.MTIME, RerunTrigger.PARAMS, RerunTrigger.INPUT})
+    settings.force_incomplete = True
     workflow.dag.max_checksum_file_size = max(workflow.dag.max_checksum_file_size, 10**9)
 
 
