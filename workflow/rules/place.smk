@@ -114,10 +114,16 @@ def handlers_of_the_module():
 
 @cache
 def prepare_module():
-    """Set what only a main Snakefile can set. Called once all Snakefiles are read."""
+    """Set what only a main Snakefile can set."""
     if IN_A_MODULE and workflow.is_main_process:
         settings_of_the_profile()
         handlers_of_the_module()
+
+
+def once_targets_are_known(wildcards):
+    """An input without files. Snakemake calls it once all Snakefiles are read, before it decides what to rerun."""
+    prepare_module()
+    return {}
 
 
 if workflow.is_main_process:
