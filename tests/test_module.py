@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -199,7 +200,12 @@ def test_a_module_from_git_runs_to_a_submission_and_a_report(user, repository):
     path = repository / CHANGED_SCRIPT[0]
     path.write_text(path.read_text().replace(*CHANGED_SCRIPT[1:]))
     commit(repository)
-    assert project.planned("kfold_submission", "kfold_report") == set()
+    assert project.planned() == project.planned("kfold_folds") == set()
+    assert project.planned("kfold_report") == {"kfold_provenance", "kfold_write_report", "kfold_report"}  # a new commit
+
+    model = base64.urlsafe_b64encode(b"results/tiny/fold1/model.safetensors").decode()
+    (project.folder / ".snakemake/incomplete" / model).touch()  # as a killed run leaves it
+    assert "kfold_train_fold1" in project.planned()
 
     before = project.times("results/tiny/*/model.safetensors")
     forced = project.run("-R", "kfold_train_fold1", "--", "kfold_submission")

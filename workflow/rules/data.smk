@@ -28,6 +28,7 @@ if not GONE["train"]:
     # List every training image with label, hash and size. Refuses unusable images, of the test images too.
     rule manifest:
         input:
+            unpack(once_targets_are_known),
             tables=tables_of("train"),
         output:
             manifest=TRAIN,

@@ -72,7 +72,6 @@ def forced_trainings():
 
 def tell_jobs_forced_trainings(wildcards):
     """An input without files. Snakemake calls it once it knows its targets, before it starts an executor."""
-    prepare_module()
     if workflow.is_main_process and "KFOLD_ASKED_FOR" not in workflow.envvars:
         os.environ.update(KFOLD_ASKED_FOR=" ".join(forced_trainings()))
         workflow.register_envvars("KFOLD_ASKED_FOR")

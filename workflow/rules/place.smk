@@ -92,11 +92,13 @@ def refuse_changed_paths():
 def settings_of_the_profile():
     """Rerun jobs as profiles/default does, which Snakemake does not load for a module, unless the user chose otherwise.
 
-    With Snakemake's defaults, a comment in a script would rerun every fold, and large files would be compared by time.
+    By Snakemake's defaults, a comment in a script would rerun every fold, large files would be compared by time, and an
+    interrupted run would need --rerun-incomplete.
     """
     settings = workflow.dag_settings
     if settings.rerun_triggers == RerunTrigger.all():
         settings.rerun_triggers = frozenset({RerunTrigger.MTIME, RerunTrigger.PARAMS, RerunTrigger.INPUT})
+    settings.force_incomplete = True
     workflow.dag.max_checksum_file_size = max(workflow.dag.max_checksum_file_size, 10**9)
 
 
@@ -112,10 +114,16 @@ def handlers_of_the_module():
 
 @cache
 def prepare_module():
-    """Set what only a main Snakefile can set. Called once all Snakefiles are read."""
+    """Set what only a main Snakefile can set."""
     if IN_A_MODULE and workflow.is_main_process:
         settings_of_the_profile()
         handlers_of_the_module()
+
+
+def once_targets_are_known(wildcards):
+    """An input without files. Snakemake calls it once all Snakefiles are read, before it decides what to rerun."""
+    prepare_module()
+    return {}
 
 
 if workflow.is_main_process:

@@ -28,6 +28,7 @@ for recipe, sections in RECIPES.items():
             name:
                 rule_name("train", recipe, member)
             input:
+                unpack(once_targets_are_known),
                 unpack(tell_jobs_forced_trainings),
                 **training_files(sections, member),
                 **trained_first(recipe, member),
