@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "prediction": {"data", "network", "loading", "compute"},
     "report": {"data", "splits", "ensemble"},
     "certificate": {"data", "network", "loading", "compute", "training", "prediction", "ensemble"},
+    "init": {"data", "ensemble"},
     "bundle": {"data", "network", "loading", "compute", "prediction", "ensemble"},
 }
 WITHOUT_TORCH = [
@@ -53,6 +54,8 @@ WITHOUT_TORCH = [
     "user_tables",
     "text_files",
     "nearest",
+    "workflow",
+    "init",
     "compute.ranks",
     "training.fold",
     "certificate.labels",

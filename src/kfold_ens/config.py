@@ -1423,21 +1423,26 @@ def load_config(values: dict, written: Written = UNKNOWN) -> Config:
 def find_recipe(name: str, folder: Path, overlay: Path | None = None) -> Path:
     """Find the file of a recipe: ``{folder}/{name}.yaml``, or ``name`` itself if it is a path to a YAML file.
 
-    The path of the base of an ``overlay`` is searched beside the overlay first.
+    A user's own recipe, in ``recipes/`` of the working folder, comes first. A path is relative to the working folder,
+    or else to the workflow, which holds ``folder``. The base of an ``overlay`` is searched beside the overlay first.
 
     Raises:
         ConfigError: if there is no such file.
     """
+    own = Path("recipes")
+    folders = [own, folder] if own.is_dir() and own.resolve() != folder.resolve() else [folder]
     if not name.endswith((".yaml", ".yml")):
-        places = [folder / f"{name}.yaml"]
+        places = [place / f"{name}.yaml" for place in folders]
     else:
-        places = [Path(name)] if overlay is None else [overlay.parent / name, Path(name)]
+        beside = [] if overlay is None else [overlay.parent / name]
+        places = [*beside, Path(name), folder.parent / name]
     for place in places:
         if os.path.isfile(place):  # Path.is_file raises if a name is too long
             return place
     key = "recipe" if overlay is None else f"{overlay}: base"
-    missing = " and no ".join(dict.fromkeys(map(str, places)))
-    known = ", ".join(sorted(recipe.stem for recipe in folder.glob("*.yaml")))
+    distinct = {os.path.abspath(place): str(place) for place in reversed(places)}
+    missing = " and no ".join(reversed(distinct.values()))
+    known = ", ".join(sorted({recipe.stem for place in folders for recipe in place.glob("*.yaml")}))
     raise ConfigError(f"{key}: there is no {missing}. Known recipes: {known}; or give the path of a YAML file.")
 
 

@@ -122,29 +122,31 @@ def metrics_of_recipes() -> dict[str, Scoring]:
 
 
 def snakemake_report(
-    snakefile: str, config: dict[str, Any], targets: list[str], path: str, options: Sequence[str] = ()
+    snakefile: str, config: dict[str, Any], targets: list[str], path: str, style: str, options: Sequence[str] = ()
 ) -> None:
-    """Write Snakemake's report on finished targets for a configuration; ``options`` go to Snakemake.
+    """Write Snakemake's report on finished targets for a configuration.
+
+    ``style`` is the text of a style sheet; ``options`` go to Snakemake.
 
     Raises:
         KfoldError: if Snakemake fails; it holds Snakemake's output.
     """
     import yaml
 
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
-        yaml.safe_dump(config, file)
-        file.flush()
-        style = Path(snakefile).parent / "workflow" / "report" / "style.css"
+    with tempfile.TemporaryDirectory() as folder:
+        configuration, sheet = Path(folder, "config.yaml"), Path(folder, "style.css")
+        configuration.write_text(yaml.safe_dump(config), encoding="utf-8")
+        sheet.write_text(style, encoding="utf-8")
         command = [
             *(sys.executable, "-m", "snakemake", *targets),
             "--snakefile",
             snakefile,
             "--configfile",
-            file.name,
+            str(configuration),
             "--report",
             path,
             "--report-stylesheet",
-            str(style),
+            str(sheet),
             *options,
         ]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

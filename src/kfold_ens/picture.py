@@ -31,7 +31,7 @@ class Job:
             return self.rule
         recipe, member = self.place
         words = title(member.number)
-        return words if self.rule == f"train_{member.name}" else f"{recipe}: {words}"
+        return words if f"train_{member.name}" in self.rule else f"{recipe}: {words}"
 
 
 @dataclass
