@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "training": {"data", "network", "loading", "compute"},
     "prediction": {"data", "network", "loading", "compute"},
     "report": {"data", "splits", "ensemble"},
+    "init": {"data", "ensemble"},
     "bundle": {"data", "network", "loading", "compute", "prediction", "ensemble"},
 }
 WITHOUT_TORCH = [
@@ -52,6 +53,8 @@ WITHOUT_TORCH = [
     "user_tables",
     "text_files",
     "nearest",
+    "workflow",
+    "init",
     "compute.ranks",
     "training.fold",
     "bundle.about",

@@ -140,6 +140,8 @@ def _finding(item: dict, key: list[Any], model: type[Advised], written: Written)
         return f"no such key{_meant(item['loc'], key, model)}"
     if item["type"] == "missing":
         return "is missing"
+    if item["type"] in ("model_attributes_type", "model_type") and item["input"] is None:
+        return "is empty; write its keys below it, or remove the # before them"
     if item["type"] == "union_tag_not_found":
         return f"{item['ctx']['discriminator']} is missing{_misspelled(item)}"
     if item["type"] == "union_tag_invalid":

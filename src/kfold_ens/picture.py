@@ -95,7 +95,7 @@ def clock(seconds: float) -> str:
 
 def table(rows: list[Cells], width: int) -> list[str]:
     """Align rows in columns. Columns that do not fit are dropped, the least important first."""
-    columns = COLUMNS
+    columns = list(COLUMNS)
     for dropped in (None, *LEAST_IMPORTANT_FIRST):
         columns = [name for name in columns if name != dropped]
         widths = {name: max((cell_len(row[name]) for row in rows), default=0) for name in columns}

@@ -13,11 +13,16 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kfold_ens.jobs import INTERRUPTED, TERMINATED
 from kfold_ens.members import place_of
 from kfold_ens.picture import Cells, Job, Run, clock, lines
+
+if TYPE_CHECKING:
+    from kfold_ens.terminal import Picture
+
+Record = Any  # a logging.LogRecord to which Snakemake has added an event's attributes
 
 WITHOUT_NEWS = ("job_started", "group_info", "shellcmd", "workflow_started")
 SELECTS = "Select jobs to execute..."
@@ -33,7 +38,7 @@ def show_run(logger: logging.Logger, settings: Any) -> None:
 
     ``settings`` are Snakemake's OutputSettings.
     """
-    own = next((handler for handler in logger.handlers if handler.name == "DefaultStreamHandler"), None)
+    own: Any = next((handler for handler in logger.handlers if handler.name == "DefaultStreamHandler"), None)
     quiet = {str(each) for each in settings.quiet or ()} - {"rules", "host", "reason"}
     if own and not (quiet or settings.dryrun or settings.verbose or settings.debug_dag or settings.printshellcmds):
         logger.removeHandler(own)
@@ -43,9 +48,10 @@ def show_run(logger: logging.Logger, settings: Any) -> None:
 class RunLog(logging.Handler):
     """Shows Snakemake's records. Those that it does not know go to Snakemake's own handler."""
 
-    def __init__(self, own: logging.StreamHandler) -> None:
+    def __init__(self, own: Any) -> None:
         super().__init__()
-        self._own, self._run, self._picture = own, Run(time.time()), None
+        self._own, self._run = own, Run(time.time())
+        self._picture: Picture | None = None
         terminal = own.stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self._has_terminal = terminal and sys.platform != "win32"
 
@@ -75,15 +81,15 @@ class RunLog(logging.Handler):
 
     # --- Snakemake's events -------------------------------------------------------------------------------
 
-    def _run_info(self, record: logging.LogRecord) -> None:
+    def _run_info(self, record: Record) -> None:
         self._run.plan(record.stats)
         self._resources_info(record)
 
-    def _resources_info(self, record: logging.LogRecord) -> None:
+    def _resources_info(self, record: Record) -> None:
         if not self._has_terminal:
             self._own.handle(record)
 
-    def _job_info(self, record: logging.LogRecord) -> None:
+    def _job_info(self, record: Record) -> None:
         job = job_of(record, time.time())
         self._run.start(record.jobid, job)
         if self._has_terminal:
@@ -91,17 +97,17 @@ class RunLog(logging.Handler):
         elif job.place:
             self._say(f"{time.strftime('%H:%M:%S')} {job.rule} starts")
 
-    def _job_finished(self, record: logging.LogRecord) -> None:
+    def _job_finished(self, record: Record) -> None:
         job, run = self._run.finish(record.job_id), self._run
         if job and not self._has_terminal:
             took = clock(time.time() - job.since)
             self._say(f"{time.strftime('%H:%M:%S')} {job.rule} is done after {took}: {len(run.done)} of {run.total}")
 
-    def _job_error(self, record: logging.LogRecord) -> None:
+    def _job_error(self, record: Record) -> None:
         if job := self._run.fail(record.jobid):
             self._say(f"{time.strftime('%H:%M:%S')} {job.rule} failed: {job.log or 'it has no log'}")
 
-    def _progress(self, record: logging.LogRecord) -> None:
+    def _progress(self, record: Record) -> None:
         self._run.total = record.total
         if record.done == record.total:
             self._end_picture()  # before the Snakefile prints the scores
@@ -117,7 +123,7 @@ class RunLog(logging.Handler):
             from kfold_ens.terminal import Picture
 
             def cells(job: Job) -> Cells:
-                return live_row(Path(), *job.place, job.since)
+                return live_row(Path(), *job.place, job.since) if job.place else {}
 
             def draw(width: int) -> list[str]:
                 return lines(self._run, width, time.time(), cells)
@@ -130,10 +136,10 @@ class RunLog(logging.Handler):
             picture.end()
 
 
-def job_of(record: logging.LogRecord, now: float) -> Job:
+def job_of(record: Record, now: float) -> Job:
     """Return the job that Snakemake's record describes. Only jobs that train have a place."""
-    trains = record.output and Path(record.output[0]).name == "model.safetensors"  # the rule's name may have a prefix
-    place = place_of(record.output[0]) if trains else None
+    models = [file for file in record.output or () if Path(file).name == "model.safetensors"]
+    place = place_of(models[0]) if models else None
     return Job(record.rule_name, now, record.log[0] if record.log else None, place)
 
 
