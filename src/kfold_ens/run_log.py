@@ -138,6 +138,7 @@ class RunLog(logging.Handler):
 
 def job_of(record: Record, now: float) -> Job:
     """Return the job that Snakemake's record describes. Only jobs that train have a place."""
+    # not by the rule's name, which may have a prefix
     models = [file for file in record.output or () if Path(file).name == "model.safetensors"]
     place = place_of(models[0]) if models else None
     return Job(record.rule_name, now, record.log[0] if record.log else None, place)

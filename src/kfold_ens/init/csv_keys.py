@@ -47,7 +47,7 @@ def from_tables(tables: Sequence[Table]) -> list[Finding]:
     (train,) = trains
     tests = test_tables(tables, train)
     test = tests[0] if len(tests) == 1 else None
-    sample = (samples_of(tables) or [None])[0]
+    sample = next(iter(samples_of(tables)), None)
     return [
         source,
         guess("data", f"{counted(len(train.cells), 'row')}, {_columns(train)}", train=train.path),
@@ -70,7 +70,7 @@ def _test(tests: Sequence[Table]) -> Finding:
 def _ids_and_images(train: Table, test: Table | None, sample: Table | None) -> list[Finding]:
     """Guess the column of image names, which both tables have, and the folders of their images."""
     columns = [name for name in train.ids if not test or name in test.ids]
-    if not columns:
+    if test and not columns:
         advice = f"give both tables one: {train.path} has {', '.join(train.ids)}, {test.path} has {', '.join(test.ids)}"
         return [nothing("data", "id_column", advice), *_images(train, next(iter(train.ids)), None)]
     in_sample = [name for name in columns if sample and name in sample.cells]
@@ -80,7 +80,7 @@ def _ids_and_images(train: Table, test: Table | None, sample: Table | None) -> l
         answers = [Answer({"id_column": name}, f"such as {train.cells[name].iloc[0]!r}") for name in (column, *others)]
         return [doubt("data", answers, "since each column names the images"), *images]
     why = f"its values are images, such as {train.cells[column].iloc[0]!r}"
-    return [guess("data", f"{why}; also in {sample.path}" if in_sample else why, id_column=column), *images]
+    return [guess("data", f"{why}; also in {sample.path}" if sample and in_sample else why, id_column=column), *images]
 
 
 def _images(train: Table, column: str, test: Table | None) -> list[Finding]:

@@ -16,15 +16,13 @@ Role = Literal["sample", "val", "train", "test"]
 
 MADE_BY_RUNS = {"results", "resources", "state", "trained", "logs"}
 TABLE = re.compile(r"\.(csv|tsv)(\.(gz|bz2|xz|zip))?$", re.IGNORECASE)
-ROLES: dict[Role, re.Pattern[str]] = {  # words in names; a sample may be called sample_test.csv
-    role: re.compile(rf"(?<![a-z])({words})(set|data|imgs?|images?)?(?![a-z])")
-    for role, words in (
-        ("sample", "sample|submission|submit|example|prediction|template"),
-        ("val", "val|valid|validation|dev"),
-        ("train", "train|training"),
-        ("test", "test|testing"),
-    )
+WORDS: dict[Role, str] = {  # in names; a sample may be called sample_test.csv
+    "sample": "sample|submission|submit|example|prediction|template",
+    "val": "val|valid|validation|dev",
+    "train": "train|training",
+    "test": "test|testing",
 }
+ROLES = {role: re.compile(rf"(?<![a-z])({words})(set|data|imgs?|images?)?(?![a-z])") for role, words in WORDS.items()}
 
 
 @dataclass

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import pandas as pd
 
-from kfold_ens.data.ids import found_in
+from kfold_ens.data.ids import Found, found_in
 from kfold_ens.errors import DataError
 from kfold_ens.init.survey import Folder, Role, role_of
 from kfold_ens.user_tables import read_user_table
@@ -22,6 +22,8 @@ LABELS = re.compile(
     r"(?![a-z])"
 )
 GROUPS = re.compile(r"(?<![a-z])(patient|subject|group|site|video|case|person)(?![a-z])")
+
+Search = Callable[[str], Callable[[Iterable[str]], Iterator[Found]]]  # by folder
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ def read_tables(paths: Iterable[str], top: Folder) -> tuple[list[Table], dict[st
     return tables, skipped
 
 
-def _folders_of(column: pd.Series, folders: Sequence[str], search: object) -> list[str]:
+def _folders_of(column: pd.Series, folders: Sequence[str], search: Search) -> list[str]:
     """The folders in which most values of a column are images. Empty if it repeats a value, or has an empty one."""
     values = column.tolist()
     if len(set(values)) < len(values) or "" in values:
