@@ -490,6 +490,9 @@ class Config(Section):
     ``batch_size``."""
     checkpoint_minutes: NonNegative = 5
     """Saves the state of training at this interval, in minutes. A power cut loses at most that much."""
+    epoch_logits_mb: NonNegative = 200
+    """Keeps the held-out logits of all epochs of a fold if they take at most this many MB: 2 bytes per epoch, image and
+    class. From them follows the out-of-fold score with the epoch cross-fitted. 0 keeps none."""
     tensorboard: bool = False
     """Also writes event files for TensorBoard below ``logs/``. Needs ``pip install 'kfold_ens[tensorboard]'``."""
 

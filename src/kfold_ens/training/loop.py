@@ -25,6 +25,7 @@ from kfold_ens.files import require_space, write_table
 from kfold_ens.loading.augmentation import build_evaluation_view
 from kfold_ens.loading.loader import EvaluationViews, Loading, evaluation_batches, training_batches, training_views
 from kfold_ens.network.classifier import TrainedModel, save_model
+from kfold_ens.training.epochs import epochs_size, kept_epochs
 from kfold_ens.training.fold import FoldFiles, TrainingOutputs, fold_fingerprint
 from kfold_ens.training.kept import KeptFolds
 from kfold_ens.training.optimizers import state_size
@@ -64,20 +65,23 @@ def train_fold(
     scored = scored_by(recipe, fold, outputs.scoring, title)
     trainer = Trainer(recipe, fold, weights, compute, title)
     file = StateFile(outputs.state, owner)
-    require_space(outputs.state, _disk_space(trainer) - file.size, f"training {title}")
+    epochs = kept_epochs(recipe, fold, outputs.state, owner, outputs.epoch_logits_mb)
+    space = _disk_space(trainer) + (2 * epochs_size(recipe, fold) if epochs.folder else 0)
+    require_space(outputs.state, space - file.size, f"training {title}")
     _resume(trainer, file)
     if not compute.ranks.is_main:
         fit(trainer, scored, NoRecord())
         return
     progress = Progress(trainer, outputs.state / "progress.json", outputs.tensorboard)
-    fit(trainer, scored, Record(Checkpoints(file, outputs.checkpoint_minutes), progress, outputs.history))
+    fit(trainer, scored, Record(Checkpoints(file, outputs.checkpoint_minutes), progress, outputs.history, epochs))
     write_table(
         outputs.history, pd.DataFrame(trainer.history)
     )  # fit writes none if the saved state was past the last epoch
     log.info("%s: kept the weights of epoch %d", title, trainer.best.epoch)
+    epochs.write(outputs.epochs, fold, outputs.history, len(trainer.history))
     save_model(outputs.model, TrainedModel(recipe, fold.classes, owner, trainer.best.weights))
     if kept:
-        kept.keep(owner, outputs.by_name(), outputs.place(fold.number))
+        kept.keep(owner, outputs.to_keep(), outputs.place(fold.number))
     file.remove()
 
 
@@ -109,9 +113,10 @@ def fit(trainer: Trainer, scored: ScoredBy, record: Record | NoRecord) -> None:
             remaining = trainer.order.steps_per_epoch - trainer.position.step
             train_epoch(trainer, islice(batches, remaining), record)
             started = time.perf_counter()
-            scores = validate(trainer, validation, scored) if validation is not None else {}
+            logits = held_out_logits(trainer, validation) if validation is not None else None
+            scores = {} if logits is None else validate(trainer, logits, scored)
             row = trainer.finish_epoch(scores, time.perf_counter() - started)
-            record.after_epoch(trainer, row)
+            record.after_epoch(trainer, row, logits)
 
 
 def _batches(trainer: Trainer, loading: Loading) -> Iterator[tuple[Tensor, Tensor]]:
@@ -148,11 +153,16 @@ def train_epoch(trainer: Trainer, batches: Iterator[tuple[Tensor, Tensor]], reco
     trainer.position.seconds = before + time.perf_counter() - started
 
 
-def validate(trainer: Trainer, batches: DataLoader, scored: ScoredBy) -> dict[str, float]:
-    """Score the network on the fold's held-out images; ``batches`` are this rank's part of them."""
-    compute, target = trainer.compute, trainer.fold.validation.target
+def held_out_logits(trainer: Trainer, batches: DataLoader) -> Tensor:
+    """Predict the fold's held-out images: (N, K) float32. ``batches`` are this rank's part of them."""
+    compute = trainer.compute
     part = torch.from_numpy(predict_logits(trainer.evaluated, batches, trainer.recipe.image, compute))
-    logits = gather(compute.ranks, part.to(compute.device), len(target)).cpu()
+    return gather(compute.ranks, part.to(compute.device), len(trainer.fold.validation)).cpu()
+
+
+def validate(trainer: Trainer, logits: Tensor, scored: ScoredBy) -> dict[str, float]:
+    """Score the logits of the fold's held-out images: (N, K)."""
+    target = trainer.fold.validation.target
     if not logits.isfinite().all():
         raise KfoldError(
             f"{trainer.title}: held-out logits are not finite; lower optimizer.lr in the recipe and rerun."
