@@ -432,6 +432,17 @@ class Scoring(Section):
     """Lists all classes from the lowest to the highest. By default it follows from the classes."""
 
 
+class Choosing(Section):
+    """What training chooses by the held-out scores of a fold, and whether predictions have test-time views."""
+
+    select: str = "last"
+    """Names what selects the epoch."""
+    watched: list[str] = []
+    """Lists the sections that follow held-out scores while training, each with its kind."""
+    has_views: bool = False
+    """Tells whether out-of-fold predictions are averaged over test-time views."""
+
+
 class Config(Section):
     """What to train on, how, and what to submit. From ``device`` on, the keys say how, never what, to compute."""
 
@@ -1366,6 +1377,12 @@ class Recipe(TrainingRecipe):
     also: ClassVar[frozenset[str]] = frozenset({"base"})
     tta: Tta
     """Predicts from several views of each image."""
+
+    @property
+    def choosing(self) -> Choosing:
+        """What is chosen by held-out scores."""
+        watched = [f"{name}: {section.kind}" for name, section in self._monitors().items()]
+        return Choosing(select=self.select, watched=watched, has_views=self.tta.kind != "none")
 
     def of_run(self, scoring: Scoring, class_order: list[str] | None) -> Recipe:
         """Return the recipe with the run's metric in place of ``metric``, and with the order of classes for kappa."""

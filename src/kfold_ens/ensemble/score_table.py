@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kfold_ens.ensemble.cross_fitting import MEASURED, NOTHING_CHOSEN, UNKNOWN
 from kfold_ens.metrics import find_metric
 
 SIDES = ("out_of_fold", "test")
 ALL_FOLDS, CALIBRATED = "all folds", ", calibrated"  # in names of scores
+AS_CHOSEN, CROSS_FITTED = ", as chosen", ", cross-fitted"
 Entry = Mapping[str, Any] | str | None  # a score, the reason why there is none, or None if labels are unknown
 BESIDE = ("accuracy", "log_loss")  # shown with every metric
 
@@ -60,15 +62,70 @@ def beside(entry: Mapping[str, Any], metric: str) -> list[str]:
 def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Entry]]:
     """Return the scores by name, each with its entries ``out_of_fold`` and ``test`` if it has them."""
     rows = {f"fold {name}": entries for name, entries in metrics["folds"].items()}
-    rows[ALL_FOLDS] = {"out_of_fold": metrics["out_of_fold"]}
+    if is_cross_fitted(metrics):
+        rows[ALL_FOLDS + CROSS_FITTED] = {"out_of_fold": metrics["cross_fitted"]["out_of_fold"]}
+    rows[as_chosen(metrics)] = {"out_of_fold": metrics["out_of_fold"]}
     if has_full_fit(metrics):
         rows["full fit"] = {"out_of_fold": "none: it holds out no images"}
     rows |= metrics["methods"]
     if is_calibrated(metrics):
         after = metrics["calibrated"]
-        rows[ALL_FOLDS + CALIBRATED] = {"out_of_fold": after["out_of_fold"]}
+        if "calibrated" in metrics.get("cross_fitted", {}):
+            rows[ALL_FOLDS + CROSS_FITTED + CALIBRATED] = {"out_of_fold": metrics["cross_fitted"]["calibrated"]}
+        rows[as_chosen(metrics) + CALIBRATED] = {"out_of_fold": after["out_of_fold"]}
         rows |= {method + CALIBRATED: entries for method, entries in after["methods"].items()}
     return rows
+
+
+def is_cross_fitted(metrics: Mapping[str, Any]) -> bool:
+    """Whether the choice of the epoch was cross-fitted."""
+    return metrics.get("cross_fitted", {}).get("state") == MEASURED
+
+
+def as_chosen(metrics: Mapping[str, Any]) -> str:
+    """Return the name of the score of all folds with each fold's epoch as training chose it."""
+    is_chosen = metrics.get("cross_fitted", {}).get("state") in (MEASURED, UNKNOWN)
+    return ALL_FOLDS + AS_CHOSEN if is_chosen else ALL_FOLDS
+
+
+def about_choice(metrics: Mapping[str, Any]) -> list[str]:
+    """Say in sentences how far the choice of the epoch flatters the out-of-fold score; empty in older files."""
+    entry = metrics.get("cross_fitted")
+    if not entry:
+        return []
+    words = {MEASURED: _measured, UNKNOWN: _unknown, NOTHING_CHOSEN: _nothing_chosen}[entry["state"]](metrics, entry)
+    watched = (
+        f"{' and '.join(entry['watched'])} followed the held-out scores while training. That flatters all out-of-fold "
+        "scores, and cross-fitting does not undo it."
+    )
+    return [*words, *([watched] if entry["watched"] else [])]
+
+
+def _measured(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
+    label, by = label_of_metric(metrics), entry["flattered_by"]
+    if by["difference"] is None:
+        flattered = f"Cross-fitting has no value of {label}."
+    else:
+        ends = "" if by["low"] is None else f" (95% interval {by['low']:+.4f} to {by['high']:+.4f})"
+        flattered = (
+            f"Cross-fitted: the epoch of each fold is chosen by the other folds. As chosen: on its own held-out images "
+            f"({entry['select']}), which flatters {label} by {by['difference']:.4f}{ends}."
+        )
+    if not entry["without_views"]:
+        return [flattered]
+    views = "Both were compared without test-time views, so the submission's own score is only known as chosen."
+    return [flattered, views]
+
+
+def _unknown(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
+    return [
+        f"As chosen: the epoch of each fold was chosen on its own held-out images ({entry['select']}), which flatters "
+        f"{label_of_metric(metrics)} out of fold. By how much is unknown: {entry['why']}."
+    ]
+
+
+def _nothing_chosen(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
+    return ["No epoch was chosen (select: last), so that flatters no out-of-fold score."]
 
 
 def submitted(metrics: Mapping[str, Any], method: str) -> str:
@@ -86,9 +143,13 @@ def headline_entry(metrics: Mapping[str, Any], method: str) -> tuple[Mapping[str
     rows, name = score_rows(metrics), submitted(metrics, method)
     if on_test := rows.get(name, {}).get("test"):
         return on_test, f"on the test images, {name}"
-    if is_calibrated(metrics):
-        return rows[ALL_FOLDS + CALIBRATED]["out_of_fold"], f"out of fold{CALIBRATED} (cross-fitted by fold)"
-    return rows[ALL_FOLDS]["out_of_fold"], "out of fold"
+    after = CALIBRATED if is_calibrated(metrics) else ""
+    fitted = f"{after} (cross-fitted by fold)" if after else ""
+    honest = ALL_FOLDS + CROSS_FITTED + after
+    if honest in rows and not metrics["cross_fitted"]["without_views"]:
+        return rows[honest]["out_of_fold"], f"out of fold{CROSS_FITTED}{after}"
+    chosen = as_chosen(metrics)
+    return rows[chosen + after]["out_of_fold"], f"out of fold{chosen.removeprefix(ALL_FOLDS)}{fitted}"
 
 
 def as_text(metrics: Mapping[str, Any], chosen: str) -> str:
@@ -100,4 +161,5 @@ def as_text(metrics: Mapping[str, Any], chosen: str) -> str:
         cells = [cell(entries[side], metric, not is_fold) if side in entries else "" for side in SIDES]
         rows.append((f"{name} *" if name == marked else name, *cells))
     widths = [max(len(row[place]) for row in rows) + 2 for place in (0, 1)]
-    return "\n".join(f"  {name:<{widths[0]}}{oof:<{widths[1]}}{test}".rstrip() for name, oof, test in rows)
+    lines = [f"  {name:<{widths[0]}}{oof:<{widths[1]}}{test}".rstrip() for name, oof, test in rows]
+    return "\n".join([*lines, *[f"  {words}" for words in about_choice(metrics)]])

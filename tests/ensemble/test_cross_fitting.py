@@ -1,0 +1,191 @@
+"""The cross-fitted choice of the epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kfold_ens.config import Choosing, Scoring
+from kfold_ens.ensemble.cross_fitting import ScoredBy, cross_fitted_epochs, cross_fitted_scores
+from kfold_ens.ensemble.score_table import about_choice, as_text, headline_entry
+from kfold_ens.ensemble.summary import summarize
+from kfold_ens.ensemble.temperature import fitted
+from kfold_ens.epoch_logits import FILE, EpochLogits, compact, read_epochs, write_epochs
+from kfold_ens.logits import at_temperature, concatenated
+from kfold_ens.metrics import value
+
+CLASSES = ("cat", "dog", "owl")
+BEST = Choosing(select="best_accuracy")
+
+
+def curve(*accuracies):
+    return [{"epoch": place, "val_accuracy": each} for place, each in enumerate(accuracies, 1)]
+
+
+def test_the_other_folds_choose_the_epoch():
+    histories = {0: curve(0.9, 0.1, 0.1), 1: curve(0.1, 0.5, 0.6), 2: curve(0.1, 0.7, 0.5)}
+    assert cross_fitted_epochs(histories, "best_accuracy") == {0: 2, 1: 1, 2: 1}
+
+
+def test_a_smaller_loss_is_chosen():
+    histories = {fold: [{"epoch": 1, "val_loss": 2.0}, {"epoch": 2, "val_loss": 1.0}] for fold in range(2)}
+    assert cross_fitted_epochs(histories, "best_loss") == {0: 2, 1: 2}
+
+
+def test_only_epochs_that_all_other_folds_reached_are_chosen():
+    histories = {0: curve(0.1, 0.2), 1: curve(0.1, 0.2, 0.9), 2: curve(0.1, 0.2, 0.9, 1.0)}
+    assert cross_fitted_epochs(histories, "best_accuracy") == {0: 2, 1: 2, 2: 2}  # fold 0 has no epoch 3
+    assert cross_fitted_epochs({0: curve(0.1), 1: histories[1], 2: histories[2]}, "best_accuracy")[0] == 1
+
+
+def test_an_epoch_without_a_value_is_not_chosen():
+    histories = {fold: curve(0.1, float("nan"), 0.3) for fold in range(3)}
+    assert set(cross_fitted_epochs(histories, "best_accuracy").values()) == {3}
+
+
+def test_folds_of_another_repeat_have_no_say():
+    histories = {0: curve(0.1, 0.2), 1: curve(0.1, 0.2), "0 of repeat 1": curve(0.9, 0.1), "1 of repeat 1": curve(9, 1)}
+    assert cross_fitted_epochs(histories, "best_accuracy") == {0: 2, 1: 2, "0 of repeat 1": 1, "1 of repeat 1": 1}
+
+
+# --- scores ----------------------------------------------------------------------------------------------
+
+
+def write_folds(folder, folds=3, images=40, epochs=6, repeats=1, seed=0):
+    """Folds with logits that have little to do with the labels; return their histories and the labels."""
+    random = np.random.default_rng(seed)
+    label_of = {f"img{place}": CLASSES[random.integers(3)] for place in range(folds * images)}
+    histories = {}
+    for repeat in range(repeats):
+        ids = random.permutation(sorted(label_of)).astype(object)
+        for fold in range(folds):
+            own = ids[fold * images : (fold + 1) * images]
+            target = np.array([CLASSES.index(label_of[each]) for each in own])
+            values = random.normal(size=(epochs, images, 3)) + 0.5 * np.eye(3)[target]
+            values = np.stack([compact(each) for each in values])
+            rows = [
+                {"epoch": epoch + 1, "val_accuracy": value("accuracy", values[epoch], target)}
+                for epoch in range(epochs)
+            ]
+            place = folder / f"repeat{repeat}/fold{fold}"
+            place.mkdir(parents=True)
+            pd.DataFrame(rows).to_csv(place / "history.csv", index=False)
+            write_epochs(place / FILE, EpochLogits(own, values, CLASSES), place / "history.csv")
+            histories[f"{fold} of repeat {repeat}" if repeat else fold] = str(place / "history.csv")
+    return histories, label_of
+
+
+def test_the_honest_score_is_that_of_the_epochs_that_other_folds_choose(tmp_path):
+    histories, label_of = write_folds(tmp_path)
+    entry = cross_fitted_scores(histories, BEST, ScoredBy(label_of))
+    rows = {fold: pd.read_csv(file).to_dict("records") for fold, file in histories.items()}
+    crossed = cross_fitted_epochs(rows, "best_accuracy")
+    assert {int(fold): each["cross_fitted"] for fold, each in entry["epochs"].items()} == crossed
+    honest = np.mean([rows[fold][crossed[fold] - 1]["val_accuracy"] for fold in rows])
+    flattered = np.mean([max(row["val_accuracy"] for row in each) for each in rows.values()])
+    assert entry["out_of_fold"]["accuracy"] == pytest.approx(honest)
+    assert entry["as_chosen"]["accuracy"] == pytest.approx(flattered)
+    assert entry["flattered_by"]["difference"] == pytest.approx(flattered - honest)
+    assert entry["flattered_by"]["low"] < flattered - honest < entry["flattered_by"]["high"]
+
+
+def test_flattery_of_a_loss_is_positive_too(tmp_path):
+    histories, label_of = write_folds(tmp_path)
+    entry = cross_fitted_scores(histories, BEST, ScoredBy(label_of, Scoring(metric="log_loss")))
+    gain = entry["out_of_fold"]["log_loss"] - entry["as_chosen"]["log_loss"]
+    assert entry["flattered_by"]["difference"] == pytest.approx(gain)
+
+
+def test_no_label_of_a_fold_changes_what_scores_it(tmp_path):
+    """Neither its epoch nor its temperature."""
+    histories, label_of = write_folds(tmp_path)
+    logits = {fold: read_epochs(file) for fold, file in histories.items()}
+    entry = cross_fitted_scores(histories, BEST, ScoredBy(label_of), calibrates=True)
+    calibrated = []
+    for fold, each in logits.items():
+        epoch = entry["epochs"][str(fold)]["cross_fitted"]
+        others = concatenated([other.after(epoch) for number, other in logits.items() if number != fold])
+        calibrated.append(at_temperature(each.after(epoch), fitted(others, label_of)))
+    assert entry["calibrated"] == ScoredBy(label_of).score(calibrated)
+
+
+def test_with_repeats_each_image_is_predicted_by_a_model_per_repeat(tmp_path):
+    histories, label_of = write_folds(tmp_path, repeats=2)
+    entry = cross_fitted_scores(histories, BEST, ScoredBy(label_of), calibrates=True)
+    assert entry["out_of_fold"]["images"] == len(label_of)
+    assert len(entry["epochs"]) == 6
+    assert "calibrated" not in entry
+
+
+def test_groups_widen_the_interval_of_the_flattery(tmp_path):
+    histories, label_of = write_folds(tmp_path)
+    group_of = {each: each[:4] for each in label_of}
+    alone, grouped = (
+        cross_fitted_scores(histories, BEST, ScoredBy(label_of, group_of=each)) for each in ({}, group_of)
+    )
+    assert grouped["flattered_by"]["difference"] == pytest.approx(alone["flattered_by"]["difference"])
+    assert grouped["flattered_by"]["low"] != alone["flattered_by"]["low"]
+    assert grouped["out_of_fold"]["groups"] == 10
+
+
+# --- in words --------------------------------------------------------------------------------------------
+
+
+def metrics_of(folder, choosing=BEST, change=lambda histories: None, **options):
+    histories, label_of = write_folds(folder, **options)
+    change(histories)
+    oof = {fold: read_epochs(file).after(1) for fold, file in histories.items() if (folder / file).is_file()}
+    metrics = summarize(oof, oof, {}, {each: label_of[each] for each in label_of})
+    metrics["cross_fitted"] = cross_fitted_scores(histories, choosing, ScoredBy(label_of))
+    return metrics
+
+
+def test_the_headline_is_cross_fitted_and_says_so(tmp_path):
+    metrics = metrics_of(tmp_path)
+    entry, what = headline_entry(metrics, "average")
+    assert (entry, what) == (metrics["cross_fitted"]["out_of_fold"], "out of fold, cross-fitted")
+    text = as_text(metrics, "average")
+    assert "all folds, cross-fitted  0." in text
+    assert "all folds, as chosen     0." in text
+    by = metrics["cross_fitted"]["flattered_by"]
+    assert f"flatters accuracy by {by['difference']:.4f} (95% interval {by['low']:+.4f} to" in text
+
+
+def test_with_test_time_views_the_headline_is_as_chosen_and_says_so(tmp_path):
+    metrics = metrics_of(tmp_path, Choosing(select="best_accuracy", has_views=True))
+    assert headline_entry(metrics, "average") == (metrics["out_of_fold"], "out of fold, as chosen")
+    assert "without test-time views" in " ".join(about_choice(metrics))
+
+
+def test_without_logits_of_epochs_the_flattery_is_unknown_with_a_reason(tmp_path):
+    histories, label_of = write_folds(tmp_path)
+    (tmp_path / "repeat0/fold1" / FILE).unlink()
+    entry = cross_fitted_scores(histories, BEST, ScoredBy(label_of))
+    assert entry["state"] == "unknown"
+    oof = {0: read_epochs(histories[0]).after(1)}
+    metrics = summarize(oof, oof, {}, label_of) | {"cross_fitted": entry}
+    assert headline_entry(metrics, "average") == (metrics["out_of_fold"], "out of fold, as chosen")
+    assert f"By how much is unknown: there is no {tmp_path}/repeat0/fold1/{FILE}" in as_text(metrics, "average")
+
+
+def test_one_finished_fold_has_no_other_to_choose_its_epoch(tmp_path):
+    histories, label_of = write_folds(tmp_path, folds=1)
+    assert "no other fold chooses its epoch" in cross_fitted_scores(histories, BEST, ScoredBy(label_of))["why"]
+
+
+def test_a_history_without_the_selecting_metric_is_unknown(tmp_path):
+    histories, label_of = write_folds(tmp_path)
+    entry = cross_fitted_scores(histories, Choosing(select="best_f1_macro"), ScoredBy(label_of))
+    assert "trained with another metric" in entry["why"]
+
+
+def test_the_last_epoch_flatters_nothing(tmp_path):
+    metrics = metrics_of(tmp_path, Choosing())
+    assert headline_entry(metrics, "average") == (metrics["out_of_fold"], "out of fold")
+    assert "select: last" in as_text(metrics, "average")
+
+
+def test_what_watches_held_out_scores_while_training_is_named(tmp_path):
+    metrics = metrics_of(tmp_path, Choosing(watched=["early_stopping: patience", "schedule: plateau"]))
+    assert "early_stopping: patience and schedule: plateau followed the held-out scores" in as_text(metrics, "average")
