@@ -189,3 +189,38 @@ def test_the_last_epoch_flatters_nothing(tmp_path):
 def test_what_watches_held_out_scores_while_training_is_named(tmp_path):
     metrics = metrics_of(tmp_path, Choosing(watched=["early_stopping: patience", "schedule: plateau"]))
     assert "early_stopping: patience and schedule: plateau followed the held-out scores" in as_text(metrics, "average")
+
+
+# --- labels of noise -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alike", [0.0, 0.9])
+def test_on_noise_the_choice_of_30_epochs_is_flattered_and_the_honest_interval_covers_chance(alike, tmp_path):
+    """``alike`` is the share of variance that the logits of epochs have in common."""
+    runs, folds, images, epochs = 300, 5, 600, 30
+    random, flattered, covered, by = np.random.default_rng(0), [], [], []
+    ids = np.array([f"img{place}" for place in range(folds * images)], dtype=object)
+    for _ in range(runs):
+        labels = random.integers(0, 3, folds * images)
+        histories = {}
+        for fold in range(folds):
+            own = slice(fold * images, (fold + 1) * images)
+            shared, each = random.normal(size=(images, 3)), random.normal(size=(epochs, images, 3))
+            logits = (np.sqrt(alike) * shared + np.sqrt(1 - alike) * each).astype(np.float16)
+            accuracy = (logits.argmax(axis=2) == labels[own]).mean(axis=1)
+            history = tmp_path / f"{fold}/history.csv"
+            history.parent.mkdir(exist_ok=True)
+            table = pd.DataFrame({"epoch": np.arange(1, epochs + 1), "val_accuracy": accuracy})
+            table.to_csv(history, index=False)
+            write_epochs(history.with_name(FILE), EpochLogits(ids[own], logits, CLASSES), history)
+            histories[fold] = str(history)
+        label_of = dict(zip(ids, (CLASSES[label] for label in labels), strict=True))
+        entry = cross_fitted_scores(histories, BEST, ScoredBy(label_of))
+        flattered.append(entry["as_chosen"]["accuracy"] - 1 / 3)
+        honest = entry["out_of_fold"]
+        covered.append(honest["low"] <= 1 / 3 <= honest["high"])
+        by.append(entry["flattered_by"]["difference"])
+    assert np.mean(flattered) > 0.005
+    assert np.mean(covered) == pytest.approx(0.95, abs=3 * np.sqrt(0.05 * 0.95 / runs))
+    assert np.mean(by) == pytest.approx(np.mean(flattered), abs=0.0015)
