@@ -12,12 +12,15 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from kfold_ens.errors import DataError
 from kfold_ens.files import atomic, sha256_of
 from kfold_ens.logits import Logits
 
 FILE = "oof_epochs.npz"
 DTYPE = np.dtype(np.float16)
+
+
+class NotKept(Exception):
+    """The reason why the choice of an epoch cannot be scored. Shown beside the score; no error of the user."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,11 @@ def read_epochs(history: str | Path) -> EpochLogits:
     """Read the logits that lie beside a fold's history.
 
     Raises:
-        DataError: if there are none, if they are damaged, or if they are of another training.
+        NotKept: if there are none, if they are damaged, or if they are of another training.
     """
     path = Path(history).with_name(FILE)
     if not path.is_file():
-        raise DataError(f"there is no {path}, which training writes if epoch_logits_mb allows it")
+        raise NotKept(f"there is no {path}, which training writes if epoch_logits_mb allows it")
     try:
         with np.load(path, allow_pickle=False) as columns:
             epochs = EpochLogits(
@@ -72,7 +75,7 @@ def read_epochs(history: str | Path) -> EpochLogits:
             )
             owner = str(columns["history"])
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise DataError(f"{path} is damaged ({error})") from None
+        raise NotKept(f"{path} is damaged ({error})") from None
     if owner != sha256_of(history):
-        raise DataError(f"{path} is of another training than {history}")
+        raise NotKept(f"{path} is of another training than {history}")
     return epochs

@@ -14,8 +14,7 @@ from stages import make_stage
 from test_fold import RECIPE, train, train_until
 from test_full_fit import WithoutHeldOut
 
-from kfold_ens.epoch_logits import FILE, EpochLogits, compact, read_epochs, write_epochs
-from kfold_ens.errors import DataError
+from kfold_ens.epoch_logits import FILE, EpochLogits, NotKept, compact, read_epochs, write_epochs
 from kfold_ens.files import read_table
 from kfold_ens.metrics import value
 from kfold_ens.training.epochs import epochs_size
@@ -147,19 +146,19 @@ def written(folder, epochs=2):
 def test_a_damaged_file_is_named(left, tmp_path):
     history = written(tmp_path)
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:left])
-    with pytest.raises(DataError, match=rf"{FILE} is damaged"):
+    with pytest.raises(NotKept, match=rf"{FILE} is damaged"):
         read_epochs(history)
 
 
 def test_a_file_of_another_training_is_refused(tmp_path):
     history = written(tmp_path)
     history.write_text("epoch\n1\n2\n3\n")
-    with pytest.raises(DataError, match="is of another training than"):
+    with pytest.raises(NotKept, match="is of another training than"):
         read_epochs(history)
 
 
 def test_a_missing_file_says_what_writes_it(tmp_path):
-    with pytest.raises(DataError, match="epoch_logits_mb"):
+    with pytest.raises(NotKept, match="epoch_logits_mb"):
         read_epochs(tmp_path / "history.csv")
 
 

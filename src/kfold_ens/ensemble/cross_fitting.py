@@ -19,8 +19,7 @@ from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.metrics import DEFAULT, difference, score
 from kfold_ens.ensemble.out_of_fold import combined_over_repeats
 from kfold_ens.ensemble.temperature import fitted
-from kfold_ens.epoch_logits import read_epochs
-from kfold_ens.errors import DataError
+from kfold_ens.epoch_logits import NotKept, read_epochs
 from kfold_ens.history import Row, goodness, selected_row, selecting_column
 from kfold_ens.logits import Logits, at_temperature, concatenated
 from kfold_ens.members import Number, member_of
@@ -67,7 +66,7 @@ def cross_fitted_scores(
         return entry | {"state": NOTHING_CHOSEN}
     try:
         folds = _read_folds(histories, choosing.select)
-    except DataError as error:
+    except NotKept as error:
         return entry | {"state": UNKNOWN, "why": str(error)}
     own, crossed = [fold.logits[fold.own] for fold in folds], [fold.logits[fold.by_others] for fold in folds]
     return entry | {
@@ -99,7 +98,7 @@ def _read_folds(histories: Mapping[Number, str], select: str) -> list[_Fold]:
     rows = {number: pd.read_csv(file).to_dict("records") for number, file in histories.items()}
     unknown = [number for number, each in rows.items() if selecting_column(select) not in each[0]]
     if unknown:
-        raise DataError(f"fold {unknown[0]} was trained with another metric, so its curve of {select} is unknown")
+        raise NotKept(f"fold {unknown[0]} was trained with another metric, so its curve of {select} is unknown")
     chosen = cross_fitted_epochs(rows, select)
     folds = []
     for number, file in histories.items():
@@ -117,7 +116,7 @@ def cross_fitted_epochs(histories: Mapping[Number, Sequence[Row]], select: str) 
     ended before that epoch has its last one. Folds of other repeats hold out the same images, so they don't count.
 
     Raises:
-        DataError: if a fold has no other fold.
+        NotKept: if a fold has no other fold.
     """
     return {number: _by_others(number, histories, select) for number in histories}
 
@@ -125,7 +124,7 @@ def cross_fitted_epochs(histories: Mapping[Number, Sequence[Row]], select: str) 
 def _by_others(number: Number, histories: Mapping[Number, Sequence[Row]], select: str) -> int:
     others = [histories[other] for other in _others(number, histories)]
     if not others:
-        raise DataError(f"fold {number} is the only finished fold of its repeat, so no other fold chooses its epoch")
+        raise NotKept(f"fold {number} is the only finished fold of its repeat, so no other fold chooses its epoch")
     reached = min(map(len, others))
     curves = [[goodness(selecting_column(select), row) for row in rows[:reached]] for rows in others]
     means = np.nan_to_num(curves, nan=-np.inf).mean(axis=0)
