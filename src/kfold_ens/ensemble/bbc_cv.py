@@ -50,13 +50,13 @@ def choose(metric: Metric, inputs: Sequence[Inputs], group: np.ndarray | None = 
     # The intervals repeat all this for resamples of the scores, which stand for scores of other images.
     others = drawn[:, :OUTER]
     repeated = _of_choices(others, *moved)
-    ends = sorted(sign * each for each in _normal(honest, repeated))
+    ends = np.clip(sorted(sign * each for each in _normal(honest, repeated)), *metric.bounds)
     flattered_by = float(whole[best]) - honest
     return Choice(
         best=best,
         score=sign * float(whole[best]),
         honest=sign * honest,
-        interval=(ends[0], ends[1]),
+        interval=(float(ends[0]), float(ends[1])),
         flattered_by=flattered_by,
         flattered_interval=_normal(flattered_by, others.max(axis=0) - repeated),
     )

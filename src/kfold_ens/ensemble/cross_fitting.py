@@ -18,14 +18,13 @@ from kfold_ens.config import Choosing, Scoring
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.metrics import DEFAULT, difference, score
 from kfold_ens.ensemble.out_of_fold import combined_over_repeats
+from kfold_ens.ensemble.score_table import MEASURED, NOTHING_CHOSEN, UNKNOWN
 from kfold_ens.ensemble.temperature import fitted
 from kfold_ens.epoch_logits import NotKept, read_epochs
 from kfold_ens.history import Row, goodness, selected_row, selecting_column
 from kfold_ens.logits import Logits, at_temperature, concatenated
 from kfold_ens.members import Number, member_of
 from kfold_ens.metrics import find_metric
-
-MEASURED, NOTHING_CHOSEN, UNKNOWN = "measured", "nothing chosen", "unknown"  # the states of the entry cross_fitted
 
 
 @dataclass(frozen=True)

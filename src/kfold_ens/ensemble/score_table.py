@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kfold_ens.ensemble.cross_fitting import MEASURED, NOTHING_CHOSEN, UNKNOWN
 from kfold_ens.metrics import find_metric
 
 SIDES = ("out_of_fold", "test")
 ALL_FOLDS, CALIBRATED = "all folds", ", calibrated"  # in names of scores
+MEASURED, NOTHING_CHOSEN, UNKNOWN = "measured", "nothing chosen", "unknown"  # states of the entry cross_fitted
 AS_CHOSEN, CROSS_FITTED = ", as chosen", ", cross-fitted"
 Entry = Mapping[str, Any] | str | None  # a score, the reason why there is none, or None if labels are unknown
 BESIDE = ("accuracy", "log_loss")  # shown with every metric
