@@ -82,7 +82,9 @@ def scored_again(project: Project) -> tuple[dict, str]:
     done = project.run("-R", "metrics", "submission")
     assert done.returncode == 0, done.stdout
     assert "train_fold" not in done.stdout
-    return json.loads((project.folder / "results/tiny/metrics.json").read_text())["cross_fitted"], done.stdout
+    return json.loads((project.folder / "results/tiny/metrics.json").read_text())["cross_fitted"], " ".join(
+        done.stdout.split()
+    )
 
 
 def test_the_choice_of_the_epoch_is_scored_and_shown_with_the_score(project):

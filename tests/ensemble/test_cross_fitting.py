@@ -132,6 +132,11 @@ def test_groups_widen_the_interval_of_the_flattery(tmp_path):
 # --- in words --------------------------------------------------------------------------------------------
 
 
+def in_words(metrics):
+    """What the terminal shows, on one line."""
+    return " ".join(as_text(metrics, "average").split())
+
+
 def metrics_of(folder, choosing=BEST, change=lambda histories: None, **options):
     histories, label_of = write_folds(folder, **options)
     change(histories)
@@ -145,9 +150,9 @@ def test_the_headline_is_cross_fitted_and_says_so(tmp_path):
     metrics = metrics_of(tmp_path)
     entry, what = headline_entry(metrics, "average")
     assert (entry, what) == (metrics["cross_fitted"]["out_of_fold"], "out of fold, cross-fitted")
-    text = as_text(metrics, "average")
-    assert "all folds, cross-fitted  0." in text
-    assert "all folds, as chosen     0." in text
+    text = in_words(metrics)
+    assert "all folds, cross-fitted 0." in text
+    assert "all folds, as chosen 0." in text
     by = metrics["cross_fitted"]["flattered_by"]
     assert f"flatters accuracy by {by['difference']:.4f} (95% interval {by['low']:+.4f} to" in text
 
@@ -166,7 +171,7 @@ def test_without_logits_of_epochs_the_flattery_is_unknown_with_a_reason(tmp_path
     oof = {0: read_epochs(histories[0]).after(1)}
     metrics = summarize(oof, oof, {}, label_of) | {"cross_fitted": entry}
     assert headline_entry(metrics, "average") == (metrics["out_of_fold"], "out of fold, as chosen")
-    assert f"By how much is unknown: there is no {tmp_path}/repeat0/fold1/{FILE}" in as_text(metrics, "average")
+    assert f"By how much is unknown: there is no {tmp_path}/repeat0/fold1/{FILE}" in in_words(metrics)
 
 
 def test_one_finished_fold_has_no_other_to_choose_its_epoch(tmp_path):
@@ -183,12 +188,12 @@ def test_a_history_without_the_selecting_metric_is_unknown(tmp_path):
 def test_the_last_epoch_flatters_nothing(tmp_path):
     metrics = metrics_of(tmp_path, Choosing())
     assert headline_entry(metrics, "average") == (metrics["out_of_fold"], "out of fold")
-    assert "select: last" in as_text(metrics, "average")
+    assert "select: last" in in_words(metrics)
 
 
 def test_what_watches_held_out_scores_while_training_is_named(tmp_path):
     metrics = metrics_of(tmp_path, Choosing(watched=["early_stopping: patience", "schedule: plateau"]))
-    assert "early_stopping: patience and schedule: plateau followed the held-out scores" in as_text(metrics, "average")
+    assert "early_stopping: patience and schedule: plateau followed the held-out scores" in in_words(metrics)
 
 
 # --- labels of noise -------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from textwrap import fill
 from typing import Any
 
 from kfold_ens.metrics import find_metric
@@ -12,6 +14,7 @@ ALL_FOLDS, CALIBRATED = "all folds", ", calibrated"  # in names of scores
 MEASURED, NOTHING_CHOSEN, UNKNOWN = "measured", "nothing chosen", "unknown"  # states of the entry cross_fitted
 AS_CHOSEN, CROSS_FITTED = ", as chosen", ", cross-fitted"
 Entry = Mapping[str, Any] | str | None  # a score, the reason why there is none, or None if labels are unknown
+WIDTH = 110  # of text below the table
 BESIDE = ("accuracy", "log_loss")  # shown with every metric
 
 
@@ -162,4 +165,5 @@ def as_text(metrics: Mapping[str, Any], chosen: str) -> str:
         rows.append((f"{name} *" if name == marked else name, *cells))
     widths = [max(len(row[place]) for row in rows) + 2 for place in (0, 1)]
     lines = [f"  {name:<{widths[0]}}{oof:<{widths[1]}}{test}".rstrip() for name, oof, test in rows]
-    return "\n".join([*lines, *[f"  {words}" for words in about_choice(metrics)]])
+    below = partial(fill, width=WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
+    return "\n".join([*lines, *map(partial(below, break_on_hyphens=False), about_choice(metrics))])
