@@ -96,9 +96,16 @@ def test_one_recipe_is_no_choice(tmp_path):
 def test_scores_cross_fitted_over_epochs_have_a_column(tmp_path):
     assert "cross_fitted" not in compared(tmp_path)
     run = make_run(tmp_path, ["no", "yes"], ["no", "yes"] * 20, ["no", "yes"] * 5)
-    crossed = {"state": "measured", "out_of_fold": {"accuracy": 0.5, "low": 0.4, "high": 0.6}}
-    recipe = RecipeResults("a", run.metrics | {"cross_fitted": crossed}, concatenated(list(run.oof.values())), 1, 1)
-    assert compare([recipe], run.manifest).loc[0, "cross_fitted"] == 0.5
+    entry = {"state": "measured", "without_views": False, "out_of_fold": {"accuracy": 0.5, "low": 0.4, "high": 0.6}}
+    oof = concatenated(list(run.oof.values()))
+    crossed = Logits(oof.image_id, -oof.values, oof.classes)
+    one = RecipeResults("a", run.metrics | {"cross_fitted": entry}, oof, 1, 1, crossed)
+    both = compare([one, one], run.manifest)
+    assert both.loc[0, "cross_fitted"] == 0.5
+    assert both.loc[0, "honest"] < 0.5 < both.loc[0, "out_of_fold"]
+    assert "flattered accuracy cross-fitted by" in as_text(both)
+    with_views = RecipeResults("a", run.metrics | {"cross_fitted": entry | {"without_views": True}}, oof, 1, 1)
+    assert "cross_fitted" not in compare([with_views, one], run.manifest).loc[[0]].dropna(axis=1)
 
 
 def test_a_missing_value_has_a_reason(tmp_path):

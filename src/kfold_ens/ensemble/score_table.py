@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from textwrap import fill
+from textwrap import TextWrapper
 from typing import Any
 
 from kfold_ens.metrics import find_metric
@@ -14,7 +13,6 @@ ALL_FOLDS, CALIBRATED = "all folds", ", calibrated"  # in names of scores
 MEASURED, NOTHING_CHOSEN, UNKNOWN = "measured", "nothing chosen", "unknown"  # states of the entry cross_fitted
 AS_CHOSEN, CROSS_FITTED = ", as chosen", ", cross-fitted"
 Entry = Mapping[str, Any] | str | None  # a score, the reason why there is none, or None if labels are unknown
-WIDTH = 110  # of text below the table
 BESIDE = ("accuracy", "log_loss")  # shown with every metric
 
 
@@ -85,6 +83,11 @@ def is_cross_fitted(metrics: Mapping[str, Any]) -> bool:
     return metrics.get("cross_fitted", {}).get("state") == MEASURED
 
 
+def is_of_submission(metrics: Mapping[str, Any]) -> bool:
+    """Whether the cross-fitted score is of predictions like the submission's: none of them has test-time views."""
+    return is_cross_fitted(metrics) and not metrics["cross_fitted"]["without_views"]
+
+
 def as_chosen(metrics: Mapping[str, Any]) -> str:
     """Return the name of the score of all folds with each fold's epoch as training chose it."""
     is_chosen = metrics.get("cross_fitted", {}).get("state") in (MEASURED, UNKNOWN)
@@ -149,7 +152,7 @@ def headline_entry(metrics: Mapping[str, Any], method: str) -> tuple[Mapping[str
     after = CALIBRATED if is_calibrated(metrics) else ""
     fitted = f"{after} (cross-fitted by fold)" if after else ""
     honest = ALL_FOLDS + CROSS_FITTED + after
-    if honest in rows and not metrics["cross_fitted"]["without_views"]:
+    if honest in rows and is_of_submission(metrics):
         return rows[honest]["out_of_fold"], f"out of fold{CROSS_FITTED}{after}"
     chosen = as_chosen(metrics)
     return rows[chosen + after]["out_of_fold"], f"out of fold{chosen.removeprefix(ALL_FOLDS)}{fitted}"
@@ -165,5 +168,5 @@ def as_text(metrics: Mapping[str, Any], chosen: str) -> str:
         rows.append((f"{name} *" if name == marked else name, *cells))
     widths = [max(len(row[place]) for row in rows) + 2 for place in (0, 1)]
     lines = [f"  {name:<{widths[0]}}{oof:<{widths[1]}}{test}".rstrip() for name, oof, test in rows]
-    below = partial(fill, width=WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
-    return "\n".join([*lines, *map(partial(below, break_on_hyphens=False), about_choice(metrics))])
+    below = TextWrapper(110, "  ", "  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join([*lines, *map(below.fill, about_choice(metrics))])
