@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,10 +35,10 @@ def test_a_smaller_loss_is_chosen():
     assert cross_fitted_epochs(histories, "best_loss") == {0: 2, 1: 2}
 
 
-def test_only_epochs_that_all_other_folds_reached_are_chosen():
-    histories = {0: curve(0.1, 0.2), 1: curve(0.1, 0.2, 0.9), 2: curve(0.1, 0.2, 0.9, 1.0)}
-    assert cross_fitted_epochs(histories, "best_accuracy") == {0: 2, 1: 2, 2: 2}  # fold 0 has no epoch 3
-    assert cross_fitted_epochs({0: curve(0.1), 1: histories[1], 2: histories[2]}, "best_accuracy")[0] == 1
+def test_only_epochs_that_all_folds_reached_are_chosen():
+    """Fold 0 stopped early."""
+    histories = {0: curve(0.9, 0.2), 1: curve(0.3, 0.2, 0.9), 2: curve(0.3, 0.2, 0.9, 1.0)}
+    assert cross_fitted_epochs(histories, "best_accuracy") == {0: 1, 1: 1, 2: 1}
 
 
 def test_an_epoch_without_a_value_is_not_chosen():
@@ -127,6 +129,17 @@ def test_groups_widen_the_interval_of_the_flattery(tmp_path):
     assert grouped["flattered_by"]["difference"] == pytest.approx(alone["flattered_by"]["difference"])
     assert grouped["flattered_by"]["low"] != alone["flattered_by"]["low"]
     assert grouped["out_of_fold"]["groups"] == 10
+
+
+def test_folds_that_stopped_early_are_scored_with_the_others(tmp_path):
+    histories, label_of = write_folds(tmp_path, epochs=4)
+    history = Path(histories[1])
+    epochs = read_epochs(history)
+    pd.read_csv(history)[:2].to_csv(history, index=False)
+    write_epochs(history.with_name(FILE), EpochLogits(epochs.image_id, epochs.values[:2], CLASSES), history)
+    entry = cross_fitted_scores(histories, BEST, ScoredBy(label_of), calibrates=True)
+    assert entry["state"] == "measured"
+    assert max(each["cross_fitted"] for each in entry["epochs"].values()) <= 2
 
 
 # --- in words --------------------------------------------------------------------------------------------

@@ -88,10 +88,6 @@ class _Fold:
     by_others: int
     logits: Mapping[int, Logits]
 
-    def near(self, epoch: int) -> Logits:
-        """Return the logits after an epoch, or after the last one if this fold ended before."""
-        return self.logits[min(epoch, max(self.logits))]
-
 
 def _read_folds(histories: Mapping[Number, str], select: str) -> list[_Fold]:
     rows = {number: pd.read_csv(file).to_dict("records") for number, file in histories.items()}
@@ -101,9 +97,8 @@ def _read_folds(histories: Mapping[Number, str], select: str) -> list[_Fold]:
     chosen = cross_fitted_epochs(rows, select)
     folds = []
     for number, file in histories.items():
-        epochs, last = read_epochs(file), len(rows[number])
-        own = int(selected_row(rows[number], select)["epoch"])
-        needed = {own, last, *(min(epoch, last) for epoch in chosen.values())}
+        epochs, own = read_epochs(file), int(selected_row(rows[number], select)["epoch"])
+        needed = {own, *(chosen[each] for each in [number, *_others(number, rows)])}
         folds.append(_Fold(number, own, chosen[number], {epoch: epochs.after(epoch) for epoch in needed}))
     return folds
 
@@ -111,8 +106,8 @@ def _read_folds(histories: Mapping[Number, str], select: str) -> list[_Fold]:
 def cross_fitted_epochs(histories: Mapping[Number, Sequence[Row]], select: str) -> dict[Number, int]:
     """Return the epoch of each fold that the other folds of its repeat choose.
 
-    It is the first with the best mean of their selecting values, among the epochs that all of them reached. A fold that
-    ended before that epoch has its last one. Folds of other repeats hold out the same images, so they don't count.
+    It is the first with the best mean of their selecting values, among the epochs that all folds of the repeat reached.
+    Folds of other repeats hold out the same images, so they don't count.
 
     Raises:
         NotKept: if a fold has no other fold.
@@ -124,10 +119,10 @@ def _by_others(number: Number, histories: Mapping[Number, Sequence[Row]], select
     others = [histories[other] for other in _others(number, histories)]
     if not others:
         raise NotKept(f"fold {number} is the only finished fold of its repeat, so no other fold chooses its epoch")
-    reached = min(map(len, others))
+    reached = min(map(len, [histories[number], *others]))
     curves = [[goodness(selecting_column(select), row) for row in rows[:reached]] for rows in others]
     means = np.nan_to_num(curves, nan=-np.inf).mean(axis=0)
-    return min(int(means.argmax()) + 1, len(histories[number]))
+    return int(means.argmax()) + 1
 
 
 def _others(number: Number, numbers: Mapping[Number, Any]) -> list[Number]:
@@ -144,6 +139,6 @@ def _calibrated(folds: Sequence[_Fold], scored_by: ScoredBy) -> dict[str, Any]:
         return {}
     calibrated = []
     for fold in folds:
-        others = concatenated([each.near(fold.by_others) for each in folds if each is not fold])
+        others = concatenated([each.logits[fold.by_others] for each in folds if each is not fold])
         calibrated.append(at_temperature(fold.logits[fold.by_others], fitted(others, scored_by.label_of)))
     return {"calibrated": scored_by.score(calibrated)}
