@@ -184,7 +184,7 @@ def test_unknown_variables_stay_unchanged(monkeypatch):
     data = {"source": "imagefolder", "train": "$UNSET/a$5", "test": "~no-such-user/b"}
     run = load_config({"data": data})
     assert (run.data.train, run.data.test) == (["$UNSET/a$5"], "~no-such-user/b")
-    with pytest.raises(ConfigError, match="data.test: must not be empty, but its environment variable is"):
+    with pytest.raises(ConfigError, match="data.test: must not be empty; set its environment variable"):
         load_config({"data": data | {"test": "$EMPTY"}})
 
 

@@ -180,7 +180,7 @@ def _values(schema: dict) -> str:
         kinds = ", ".join(f"`{kind}`" for kind in schema["discriminator"]["mapping"])
         return f"`{schema['discriminator']['propertyName']}`: {kinds}"
     if "$ref" in schema:
-        return "keys of its own"
+        return "nested keys"
     choices = schema.get("enum", schema.get("examples"))
     if choices:
         return ", ".join(f"`{choice}`" for choice in choices if choice is not None)

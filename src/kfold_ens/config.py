@@ -79,7 +79,7 @@ def _expanded(path: str) -> str:
     """
     path = os.path.expandvars(os.path.expanduser(path))
     if not path:
-        raise ValueError("must not be empty, but its environment variable is")
+        raise ValueError("must not be empty; set its environment variable")
     return path
 
 
@@ -97,7 +97,7 @@ def _one_group(value: str) -> str:
         raise ValueError(f"{value!r} is not a regular expression: {error}") from None
     if groups != 1:
         raise ValueError(
-            f"needs exactly one group in parentheses, which matches the same text in images that stay together "
+            f"needs exactly one group in parentheses, whose text is the same for images that stay together "
             f"({value!r} has {groups}); write (?:...) for other parentheses"
         )
     return value
@@ -601,7 +601,7 @@ class Image(Section):
 
 def _stored(image: Image, wanted: int) -> Image:
     if image.short_side < wanted:
-        raise ValueError(f"short_side: {image.short_side} stores images too small; write at least {wanted}")
+        raise ValueError(f"short_side must be at least {wanted} (got {image.short_side})")
     return image
 
 
@@ -1347,7 +1347,8 @@ class TrainingRecipe(Section):
         before = takewhile(lambda step: step.kind not in SIZING, self.augmentation)
         if any(step.kind == "gaussian_blur" for step in before):
             raise ValueError(
-                "augmentation: gaussian_blur must follow the resize or crop, since its kernel may not fit before"
+                "augmentation: gaussian_blur must follow the resize or crop, "
+                "since the original image may be smaller than its kernel"
             )
         _refuse_large_kernels(self.augmentation, self.image.size)
         return self

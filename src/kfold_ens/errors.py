@@ -44,3 +44,8 @@ def listing(findings: Iterable[object], most: int = 20) -> str:
     lines = [f"  {finding}" for finding in findings]
     rest = len(lines) - most
     return "\n".join(lines[:most] + ([f"  ... and {rest} more"] if rest > 0 else []))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun: 1 file, 2 files."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -91,8 +91,8 @@ def require_space(folder: Path, needed: int, doing: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise KfoldError(
-            f"{doing} needs {needed / 1e9:.2f} GB below {folder.absolute()}, where {free / 1e9:.2f} GB are free; "
-            "make room there, or move the project to a larger disk"
+            f"{doing} needs {needed / 1e9:.2f} GB below {folder.absolute()}, but only {free / 1e9:.2f} GB are free; "
+            "free disk space, or move the project to a larger disk"
         )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kfold_ens.config import TrainingRecipe
+from kfold_ens.errors import counted
 from kfold_ens.jobs import usable_threads
 from kfold_ens.members import FOLDERS
 
@@ -70,7 +71,7 @@ def _count_nvidia(visible: str | None) -> Gpus:
         return _assumed("the GPUs are not NVIDIA's") if OTHER_GPUS.exists() else Gpus(0, "no GPU")
     except pynvml.NVMLError as error:
         return _assumed(f"the driver cannot count the GPUs (NVML: {error})")
-    return Gpus(len(used), _counted(len(used), "GPU") if used else "no GPU")
+    return Gpus(len(used), counted(len(used), "GPU") if used else "no GPU")
 
 
 def _is_listed(visible: str) -> bool:
@@ -290,8 +291,4 @@ def _fastest(folds: int, cores: int, most: int) -> int:
 
 def _sentence(start: str, at_once: int, threads: int) -> str:
     each = " each" if at_once > 1 else ""
-    return f"{start} {_counted(at_once, 'fold')} at once, {_counted(threads, 'thread')}{each}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{start} {counted(at_once, 'fold')} at once, {counted(threads, 'thread')}{each}"

@@ -97,7 +97,7 @@ def test_the_card_states_the_cost_of_rounding_and_what_was_not_measured(collecte
         "Measured out of fold: log loss 0.1000 before rounding and 0.1000 after it (tolerance 0.001); "
         "31 of 12,000 images get another label."
     ) in text
-    assert "tiny/full is rounded too, but held out no images to measure the cost." in text
+    assert "tiny/full is rounded too, but not measured: it has no held-out images." in text
 
 
 def test_only_pretrained_weights_have_a_licence_note():

@@ -162,7 +162,7 @@ def test_a_broken_link_is_named_as_such(folder, tmp_path, capsys):
     assert run(folder, tmp_path / "out.csv", images=tmp_path) == 3
     told = capsys.readouterr().err
     assert "1 file cannot be read and has no prediction" in told
-    assert "away.png: a link to /nowhere/image.png, which is not there" in told
+    assert "away.png: a link to /nowhere/image.png, which does not exist" in told
 
 
 def test_only_a_full_disk_gives_advice_about_space(folder, tmp_path, monkeypatch, capsys):
@@ -180,7 +180,7 @@ def test_a_full_disk_is_reported_before_and_during_prediction(folder, tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr("kfold_ens.files.shutil.disk_usage", lambda _: SimpleNamespace(free=9))
         assert run(folder, tmp_path / "out.csv") == 2
-    assert "where 0.00 GB are free" in capsys.readouterr().err
+    assert "only 0.00 GB are free" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
     def full(*_):

@@ -138,7 +138,10 @@ finally:
 @pytest.mark.parametrize(
     ("looks", "words"),
     [
-        (True, r"KfoldError: writing ensemble.safetensors needs 0.13 GB below /\S+, where 0.00 GB are free; make room"),
+        (
+            True,
+            r"KfoldError: writing ensemble.safetensors needs 0.13 GB below /\S+, but only 0.00 GB are free",
+        ),
         (False, r"OSError: \S+\.ensemble.safetensors.\w+.tmp cannot be written: .*No space left on device"),
     ],
     ids=["full at the start", "filled in between"],

@@ -50,7 +50,7 @@ def test_a_table_names_files_in_its_order(images, text):
             "lists/list.csv has no header: its first line is 'old/c.png'; add the line `image` above it",
         ),
         ("gone.png\nold/c.png\n", "has no header"),
-        ("image,x\nold/c.png,1\n,2\n", "has 1 rows without a path in its column 'image'; delete them"),
+        ("image,x\nold/c.png,1\n,2\n", "has 1 row without a path in its column 'image'; delete these rows"),
         (
             "id,label\n1,cat\n2,dog\n",
             "none of the files in its column 'id' exists; the first is '1' (looked in {folder}). Name",

@@ -194,7 +194,7 @@ def test_an_incomplete_image_is_refused(tmp_path, content, message):
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.symlink_to("gone")])
 def test_a_missing_file_or_a_folder_is_refused(tmp_path, make):
     make(tmp_path / "image.jpg")
-    with pytest.raises(ImageError, match=r"No such file|Is a directory|a link to gone, which is not there"):
+    with pytest.raises(ImageError, match=r"No such file|Is a directory|a link to gone, which does not exist"):
         inspect(tmp_path / "image.jpg")
 
 

@@ -196,7 +196,7 @@ def test_test_images_added_later_are_checked_too(data):
     with pytest.raises(DataError, match=r"submission\.names(.|\n)*  0"):
         write_test(data)
     (data / "test" / "sub" / "0.png").write_bytes(b"<html>404</html>")
-    with pytest.raises(DataError, match=r"^1 files cannot be used(.|\n)*test/sub/0\.png"):
+    with pytest.raises(DataError, match=r"^1 file cannot be used(.|\n)*test/sub/0\.png"):
         write_test(data)
     (data / "test" / "sub" / "0.png").unlink()
     (data / "test" / "sub" / "linked").symlink_to(data / "train" / "cat")

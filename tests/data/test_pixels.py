@@ -59,7 +59,7 @@ def test_pixels_equal_those_of_decoding_and_resizing(manifest, threads):
 
 def test_nothing_is_decoded_if_the_disk_lacks_space(manifest, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 10))
-    with pytest.raises(KfoldError, match="decoding 10 images needs .* GB below .*; make room there"):
+    with pytest.raises(KfoldError, match="decoding 10 images needs .* GB below .*; free disk space"):
         stored(manifest)
     assert not Path("pixels").exists()
 

@@ -215,7 +215,7 @@ def test_all_errors_are_reported_at_once(tmp_path):
         "3: no test image has this name",
         "2: a test image that the sample lacks",
         "emu: a column that is not a class",
-        "labels.csv has labels that no training image has; correct or empty them:\n  emu",
+        "labels.csv has labels that no training image has; correct or delete these labels:\n  emu",
     ):
         assert finding in words
 

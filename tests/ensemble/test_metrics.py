@@ -201,7 +201,11 @@ def test_test_labels_are_joined_by_the_names_in_the_submission(tmp_path):
         ("image_name,pred_label\na,7\nz,7\n", "stem", "not test images; remove them:\n  z"),
         ("image_name,pred_label\na,7\n", "file", "not test images; remove them:\n  a"),
         ("image_name,pred_label\na,7\nb,7\na,8\n", "stem", "twice; keep one row each:\n  a$"),
-        ("image_name,pred_label\na,07\nb,A\n", "stem", "no training image has; correct or empty them:\n  07\n  A$"),
+        (
+            "image_name,pred_label\na,07\nb,A\n",
+            "stem",
+            "no training image has; correct or delete these labels:\n  07\n  A$",
+        ),
         ("image_name,label\na,7\n", "stem", r"\n  config.yaml needs 'pred_label' .submission.label_column."),
         ("image_name;Pred_label\na;7\n", "stem", "semicolons.*\n  has 'Pred_label', config.yaml needs 'pred_label'"),
         (

@@ -96,7 +96,7 @@ def test_unknown_missing_and_repeated_images_are_listed_at_once(train):
     with pytest.raises(DataError) as refusal:
         split(train)
     text = str(refusal.value)
-    assert "has 1 images that are not training images; correct or remove them:\n" in text
+    assert "holds images that are not training images (1); correct or remove:\n" in text
     assert "\n  train/cat/00.png: did you mean train/cat/" in text
     assert "lacks 1 of 12 training images" in text
     assert "\n  train/cat/0.png\n" in text
@@ -148,14 +148,14 @@ def test_rows_of_extra_images_that_only_train_are_accepted(train):
     write(train["image_id"], GIVEN)
     assert split(train) == GIVEN
     write(train["image_id"], [*GIVEN[:-1], 2])
-    with pytest.raises(DataError, match="has 1 images that are not training images"):
+    with pytest.raises(DataError, match=r"holds images that are not training images \(1\)"):
         split(train)
 
 
 def test_images_skipped_by_a_limit_may_be_listed(train):
     write(train["image_id"], GIVEN)
     few = train.iloc[:10]
-    with pytest.raises(DataError, match="has 2 images that are not training images"):
+    with pytest.raises(DataError, match=r"holds images that are not training images \(2\)"):
         split(few)
     data = {"source": "digits", "folds": "folds.csv", "limit_per_class": 5}
     assert make_split(few, run(data=data)).set_index("image_id")["fold"].loc[few["image_id"]].tolist() == GIVEN[:10]

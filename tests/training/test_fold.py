@@ -130,7 +130,7 @@ def test_a_fold_resumes_with_its_first_number_of_threads(stage, tmp_path, monkey
 
 def test_too_little_disk_space_is_refused_before_training(stage, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**12, 10**12, 10**6))
-    with pytest.raises(KfoldError, match=r"training fold 1 needs 0\.\d+ GB below .*state, where 0\.00 GB are free"):
+    with pytest.raises(KfoldError, match=r"training fold 1 needs 0\.\d+ GB below .*state, but only 0\.00 GB are free"):
         train(stage, tmp_path)
     assert not (tmp_path / "history.csv").exists()
 

@@ -86,7 +86,7 @@ def _calibration(about: About) -> str:
 
 def _rounding(about: About) -> str:
     full = [_title(member) for member in about.members if member.name == FULL]
-    unmeasured = "".join(f" {title} is rounded too, but held out no images to measure the cost." for title in full)
+    unmeasured = "".join(f" {title} is rounded too, but not measured: it has no held-out images." for title in full)
     return (
         "Weights are stored in bfloat16, rounded to the nearest value; biases, norms and batch statistics in float32. "
         f"They are converted to float32 before use. Measured out of fold: {about.rounding.in_words}. The other scores "

@@ -27,7 +27,7 @@ from kfold_ens.bundle.onnx_predictor import OnnxPredictor
 from kfold_ens.bundle.predictor import Predictor
 from kfold_ens.config import IntensityRange
 from kfold_ens.data.pixels import stored_shape
-from kfold_ens.errors import KfoldError, listing
+from kfold_ens.errors import KfoldError, counted, listing
 from kfold_ens.files import canonical, sha256_of, sync
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ class Comparison:
         if self.relabelled or not self.largest_difference < TOLERANCE:
             names = f". Images with another label:\n{listing(self.relabelled)}" if self.relabelled else ""
             raise KfoldError(
-                f"the graph differs from the ensemble on {self.images} images: {self}. The largest difference must be "
-                f"below {TOLERANCE:g}, and no label may differ. Nothing was written{names}"
+                f"the graph differs from the ensemble on {counted(self.images, 'image')}: {self}. "
+                f"The largest difference must be below {TOLERANCE:g}, and no label may differ. "
+                f"Nothing was written{names}"
             )
 
     def __str__(self) -> str:
@@ -130,7 +131,7 @@ def said_by_models(predictor: Predictor, images: Sequence[str]) -> list[Answers 
     """
     said = [answers for answers, _ in predictor.answers(images)]
     if not any(said):
-        raise KfoldError(f"--images: none of the {len(images)} images to check the graph can be read; give others")
+        raise KfoldError(f"--images: no image to check the graph can be read (of {len(images)}); give others")
     return said
 
 
@@ -193,7 +194,7 @@ def _metadata(about: About, ensemble: str, comparison: Comparison) -> dict[str, 
         "format_version": str(FORMAT_VERSION),
         "about": canonical(about.written()),
         "ensemble_sha256": ensemble,
-        "checked": f"{comparison.images} images: {comparison}",
+        "checked": f"{counted(comparison.images, 'image')}: {comparison}",
     }
 
 

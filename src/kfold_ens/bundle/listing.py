@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kfold_ens.data.image_files import FORMATS, could_be_image, files_below, summary, why_ignored
-from kfold_ens.errors import DataError, Together, listing
+from kfold_ens.errors import DataError, Together, counted, listing
 from kfold_ens.user_tables import read_user_table
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,9 @@ def _paths_in(table: str) -> list[str]:
         raise DataError(f"IMAGES: {table} has no header: its first line is {column!r}; add the line `image` above it")
     paths = rows[column].tolist()
     if empty := sum(not path.strip() for path in paths):
-        raise DataError(f"IMAGES: {table} has {empty} rows without a path in its column {column!r}; delete them")
+        raise DataError(
+            f"IMAGES: {table} has {counted(empty, 'row')} without a path in its column {column!r}; delete these rows"
+        )
     if not any(map(os.path.lexists, paths)):
         raise DataError(_none_there(table, column, paths))
     return paths
@@ -103,8 +105,8 @@ def _refuse_names(paths: Iterable[str]) -> None:
     wrong = [repr(path) for path in paths if not _is_utf8(path) or set(NOT_IN_A_ROW) & set(path)]
     if wrong:
         raise DataError(
-            f"these file names contain a line break or are not UTF-8, so they fit in no line of a CSV; rename the "
-            f"files:\n{listing(wrong)}"
+            "these file names contain a line break or are not UTF-8, so a CSV cannot hold them; "
+            f"rename the files:\n{listing(wrong)}"
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from kfold_ens.bundle.about import About, EnsembleError
 from kfold_ens.bundle.answers import Answers, graph_answers
 from kfold_ens.bundle.decoding import Batch, decoded_batches
+from kfold_ens.errors import counted
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -60,7 +61,7 @@ class OnnxPredictor:
             return tuple(self.session.run(["probabilities", "votes"], {"pixels": pixels}))
         except Exception as error:  # the errors of onnxruntime have no common base
             if len(pixels) == 1 or not any(words in str(error).lower() for words in OUT_OF_MEMORY):
-                raise EnsembleError(f"onnxruntime failed with {len(pixels)} images: {error}") from None
+                raise EnsembleError(f"onnxruntime failed with {counted(len(pixels), 'image')}: {error}") from None
         log.warning("out of memory: predicts %d images at a time", len(pixels) // 2)
         halves = [self._run(half) for half in np.array_split(pixels, 2)]
         return tuple(map(np.concatenate, zip(*halves, strict=True)))

@@ -76,7 +76,7 @@ class PartialCsv:
             differing = sorted(key for key in {*then, *identity} if then.get(key) != identity.get(key))
         except (OSError, ValueError, TypeError, AttributeError):
             raise KfoldError(
-                f"{self._about} is missing or damaged, so --resume cannot tell to which run {self._partial} belongs; "
+                f"{self._about} is missing or damaged, so --resume cannot identify the run of {self._partial}; "
                 "use --force without --resume to start over"
             ) from None
         if differing:

@@ -74,7 +74,7 @@ def compare(
     if None in own:
         reason = next(entry["why"] for entry in entries if "why" in entry)
         raise KfoldError(
-            f"bundle_dtype: bf16: its cost is unknown, since metric: {scoring.metric} has no value: {reason}; {KEEP}"
+            f"bundle_dtype: bf16 cannot be checked, since metric: {scoring.metric} has no value: {reason}; {KEEP}"
         )
     rounding = Rounding(
         metric=scoring.metric,

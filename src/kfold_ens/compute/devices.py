@@ -61,7 +61,8 @@ def leased_devices(
 def _check_count(wanted: int, available: int, kind: str) -> None:
     if wanted > available:
         raise KfoldError(
-            f"config.yaml: gpus_per_fold is {wanted}, but this job can use only {available} {kind} device(s); lower it"
+            f"config.yaml: gpus_per_fold is {wanted}, but only {available} can be used by this job (device: {kind}); "
+            "lower it"
         )
 
 

@@ -62,7 +62,7 @@ def _opened(kind: type, data: config.Torchvision) -> dict[str, list[Any]]:
             "torchvision's documentation lists them."
         ) from None
     except (TypeError, ValueError, ModuleNotFoundError) as error:
-        raise DataError(f"data.name: {data.name} cannot be loaded: {error}") from None
+        raise DataError(f"data.name: {data.name} cannot be loaded: {error}; choose another data set") from None
 
 
 def _too_deep(data: config.Torchvision) -> str:
@@ -138,7 +138,10 @@ def _hold_out(images: pd.DataFrame) -> pd.DataFrame:
         try:
             _, test = train_test_split(images.index, test_size=HELD_OUT, stratify=images["label"], random_state=0)
         except ValueError as error:
-            raise DataError(f"data: cannot hold out {HELD_OUT:.0%} of the images as a test set: {error}") from None
+            raise DataError(
+                f"data: cannot hold out {HELD_OUT:.0%} of the images as a test set: {error}; "
+                "add images, or use a source that has a test set"
+            ) from None
         images["split"] = np.where(images.index.isin(test), "test", "train")
     return images.assign(image_id=images["split"] + "/" + images["name"])
 

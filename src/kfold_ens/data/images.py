@@ -142,7 +142,7 @@ def _reading(path: str | Path) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         if os.path.islink(path) and not os.path.exists(path):
-            raise ImageError(f"a link to {os.readlink(path)}, which is not there") from None
+            raise ImageError(f"a link to {os.readlink(path)}, which does not exist") from None
         raise ImageError(error.strerror or str(error)) from None
 
 

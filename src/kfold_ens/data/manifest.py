@@ -23,7 +23,7 @@ from kfold_ens.data.images import ImageError, Inspection, inspect
 from kfold_ens.data.listings import COLUMNS, is_extra
 from kfold_ens.data.look_alikes import look_alikes
 from kfold_ens.data.sources import list_images
-from kfold_ens.errors import DataError, Together, listing
+from kfold_ens.errors import DataError, Together, counted, listing
 from kfold_ens.files import read_table, write_json, write_table
 from kfold_ens.naming import submission_names
 
@@ -210,7 +210,9 @@ def for_each_image(
 def _refuse_unusable(paths: list[str], results: list[Any]) -> None:
     faults = [f"{path}: {it}" for path, it in zip(paths, results, strict=True) if isinstance(it, ImageError)]
     if faults:
-        raise DataError(f"{len(faults)} files cannot be used; repair or remove them:\n{listing(faults, most=100)}")
+        raise DataError(
+            f"{counted(len(faults), 'file')} cannot be used; repair or remove:\n{listing(faults, most=100)}"
+        )
 
 
 def refuse_contradictions(manifest: pd.DataFrame) -> None:

@@ -146,7 +146,7 @@ def _refuse_shared_files(data: config.ImageFolder) -> None:
     """Refuse training and test folders that overlap. A missing folder overlaps nothing."""
     train, test = ({path for root in data.folders(half) for path in _real_paths(Path(root))} for half in config.HALVES)
     if shared := sorted(train & test):
-        raise DataError(f"data.test overlaps a training folder; separate them. Both hold:\n{listing(shared)}")
+        raise DataError(f"data.test overlaps a training folder; separate them. Images in both:\n{listing(shared)}")
 
 
 def _real_paths(root: Path) -> Iterator[str]:

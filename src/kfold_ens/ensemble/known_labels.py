@@ -41,7 +41,7 @@ def known_labels(manifest: pd.DataFrame, test_labels: str | None, submission: Su
     foreign = sorted(set(table[label_column]) - known - {""})
     if foreign:
         raise DataError(
-            f"data.test_labels: {test_labels} has labels that no training image has; correct or empty them:\n"
+            f"data.test_labels: {test_labels} has labels that no training image has; correct or delete these labels:\n"
             f"{listing(foreign)}"
         )
     return labels | {image_of[name]: label for name, label in zip(given, table[label_column], strict=True)}

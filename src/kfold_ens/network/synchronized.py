@@ -23,9 +23,7 @@ def synchronize_batch_norms(network: nn.Module) -> None:
     if next(network.parameters()).device.type == "cuda":
         convert = _timms_conversion() if of_timm else nn.SyncBatchNorm.convert_sync_batchnorm
     elif of_timm:
-        raise KfoldError(
-            "gpus_per_fold: several processes can train a timm network on GPUs only; write 1 into config.yaml"
-        )
+        raise KfoldError("gpus_per_fold: on a CPU, only one process can train a timm network; write 1 into config.yaml")
     else:
         convert = _convert_for_cpu
     for name, child in list(network.named_children()):

@@ -118,7 +118,7 @@ def _refuse_other_images(given: pd.Series, names: pd.Series, where: str) -> None
         if unknown:
             lines = listing(with_suggestions(unknown, names))
             raise DataError(
-                f"{where} has {len(unknown)} images that are not training images; correct or remove them:\n{lines}"
+                f"{where} holds images that are not training images ({len(unknown)}); correct or remove:\n{lines}"
             )
     with together.gather():
         if lacking:

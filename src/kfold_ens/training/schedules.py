@@ -54,8 +54,8 @@ def _cosine_warm_restarts(section: config.CosineWarmRestarts, optimizer: Optimiz
 def _one_cycle(section: config.OneCycle, optimizer: Optimizer, total_steps: int) -> Schedule:
     if section.pct_start * total_steps == 1:  # torch would divide by zero
         raise KfoldError(
-            f"schedule.pct_start: {section.pct_start:g} of this run's {total_steps} steps makes a warm-up of exactly "
-            "one step, and OneCycleLR then divides by zero; change pct_start, epochs or batch_size a little"
+            f"schedule.pct_start: {section.pct_start:g} of this run's {total_steps} steps is a warm-up of exactly one "
+            "step, for which OneCycleLR divides by zero; change pct_start, epochs or batch_size slightly"
         )
     scheduler = OneCycleLR(
         optimizer,
