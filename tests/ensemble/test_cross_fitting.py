@@ -174,6 +174,7 @@ def test_with_test_time_views_the_headline_is_as_chosen_and_says_so(tmp_path):
     metrics = metrics_of(tmp_path, Choosing(select="best_accuracy", has_views=True))
     assert headline_entry(metrics, "average") == (metrics["out_of_fold"], "out of fold, as chosen")
     assert "without test-time views" in " ".join(about_choice(metrics))
+    assert "all folds, cross-fitted, without views" in in_words(metrics)
 
 
 def test_without_logits_of_epochs_the_flattery_is_unknown_with_a_reason(tmp_path):

@@ -64,7 +64,7 @@ def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Entry]]:
     """Return the scores by name, each with its entries ``out_of_fold`` and ``test`` if it has them."""
     rows = {f"fold {name}": entries for name, entries in metrics["folds"].items()}
     if is_cross_fitted(metrics):
-        rows[ALL_FOLDS + CROSS_FITTED] = {"out_of_fold": metrics["cross_fitted"]["out_of_fold"]}
+        rows[by_other_folds(metrics)] = {"out_of_fold": metrics["cross_fitted"]["out_of_fold"]}
     rows[as_chosen(metrics)] = {"out_of_fold": metrics["out_of_fold"]}
     if has_full_fit(metrics):
         rows["full fit"] = {"out_of_fold": "none: it holds out no images"}
@@ -72,7 +72,7 @@ def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Entry]]:
     if is_calibrated(metrics):
         after = metrics["calibrated"]
         if "calibrated" in metrics.get("cross_fitted", {}):
-            rows[ALL_FOLDS + CROSS_FITTED + CALIBRATED] = {"out_of_fold": metrics["cross_fitted"]["calibrated"]}
+            rows[by_other_folds(metrics) + CALIBRATED] = {"out_of_fold": metrics["cross_fitted"]["calibrated"]}
         rows[as_chosen(metrics) + CALIBRATED] = {"out_of_fold": after["out_of_fold"]}
         rows |= {method + CALIBRATED: entries for method, entries in after["methods"].items()}
     return rows
@@ -86,6 +86,11 @@ def is_cross_fitted(metrics: Mapping[str, Any]) -> bool:
 def is_of_submission(metrics: Mapping[str, Any]) -> bool:
     """Whether the cross-fitted score is of predictions like the submission's: none of them has test-time views."""
     return is_cross_fitted(metrics) and not metrics["cross_fitted"]["without_views"]
+
+
+def by_other_folds(metrics: Mapping[str, Any]) -> str:
+    """Return the name of the score of all folds with each fold's epoch chosen by the other folds."""
+    return ALL_FOLDS + CROSS_FITTED + ("" if is_of_submission(metrics) else ", without views")
 
 
 def as_chosen(metrics: Mapping[str, Any]) -> str:
@@ -151,7 +156,7 @@ def headline_entry(metrics: Mapping[str, Any], method: str) -> tuple[Mapping[str
         return on_test, f"on the test images, {name}"
     after = CALIBRATED if is_calibrated(metrics) else ""
     fitted = f"{after} (cross-fitted by fold)" if after else ""
-    honest = ALL_FOLDS + CROSS_FITTED + after
+    honest = by_other_folds(metrics) + after
     if honest in rows and is_of_submission(metrics):
         return rows[honest]["out_of_fold"], f"out of fold{CROSS_FITTED}{after}"
     chosen = as_chosen(metrics)

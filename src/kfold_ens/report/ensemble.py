@@ -10,11 +10,10 @@ import pandas as pd
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.score_table import (
-    ALL_FOLDS,
     BESIDE,
-    CROSS_FITTED,
     about_choice,
     as_chosen,
+    by_other_folds,
     has_full_fit,
     interval_in_words,
     is_cross_fitted,
@@ -78,7 +77,7 @@ def _held_out(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]
     """Return the out-of-fold scores, by name."""
     entries = {f"fold {fold}": entry["out_of_fold"] for fold, entry in metrics["folds"].items()}
     crossed = metrics["cross_fitted"]["out_of_fold"] if is_cross_fitted(metrics) else None
-    return entries | {ALL_FOLDS + CROSS_FITTED: crossed, as_chosen(metrics): metrics["out_of_fold"]}
+    return entries | {by_other_folds(metrics): crossed, as_chosen(metrics): metrics["out_of_fold"]}
 
 
 def _rows(entries: Mapping[str, Mapping[str, Any] | None], metric: str) -> pd.DataFrame:
