@@ -439,6 +439,8 @@ class Choosing(Section):
     """Names what selects the epoch."""
     watched: list[str] = []
     """Lists the sections that follow held-out scores while training, each with its kind."""
+    class_order: list[Name] | None = None
+    """Lists all classes from the lowest to the highest, if quadratic_kappa selects the epoch."""
     has_views: bool = False
     """Tells whether out-of-fold predictions are averaged over test-time views."""
 
@@ -1383,7 +1385,9 @@ class Recipe(TrainingRecipe):
     def choosing(self) -> Choosing:
         """What is chosen by held-out scores."""
         watched = [f"{name}: {section.kind}" for name, section in self._monitors().items()]
-        return Choosing(select=self.select, watched=watched, has_views=self.tta.kind != "none")
+        return Choosing(
+            select=self.select, watched=watched, class_order=self.class_order, has_views=self.tta.kind != "none"
+        )
 
     def of_run(self, scoring: Scoring, class_order: list[str] | None) -> Recipe:
         """Return the recipe with the run's metric in place of ``metric``, and with the order of classes for kappa."""

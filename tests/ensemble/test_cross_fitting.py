@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from kfold_ens.config import Choosing, Scoring
-from kfold_ens.ensemble.cross_fitting import ScoredBy, cross_fitted_epochs, cross_fitted_scores
+from kfold_ens.ensemble.cross_fitting import ScoredBy, _by_other_images, cross_fitted_epochs, cross_fitted_scores
 from kfold_ens.ensemble.score_table import about_choice, as_text, headline_entry
 from kfold_ens.ensemble.summary import summarize
 from kfold_ens.ensemble.temperature import fitted
 from kfold_ens.epoch_logits import FILE, EpochLogits, compact, read_epochs, write_epochs
-from kfold_ens.logits import at_temperature, concatenated
+from kfold_ens.logits import at_temperature, class_indices, concatenated
 from kfold_ens.metrics import value
 
 CLASSES = ("cat", "dog", "owl")
@@ -78,18 +78,57 @@ def write_folds(folder, folds=3, images=40, epochs=6, repeats=1, seed=0):
     return histories, label_of
 
 
-def test_the_honest_score_is_that_of_the_epochs_that_other_folds_choose(tmp_path):
-    histories, label_of = write_folds(tmp_path)
-    entry = cross_fitted_scores(histories, BEST, ScoredBy(label_of))
+def scored(folder, choosing=BEST, calibrates=False, **options):
+    histories, label_of = write_folds(folder, **options)
+    return histories, label_of, cross_fitted_scores(histories, choosing, ScoredBy(label_of), calibrates)
+
+
+def targets(epochs, label_of):
+    return class_indices(epochs.after(1), label_of)
+
+
+def test_the_score_as_chosen_and_that_of_epochs_which_other_folds_choose(tmp_path):
+    histories, _, entry = scored(tmp_path)
     rows = {fold: pd.read_csv(file).to_dict("records") for fold, file in histories.items()}
     crossed = cross_fitted_epochs(rows, "best_accuracy")
-    assert {int(fold): each["cross_fitted"] for fold, each in entry["epochs"].items()} == crossed
-    honest = np.mean([rows[fold][crossed[fold] - 1]["val_accuracy"] for fold in rows])
+    assert {int(fold): each["by_other_folds"] for fold, each in entry["epochs"].items()} == crossed
+    others = np.mean([rows[fold][crossed[fold] - 1]["val_accuracy"] for fold in rows])
     flattered = np.mean([max(row["val_accuracy"] for row in each) for each in rows.values()])
-    assert entry["out_of_fold"]["accuracy"] == pytest.approx(honest)
+    assert entry["by_other_folds"]["accuracy"] == pytest.approx(others)
     assert entry["as_chosen"]["accuracy"] == pytest.approx(flattered)
-    assert entry["flattered_by"]["difference"] == pytest.approx(flattered - honest)
-    assert entry["flattered_by"]["low"] < flattered - honest < entry["flattered_by"]["high"]
+    by = entry["flattered_by"]
+    assert by["difference"] == pytest.approx(flattered - entry["out_of_fold"]["accuracy"])
+    assert by["low"] < by["difference"] < by["high"]
+
+
+@pytest.mark.parametrize("select", ["best_accuracy", "best_loss", "best_f1_macro"])
+def test_no_label_of_an_image_changes_the_epoch_that_scores_it(select, tmp_path):
+    histories, label_of = write_folds(tmp_path, folds=2)
+    epochs = read_epochs(histories[0])
+    choosing, groups = Choosing(select=select), {each: each[:4] for each in label_of}
+    logits, chosen = _by_other_images(epochs, choosing, ScoredBy(label_of, group_of=groups))
+    assert len(set(chosen)) > 1
+    for group in set(groups.values()):
+        own = [row for row, each in enumerate(epochs.image_id) if groups[each] == group]
+        other = label_of | {epochs.image_id[row]: "owl" for row in own}
+        again, _ = _by_other_images(epochs, choosing, ScoredBy(other, group_of=groups))
+        np.testing.assert_array_equal(again.values[own], logits.values[own])
+
+
+def test_folds_with_their_best_epochs_at_different_times_are_not_punished(tmp_path):
+    """Each fold is right after one epoch of its own; the others would choose a wrong one."""
+    histories, label_of = write_folds(tmp_path)
+    for fold, file in histories.items():
+        epochs = read_epochs(file)
+        values = np.where(np.eye(3)[targets(epochs, label_of)] > 0, -9.0, 0.0)[None].repeat(6, axis=0)
+        values[fold] *= -1
+        table = pd.read_csv(file).assign(val_accuracy=[float(epoch == fold) for epoch in range(6)])
+        table.to_csv(file, index=False)
+        written = EpochLogits(epochs.image_id, np.stack([compact(each) for each in values]), CLASSES)
+        write_epochs(Path(file).with_name(FILE), written, Path(file))
+    entry = cross_fitted_scores(histories, BEST, ScoredBy(label_of))
+    assert entry["as_chosen"]["accuracy"] == entry["out_of_fold"]["accuracy"] == 1
+    assert entry["by_other_folds"]["accuracy"] == 0
 
 
 def test_flattery_of_a_loss_is_positive_too(tmp_path):
@@ -99,16 +138,15 @@ def test_flattery_of_a_loss_is_positive_too(tmp_path):
     assert entry["flattered_by"]["difference"] == pytest.approx(gain)
 
 
-def test_no_label_of_a_fold_changes_what_scores_it(tmp_path):
-    """Neither its epoch nor its temperature."""
-    histories, label_of = write_folds(tmp_path)
+def test_the_temperature_of_a_fold_is_fitted_on_the_others(tmp_path):
+    histories, label_of, entry = scored(tmp_path, calibrates=True)
     logits = {fold: read_epochs(file) for fold, file in histories.items()}
-    entry = cross_fitted_scores(histories, BEST, ScoredBy(label_of), calibrates=True)
+    own = {fold: each.after(entry["epochs"][str(fold)]["as_chosen"]) for fold, each in logits.items()}
     calibrated = []
     for fold, each in logits.items():
-        epoch = entry["epochs"][str(fold)]["cross_fitted"]
-        others = concatenated([other.after(epoch) for number, other in logits.items() if number != fold])
-        calibrated.append(at_temperature(each.after(epoch), fitted(others, label_of)))
+        temperature = fitted(concatenated([own[other] for other in own if other != fold]), label_of)
+        honest, _ = _by_other_images(each, BEST, ScoredBy(label_of))
+        calibrated.append(at_temperature(honest, temperature))
     assert entry["calibrated"] == ScoredBy(label_of).score(calibrated)
 
 
@@ -126,8 +164,8 @@ def test_groups_widen_the_interval_of_the_flattery(tmp_path):
     alone, grouped = (
         cross_fitted_scores(histories, BEST, ScoredBy(label_of, group_of=each)) for each in ({}, group_of)
     )
-    assert grouped["flattered_by"]["difference"] == pytest.approx(alone["flattered_by"]["difference"])
-    assert grouped["flattered_by"]["low"] != alone["flattered_by"]["low"]
+    widths = [each["flattered_by"]["high"] - each["flattered_by"]["low"] for each in (alone, grouped)]
+    assert widths[1] != pytest.approx(widths[0], rel=0.01)
     assert grouped["out_of_fold"]["groups"] == 10
 
 
@@ -139,7 +177,7 @@ def test_folds_that_stopped_early_are_scored_with_the_others(tmp_path):
     write_epochs(history.with_name(FILE), EpochLogits(epochs.image_id, epochs.values[:2], CLASSES), history)
     entry = cross_fitted_scores(histories, BEST, ScoredBy(label_of), calibrates=True)
     assert entry["state"] == "measured"
-    assert max(each["cross_fitted"] for each in entry["epochs"].values()) <= 2
+    assert max(each["by_other_folds"] for each in entry["epochs"].values()) <= 2
 
 
 # --- in words --------------------------------------------------------------------------------------------

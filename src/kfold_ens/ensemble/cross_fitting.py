@@ -1,8 +1,9 @@
 """The out-of-fold score that no choice of an epoch flatters.
 
-A fold's best epoch is chosen on its own held-out images, so their score is too high. Here the epoch of a fold is chosen
-by the other folds of its repeat instead: the epoch with the best mean of their selecting values. So is its temperature.
-Nothing is trained again, since the logits of every epoch are kept.
+A fold's best epoch is chosen on its own held-out images, so their score is too high. Here, each image is scored after
+the epoch that the other held-out images of its fold choose. Nothing is trained again, since the logits of every epoch
+are kept. Beside it stands the score with each fold's epoch chosen by the other folds, for which no label of the fold
+counts. It is too low if folds have their best epochs at different times.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ import pandas as pd
 
 from kfold_ens.config import Choosing, Scoring
 from kfold_ens.ensemble.combine import METHODS
-from kfold_ens.ensemble.metrics import DEFAULT, difference, score
+from kfold_ens.ensemble.metrics import DEFAULT, difference, group_numbers, score
 from kfold_ens.ensemble.out_of_fold import combined_over_repeats
 from kfold_ens.ensemble.score_table import MEASURED, NOTHING_CHOSEN, UNKNOWN
 from kfold_ens.ensemble.temperature import fitted
-from kfold_ens.epoch_logits import NotKept, read_epochs
+from kfold_ens.epoch_logits import EpochLogits, NotKept, read_epochs
 from kfold_ens.history import Row, goodness, selected_row, selecting_column
-from kfold_ens.logits import Logits, at_temperature, concatenated
+from kfold_ens.logits import Logits, at_temperature, class_indices, concatenated
 from kfold_ens.members import Number, member_of
-from kfold_ens.metrics import find_metric
+from kfold_ens.metrics import find_metric, places_in_order, value
+
+PARTS = 10  # of a fold's images; the epoch of one part is chosen by the others
 
 
 @dataclass(frozen=True)
@@ -64,43 +67,74 @@ def cross_fitted_scores(
     if choosing.select == "last":
         return entry | {"state": NOTHING_CHOSEN}
     try:
-        folds = _read_folds(histories, choosing.select)
+        folds = _read_folds(histories, choosing, scored_by)
     except NotKept as error:
         return entry | {"state": UNKNOWN, "why": str(error)}
-    own, crossed = [fold.logits[fold.own] for fold in folds], [fold.logits[fold.by_others] for fold in folds]
+    own, crossed, others = ([getattr(fold, name) for fold in folds] for name in ("own", "by_images", "by_others"))
     return entry | {
         "state": MEASURED,
         "without_views": choosing.has_views,
-        "epochs": {str(fold.number): {"as_chosen": fold.own, "cross_fitted": fold.by_others} for fold in folds},
         "as_chosen": scored_by.score(own),
         "out_of_fold": scored_by.score(crossed),
         "flattered_by": scored_by.gain(own, crossed),
+        "by_other_folds": scored_by.score(others),
+        "epochs": {str(fold.number): fold.epochs for fold in folds},
         **(_calibrated(folds, scored_by) if calibrates else {}),
     }
 
 
 @dataclass(frozen=True)
 class _Fold:
-    """A fold, its epoch as chosen on its own images and by the other folds, and the logits after the epochs needed."""
+    """A fold's held-out logits, with the epoch as chosen, chosen by its other images, and by the other folds."""
 
     number: Number
-    own: int
-    by_others: int
-    logits: Mapping[int, Logits]
+    own: Logits
+    by_images: Logits
+    by_others: Logits
+    epochs: dict[str, Any]  # as chosen, by the other images (one per part) and by the other folds
 
 
-def _read_folds(histories: Mapping[Number, str], select: str) -> list[_Fold]:
-    rows = {number: pd.read_csv(file).to_dict("records") for number, file in histories.items()}
+def _read_folds(histories: Mapping[Number, str], choosing: Choosing, scored_by: ScoredBy) -> list[_Fold]:
+    select, rows = choosing.select, {number: pd.read_csv(file).to_dict("records") for number, file in histories.items()}
     unknown = [number for number, each in rows.items() if selecting_column(select) not in each[0]]
     if unknown:
         raise NotKept(f"fold {unknown[0]} was trained with another metric, so its curve of {select} is unknown")
-    chosen = cross_fitted_epochs(rows, select)
-    folds = []
+    by_others, folds = cross_fitted_epochs(rows, select), []
     for number, file in histories.items():
         epochs, own = read_epochs(file), int(selected_row(rows[number], select)["epoch"])
-        needed = {own, *(chosen[each] for each in [number, *_others(number, rows)])}
-        folds.append(_Fold(number, own, chosen[number], {epoch: epochs.after(epoch) for epoch in needed}))
+        by_images, of_parts = _by_other_images(epochs, choosing, scored_by)
+        named = {"as_chosen": own, "cross_fitted": of_parts, "by_other_folds": by_others[number]}
+        folds.append(_Fold(number, epochs.after(own), by_images, epochs.after(by_others[number]), named))
     return folds
+
+
+def _by_other_images(epochs: EpochLogits, choosing: Choosing, scored_by: ScoredBy) -> tuple[Logits, list[int]]:
+    """Return each image's logits after the epoch that the images of the other parts choose, and that epoch per part.
+
+    ``best_loss`` is replaced by the log loss, since the recipe's loss may depend on its classes and epochs.
+    """
+    part, first = _parts(epochs.image_id, scored_by.group_of), epochs.after(1)
+    name = "log_loss" if choosing.select == "best_loss" else choosing.select.removeprefix("best_")
+    target, sign = class_indices(first, scored_by.label_of), -1 if find_metric(name).better == "min" else 1
+    order = places_in_order(epochs.classes, choosing.class_order) if name == "quadratic_kappa" else None
+    curves = np.empty((len(epochs.values), part.max() + 1))
+    for epoch in range(len(curves)):
+        logits = epochs.after(epoch + 1).values
+        for each in range(curves.shape[1]):
+            curves[epoch, each] = sign * value(name, logits[part != each], target[part != each], order)
+    chosen = np.nan_to_num(curves, nan=-np.inf).argmax(axis=0)
+    values = epochs.values[chosen[part], np.arange(len(part))].astype(np.float32)
+    return Logits(epochs.image_id, values, epochs.classes), (chosen + 1).tolist()
+
+
+def _parts(image_id: np.ndarray, group_of: Mapping[str, str]) -> np.ndarray:
+    """Split images at random into ``PARTS`` parts, groups as a whole: the part of each image (N,)."""
+    group = group_numbers(image_id, group_of)
+    group = np.arange(len(image_id)) if group is None else group
+    groups = int(group.max()) + 1
+    if groups < 2:
+        raise NotKept("a fold holds out a single image or group, so no others choose its epoch")
+    return np.random.default_rng(0).permutation(groups)[group] % min(PARTS, groups)
 
 
 def cross_fitted_epochs(histories: Mapping[Number, Sequence[Row]], select: str) -> dict[Number, int]:
@@ -131,7 +165,7 @@ def _others(number: Number, numbers: Mapping[Number, Any]) -> list[Number]:
 
 
 def _calibrated(folds: Sequence[_Fold], scored_by: ScoredBy) -> dict[str, Any]:
-    """Score at temperatures that the other folds fit, with their logits after the epoch that they choose.
+    """Score at temperatures that the other folds fit, as chosen.
 
     Empty with repeats: there, each image's prediction holds models that other repeats' folds were fitted with.
     """
@@ -139,6 +173,6 @@ def _calibrated(folds: Sequence[_Fold], scored_by: ScoredBy) -> dict[str, Any]:
         return {}
     calibrated = []
     for fold in folds:
-        others = concatenated([each.logits[fold.by_others] for each in folds if each is not fold])
-        calibrated.append(at_temperature(fold.logits[fold.by_others], fitted(others, scored_by.label_of)))
+        others = concatenated([each.own for each in folds if each is not fold])
+        calibrated.append(at_temperature(fold.by_images, fitted(others, scored_by.label_of)))
     return {"calibrated": scored_by.score(calibrated)}

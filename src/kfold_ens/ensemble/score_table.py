@@ -64,7 +64,7 @@ def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Entry]]:
     """Return the scores by name, each with its entries ``out_of_fold`` and ``test`` if it has them."""
     rows = {f"fold {name}": entries for name, entries in metrics["folds"].items()}
     if is_cross_fitted(metrics):
-        rows[by_other_folds(metrics)] = {"out_of_fold": metrics["cross_fitted"]["out_of_fold"]}
+        rows[cross_fitted_name(metrics)] = {"out_of_fold": metrics["cross_fitted"]["out_of_fold"]}
     rows[as_chosen(metrics)] = {"out_of_fold": metrics["out_of_fold"]}
     if has_full_fit(metrics):
         rows["full fit"] = {"out_of_fold": "none: it holds out no images"}
@@ -72,7 +72,7 @@ def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Entry]]:
     if is_calibrated(metrics):
         after = metrics["calibrated"]
         if "calibrated" in metrics.get("cross_fitted", {}):
-            rows[by_other_folds(metrics) + CALIBRATED] = {"out_of_fold": metrics["cross_fitted"]["calibrated"]}
+            rows[cross_fitted_name(metrics) + CALIBRATED] = {"out_of_fold": metrics["cross_fitted"]["calibrated"]}
         rows[as_chosen(metrics) + CALIBRATED] = {"out_of_fold": after["out_of_fold"]}
         rows |= {method + CALIBRATED: entries for method, entries in after["methods"].items()}
     return rows
@@ -88,8 +88,8 @@ def is_of_submission(metrics: Mapping[str, Any]) -> bool:
     return is_cross_fitted(metrics) and not metrics["cross_fitted"]["without_views"]
 
 
-def by_other_folds(metrics: Mapping[str, Any]) -> str:
-    """Return the name of the score of all folds with each fold's epoch chosen by the other folds."""
+def cross_fitted_name(metrics: Mapping[str, Any]) -> str:
+    """Return the name of the score of all folds with the epoch cross-fitted."""
     return ALL_FOLDS + CROSS_FITTED + ("" if is_of_submission(metrics) else ", without views")
 
 
@@ -119,8 +119,9 @@ def _measured(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]
     else:
         ends = "" if by["low"] is None else f" (95% interval {by['low']:+.4f} to {by['high']:+.4f})"
         flattered = (
-            f"Cross-fitted: the epoch of each fold is chosen by the other folds. As chosen: on its own held-out images "
-            f"({entry['select']}), which flatters {label} by {by['difference']:.4f}{ends}."
+            f"Cross-fitted: each image is scored after the epoch that other held-out images of its fold choose. "
+            f"As chosen: all of them choose it ({entry['select']}), which flatters {label} by "
+            f"{by['difference']:.4f}{ends}."
         )
     if not entry["without_views"]:
         return [flattered]
@@ -156,7 +157,7 @@ def headline_entry(metrics: Mapping[str, Any], method: str) -> tuple[Mapping[str
         return on_test, f"on the test images, {name}"
     after = CALIBRATED if is_calibrated(metrics) else ""
     fitted = f"{after} (cross-fitted by fold)" if after else ""
-    honest = by_other_folds(metrics) + after
+    honest = cross_fitted_name(metrics) + after
     if honest in rows and is_of_submission(metrics):
         return rows[honest]["out_of_fold"], f"out of fold{CROSS_FITTED}{after}"
     chosen = as_chosen(metrics)

@@ -16,11 +16,9 @@ from kfold_ens.ensemble.known_labels import known_groups
 from kfold_ens.ensemble.metrics import DEFAULT, difference, on_same_images
 from kfold_ens.ensemble.out_of_fold import combined_over_repeats
 from kfold_ens.ensemble.score_table import BESIDE, is_of_submission, metric_of
-from kfold_ens.epoch_logits import NotKept, read_epochs
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_json
 from kfold_ens.logits import Logits, concatenated, read_logits
-from kfold_ens.members import by_number
 from kfold_ens.metrics import find_metric
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # in a state dictionary, but not parameters
@@ -35,7 +33,6 @@ class RecipeResults:
     oof: Logits
     hours: float  # of training, summed over folds
     parameters: int
-    cross_fitted: Logits | None = None  # out-of-fold logits after the epochs that other folds choose, if known
 
 
 def read_recipes(
@@ -72,19 +69,7 @@ def read_recipe(
     """Read one recipe's results from the files of its folds."""
     seconds = sum(pd.read_csv(path)["seconds"].sum() for path in histories)
     held_out = concatenated(combined_over_repeats(list(map(read_logits, oof)), over_repeats))
-    scores, parameters = read_json(metrics), count_parameters(models[0])
-    crossed = _cross_fitted(scores, histories, over_repeats) if is_of_submission(scores) else None
-    return RecipeResults(name, scores, held_out, seconds / 3600, parameters, crossed)
-
-
-def _cross_fitted(metrics: dict[str, Any], histories: Sequence[str], over_repeats: str) -> Logits | None:
-    """Read the out-of-fold logits after the epochs that other folds chose; None if they are gone."""
-    epochs = {number: epochs["cross_fitted"] for number, epochs in metrics["cross_fitted"]["epochs"].items()}
-    try:
-        folds = [read_epochs(file).after(epochs[str(number)]) for number, file in by_number(histories, str).items()]
-    except NotKept:
-        return None
-    return concatenated(combined_over_repeats(folds, over_repeats))
+    return RecipeResults(name, read_json(metrics), held_out, seconds / 3600, count_parameters(models[0]))
 
 
 def count_parameters(model: str) -> int:
@@ -98,7 +83,7 @@ def compare(recipes: Sequence[RecipeResults], manifest: pd.DataFrame, scoring: S
     """Compare recipes in a table with one row each.
 
     Columns are the metric with 95% intervals (``out_of_fold`` with each fold's epoch as chosen, ``cross_fitted`` with
-    that of the other folds, if known), the paired out-of-fold difference from the first recipe, accuracy and log
+    it cross-fitted, if known), the paired out-of-fold difference from the first recipe, accuracy and log
     loss out of fold, training hours and millions of parameters. Test scores are empty if labels are unknown. The column
     ``why`` gives the reason for other missing scores. In the row of the best recipe, ``best_of`` counts the recipes,
     ``honest`` is the score of that choice, and ``flattered_by`` what choosing flattered.
@@ -127,9 +112,7 @@ def _with_choice(
     group_of: Mapping[str, str],
 ) -> pd.DataFrame:
     """Add to the best recipe's row what choosing it flattered, by BBC-CV; nothing if there is no choice."""
-    crossed = [recipe.cross_fitted for recipe in recipes if recipe.cross_fitted]
-    predictions = crossed if len(crossed) == len(recipes) else [recipe.oof for recipe in recipes]
-    inputs, group = on_same_images(predictions, label_of, scoring, group_of)
+    inputs, group = on_same_images([recipe.oof for recipe in recipes], label_of, scoring, group_of)
     if len(inputs) < 2 or table["out_of_fold"].isna().any():
         return table
     choice = choose(find_metric(scoring.metric), inputs, group)
@@ -143,9 +126,8 @@ def about_choice(table: pd.DataFrame, metric: str) -> list[str]:
     """Say in sentences what choosing the best recipe flattered; empty if there was no choice."""
     label = find_metric(metric).label
     chosen = table.dropna(subset="best_of") if "best_of" in table else table[:0]
-    how = "cross-fitted" if "cross_fitted" in table and table["cross_fitted"].notna().all() else "out of fold"
     return [
-        f"Choosing the best of {row.best_of:.0f} recipes ({row.recipe}) flattered {label} {how} by "
+        f"Choosing the best of {row.best_of:.0f} recipes ({row.recipe}) flattered {label} out of fold by "
         f"{row.flattered_by:.4f} (95% interval {row.flattered_by_low:+.4f} to {row.flattered_by_high:+.4f}). Scored on "
         f"images that did not choose (BBC-CV), the choice has {row.honest:.4f} ({row.honest_low:.4f} to "
         f"{row.honest_high:.4f})."

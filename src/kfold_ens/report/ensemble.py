@@ -13,7 +13,7 @@ from kfold_ens.ensemble.score_table import (
     BESIDE,
     about_choice,
     as_chosen,
-    by_other_folds,
+    cross_fitted_name,
     has_full_fit,
     interval_in_words,
     is_cross_fitted,
@@ -77,7 +77,7 @@ def _held_out(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]
     """Return the out-of-fold scores, by name."""
     entries = {f"fold {fold}": entry["out_of_fold"] for fold, entry in metrics["folds"].items()}
     crossed = metrics["cross_fitted"]["out_of_fold"] if is_cross_fitted(metrics) else None
-    return entries | {by_other_folds(metrics): crossed, as_chosen(metrics): metrics["out_of_fold"]}
+    return entries | {cross_fitted_name(metrics): crossed, as_chosen(metrics): metrics["out_of_fold"]}
 
 
 def _rows(entries: Mapping[str, Mapping[str, Any] | None], metric: str) -> pd.DataFrame:
