@@ -1,9 +1,9 @@
 """The out-of-fold score that no choice of an epoch flatters.
 
-A fold's best epoch is chosen on its own held-out images, so their score is too high. Here, each image is scored after
-the epoch that the other held-out images of its fold choose. Nothing is trained again, since the logits of every epoch
-are kept. Beside it stands the score with each fold's epoch chosen by the other folds, for which no label of the fold
-counts. It is too low if folds have their best epochs at different times.
+A fold's best epoch is chosen on its own held-out images, so their score is too high. Here, each half of a fold's images
+is scored after the epoch that the other half chooses, and scores are averaged over random halves. Nothing is trained
+again, since the logits of every epoch are kept. Beside it stands the score with each fold's epoch chosen by the other
+folds, for which no label of the fold counts. It is too low if folds have their best epochs at different times.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kfold_ens.logits import Logits, at_temperature, class_indices, concatenated
 from kfold_ens.members import Number, member_of
 from kfold_ens.metrics import find_metric, places_in_order, value
 
-PARTS = 10  # of a fold's images; the epoch of one part is chosen by the others
+SPLITS = 4  # into random halves; on noise, the interval of one split alone is too narrow
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,14 @@ def cross_fitted_scores(
         folds = _read_folds(histories, choosing, scored_by)
     except NotKept as error:
         return entry | {"state": UNKNOWN, "why": str(error)}
-    own, crossed, others = ([getattr(fold, name) for fold in folds] for name in ("own", "by_images", "by_others"))
+    own, others = [fold.own for fold in folds], [fold.by_others for fold in folds]
+    crossed = list(zip(*(fold.by_images for fold in folds), strict=True))
     return entry | {
         "state": MEASURED,
         "without_views": choosing.has_views,
         "as_chosen": scored_by.score(own),
-        "out_of_fold": scored_by.score(crossed),
-        "flattered_by": scored_by.gain(own, crossed),
+        "out_of_fold": _mean([scored_by.score(split) for split in crossed]),
+        "flattered_by": _mean([scored_by.gain(own, split) for split in crossed]),
         "by_other_folds": scored_by.score(others),
         "epochs": {str(fold.number): fold.epochs for fold in folds},
         **(_calibrated(folds, scored_by) if calibrates else {}),
@@ -85,13 +86,13 @@ def cross_fitted_scores(
 
 @dataclass(frozen=True)
 class _Fold:
-    """A fold's held-out logits, with the epoch as chosen, chosen by its other images, and by the other folds."""
+    """A fold's held-out logits, with the epoch as chosen, chosen by the other half of images, and by other folds."""
 
     number: Number
     own: Logits
-    by_images: Logits
+    by_images: list[Logits]  # one for each split into halves
     by_others: Logits
-    epochs: dict[str, Any]  # as chosen, by the other images (one per part) and by the other folds
+    epochs: dict[str, Any]  # as chosen, by each half of the images and by the other folds
 
 
 def _read_folds(histories: Mapping[Number, str], choosing: Choosing, scored_by: ScoredBy) -> list[_Fold]:
@@ -102,39 +103,50 @@ def _read_folds(histories: Mapping[Number, str], choosing: Choosing, scored_by: 
     by_others, folds = cross_fitted_epochs(rows, select), []
     for number, file in histories.items():
         epochs, own = read_epochs(file), int(selected_row(rows[number], select)["epoch"])
-        by_images, of_parts = _by_other_images(epochs, choosing, scored_by)
-        named = {"as_chosen": own, "cross_fitted": of_parts, "by_other_folds": by_others[number]}
-        folds.append(_Fold(number, epochs.after(own), by_images, epochs.after(by_others[number]), named))
+        by_images, of_halves = zip(
+            *(_by_other_half(epochs, choosing, scored_by, split) for split in range(SPLITS)), strict=True
+        )
+        named = {"as_chosen": own, "cross_fitted": sum(of_halves, []), "by_other_folds": by_others[number]}
+        folds.append(_Fold(number, epochs.after(own), list(by_images), epochs.after(by_others[number]), named))
     return folds
 
 
-def _by_other_images(epochs: EpochLogits, choosing: Choosing, scored_by: ScoredBy) -> tuple[Logits, list[int]]:
-    """Return each image's logits after the epoch that the images of the other parts choose, and that epoch per part.
+def _mean(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Average the scores and ends of intervals of several splits; None if one has none."""
+    own = {name: [entry[name] for entry in entries] for name, each in entries[0].items() if isinstance(each, float)}
+    means = {name: None if None in values else float(np.mean(values)) for name, values in own.items()}
+    return {name: each for name, each in entries[0].items() if name != "correct"} | means
+
+
+def _by_other_half(
+    epochs: EpochLogits, choosing: Choosing, scored_by: ScoredBy, split: int
+) -> tuple[Logits, list[int]]:
+    """Return each image's logits after the epoch that the other half of images chooses, and these two epochs.
 
     ``best_loss`` is replaced by the log loss, since the recipe's loss may depend on its classes and epochs.
     """
-    part, first = _parts(epochs.image_id, scored_by.group_of), epochs.after(1)
+    half, first = _halves(epochs.image_id, scored_by.group_of, split), epochs.after(1)
     name = "log_loss" if choosing.select == "best_loss" else choosing.select.removeprefix("best_")
     target, sign = class_indices(first, scored_by.label_of), -1 if find_metric(name).better == "min" else 1
     order = places_in_order(epochs.classes, choosing.class_order) if name == "quadratic_kappa" else None
-    curves = np.empty((len(epochs.values), part.max() + 1))
+    curves = np.empty((len(epochs.values), 2))
     for epoch in range(len(curves)):
         logits = epochs.after(epoch + 1).values
-        for each in range(curves.shape[1]):
-            curves[epoch, each] = sign * value(name, logits[part != each], target[part != each], order)
+        for each in (0, 1):
+            curves[epoch, each] = sign * value(name, logits[half != each], target[half != each], order)
     chosen = np.nan_to_num(curves, nan=-np.inf).argmax(axis=0)
-    values = epochs.values[chosen[part], np.arange(len(part))].astype(np.float32)
+    values = epochs.values[chosen[half], np.arange(len(half))].astype(np.float32)
     return Logits(epochs.image_id, values, epochs.classes), (chosen + 1).tolist()
 
 
-def _parts(image_id: np.ndarray, group_of: Mapping[str, str]) -> np.ndarray:
-    """Split images at random into ``PARTS`` parts, groups as a whole: the part of each image (N,)."""
+def _halves(image_id: np.ndarray, group_of: Mapping[str, str], split: int) -> np.ndarray:
+    """Split images at random into halves, groups as a whole: the half of each image (N,), 0 or 1."""
     group = group_numbers(image_id, group_of)
     group = np.arange(len(image_id)) if group is None else group
     groups = int(group.max()) + 1
     if groups < 2:
         raise NotKept("a fold holds out a single image or group, so no others choose its epoch")
-    return np.random.default_rng(0).permutation(groups)[group] % min(PARTS, groups)
+    return np.random.default_rng(split).permutation(groups)[group] % 2
 
 
 def cross_fitted_epochs(histories: Mapping[Number, Sequence[Row]], select: str) -> dict[Number, int]:
@@ -174,5 +186,6 @@ def _calibrated(folds: Sequence[_Fold], scored_by: ScoredBy) -> dict[str, Any]:
     calibrated = []
     for fold in folds:
         others = concatenated([each.own for each in folds if each is not fold])
-        calibrated.append(at_temperature(fold.by_images, fitted(others, scored_by.label_of)))
-    return {"calibrated": scored_by.score(calibrated)}
+        temperature = fitted(others, scored_by.label_of)
+        calibrated.append([at_temperature(split, temperature) for split in fold.by_images])
+    return {"calibrated": _mean([scored_by.score(split) for split in zip(*calibrated, strict=True)])}

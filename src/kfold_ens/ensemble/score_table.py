@@ -119,7 +119,7 @@ def _measured(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]
     else:
         ends = "" if by["low"] is None else f" (95% interval {by['low']:+.4f} to {by['high']:+.4f})"
         flattered = (
-            f"Cross-fitted: each image is scored after the epoch that other held-out images of its fold choose. "
+            f"Cross-fitted: half of a fold's held-out images choose the epoch that scores the other half. "
             f"As chosen: all of them choose it ({entry['select']}), which flatters {label} by "
             f"{by['difference']:.4f}{ends}."
         )
