@@ -171,7 +171,7 @@ def test_compile_is_any_yes_or_no(written, meant):
         ({"optimizer.betas": [0.9, 1]}, "optimizer.betas.1", "less than 1"),
         ({"optimizer.kind": "adam"}, "optimizer", "adam"),
         ({"optimizer.kind": GONE}, "optimizer", "'kind' is missing"),
-        ({"schedule": None}, "schedule", "got None"),
+        ({"schedule": None}, "schedule", "is empty"),
         ({"schedule": {"kind": "one_cycle", "pct_start": 1}}, "schedule.pct_start", "less than 1"),
         ({"augmentation": {"kind": "resize"}}, "augmentation", "valid list"),
         ({"augmentation.0": {"kind": "flip"}}, "augmentation.0", "flip"),

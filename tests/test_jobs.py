@@ -8,7 +8,7 @@ import pytest
 from conftest import log_restored
 
 from kfold_ens.errors import KfoldError
-from kfold_ens.jobs import Preempted, job, usable_threads
+from kfold_ens.jobs import HAS_PICTURE, ROUTINE, Preempted, job, usable_threads
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +47,15 @@ def test_a_job_logs_every_module_to_its_own_file_and_the_terminal(tmp_path, caps
             logging.getLogger("kfold_ens.training.fold").info("fold %d", number)
     assert capsys.readouterr().err.splitlines() == ["fold 0", "fold 1"]
     assert [(tmp_path / f"{number}.log").read_text().split()[-1] for number in range(2)] == ["0", "1"]
+
+
+def test_under_a_picture_of_the_run_routine_lines_go_to_the_file_only(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv(HAS_PICTURE, "yes")
+    with job(str(tmp_path / "job.log")):
+        logging.getLogger("kfold_ens.training.record").info("epoch 1", extra=ROUTINE)
+        logging.getLogger("kfold_ens.data.manifest").warning("doubtful")
+    assert capsys.readouterr().err.splitlines() == ["doubtful"]
+    assert "epoch 1" in (tmp_path / "job.log").read_text()
 
 
 def test_a_job_uses_no_more_threads_than_it_has_processors():

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "training": {"data", "network", "loading", "compute"},
     "prediction": {"data", "network", "loading", "compute"},
     "report": {"data", "splits", "ensemble"},
+    "init": {"data", "ensemble"},
     "bundle": {"data", "network", "loading", "compute", "prediction", "ensemble"},
 }
 WITHOUT_TORCH = [
@@ -46,9 +47,14 @@ WITHOUT_TORCH = [
     "findings",
     "yaml_files",
     "progress",
+    "picture",
+    "run_log",
+    "terminal",
     "user_tables",
     "text_files",
     "nearest",
+    "workflow",
+    "init",
     "compute.ranks",
     "training.fold",
     "bundle.about",

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from kfold_ens import progress
 from kfold_ens.files import write_json, write_table
+from kfold_ens.members import Member
 
 LIVE = {"epoch": 2, "epochs": 4, "step": 5, "steps": 10, "loss": 0.5, "accuracy": 0.75}
 LIVE |= {"images_per_second": 99.6, "seconds_left": 3725}
@@ -106,3 +107,9 @@ def test_repeats_and_a_full_fit_have_rows_too(folder):
     rows = progress.fold_rows(folder)
     assert [row["fold"] for row in rows] == ["0", "2", "10", "0 of repeat 1", "full"]
     assert (rows[-1]["is"], rows[-1]["held-out"]) == ("training", "")
+
+
+def test_a_fold_that_resumes_does_not_show_the_progress_of_the_run_before(folder):
+    now = time.time()
+    assert progress.live_row(folder, "tiny", Member(0, 2), now + 1) == {}
+    assert progress.live_row(folder, "tiny", Member(0, 2), now - 60)["left"]

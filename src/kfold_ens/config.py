@@ -14,7 +14,6 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -25,7 +24,7 @@ from pydantic import (
 )
 
 from kfold_ens.errors import ConfigError
-from kfold_ens.findings import SHORT, UNKNOWN, Written, refusal
+from kfold_ens.findings import SHORT, UNKNOWN, Advised, Written, refusal
 
 # --- numbers ---------------------------------------------------------------------------------------------
 
@@ -154,7 +153,7 @@ def _metric_or(*words: str, before: str = "") -> Any:
         meant = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"must be {', '.join(names)} (5 can be any number) (got {SHORT.repr(value)}){meant}")
 
-    return Annotated[str, BeforeValidator(check), WithJsonSchema(_metric_schema(names))]
+    return BeforeValidator(check), WithJsonSchema(_metric_schema(names))
 
 
 def _metric_schema(names: list[str]) -> dict[str, Any]:
@@ -180,18 +179,15 @@ Places = Annotated[
     list[Place], BeforeValidator(_listed, json_schema_input_type=Place | list[Place]), AfterValidator(sorted)
 ]
 Grouping = Annotated[Name, AfterValidator(_one_group)]
-Metric = _metric_or()
-Monitored = _metric_or("loss", "metric")  # the held-out loss, the metric of config.yaml, or another
-Selected = _metric_or("last", "best_loss", "best_metric", before="best_")
+Metric = Annotated[str, *_metric_or()]
+Monitored = Annotated[str, *_metric_or("loss", "metric")]  # the held-out loss, the metric of config.yaml, or another
+Selected = Annotated[str, *_metric_or("last", "best_loss", "best_metric", before="best_")]
 
 
-class Section(BaseModel):
+class Section(Advised):
     """A part of the configuration. Unknown keys are errors; values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-    # For advice about misplaced keys: keys that are read before validation, and another file that may hold them.
-    also: ClassVar[frozenset[str]] = frozenset()
-    beside: ClassVar[tuple[str, type[BaseModel]] | None] = None
 
 
 # --- config.yaml -----------------------------------------------------------------------------------------
@@ -629,6 +625,9 @@ class CenterCrop(Image):
         if self.resize < self.size:
             raise ValueError(f"resize: {self.resize} must be at least size: {self.size}")
         return _stored(self, self.resize)
+
+
+EvaluationImage = Squash | CenterCrop
 
 
 Interpolation = Literal["nearest", "bilinear"]
@@ -1275,7 +1274,7 @@ Tta = Annotated[NoTta | Views, Field(discriminator="kind")]
 class TrainingRecipe(Section):
     """All that the weights of a fold depend on."""
 
-    image: Annotated[Squash | CenterCrop, Field(discriminator="kind")]
+    image: Annotated[EvaluationImage, Field(discriminator="kind")]
     """Sets the size of the images and the evaluation view."""
     augmentation: list[Augmentation]
     """Lists the random steps that make a training image, in order. One of them must be ``resize`` or
@@ -1426,21 +1425,26 @@ def load_config(values: dict, written: Written = UNKNOWN) -> Config:
 def find_recipe(name: str, folder: Path, overlay: Path | None = None) -> Path:
     """Find the file of a recipe: ``{folder}/{name}.yaml``, or ``name`` itself if it is a path to a YAML file.
 
-    The path of the base of an ``overlay`` is searched beside the overlay first.
+    A user's own recipe, in ``recipes/`` of the working folder, comes first. A path is relative to the working folder,
+    or else to the workflow, which holds ``folder``. The base of an ``overlay`` is searched beside the overlay first.
 
     Raises:
         ConfigError: if there is no such file.
     """
+    own = Path("recipes")
+    folders = [own, folder] if own.is_dir() and own.resolve() != folder.resolve() else [folder]
     if not name.endswith((".yaml", ".yml")):
-        places = [folder / f"{name}.yaml"]
+        places = [place / f"{name}.yaml" for place in folders]
     else:
-        places = [Path(name)] if overlay is None else [overlay.parent / name, Path(name)]
+        beside = [] if overlay is None else [overlay.parent / name]
+        places = [*beside, Path(name), folder.parent / name]
     for place in places:
         if os.path.isfile(place):  # Path.is_file raises if a name is too long
             return place
     key = "recipe" if overlay is None else f"{overlay}: base"
-    missing = " and no ".join(dict.fromkeys(map(str, places)))
-    known = ", ".join(sorted(recipe.stem for recipe in folder.glob("*.yaml")))
+    distinct = {os.path.abspath(place): str(place) for place in reversed(places)}
+    missing = " and no ".join(reversed(distinct.values()))
+    known = ", ".join(sorted({recipe.stem for place in folders for recipe in place.glob("*.yaml")}))
     raise ConfigError(f"{key}: there is no {missing}. Known recipes: {known}; or give the path of a YAML file.")
 
 

@@ -10,9 +10,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel
+
+
+class Advised(BaseModel):
+    """A model with advice about misplaced keys."""
+
+    also: ClassVar[frozenset[str]] = frozenset()  # keys that are read before validation
+    beside: ClassVar[tuple[str, type[BaseModel]] | None] = None  # another file that may hold them, and its model
+
 
 SHORT = reprlib.Repr()  # shortens wrong values in messages
 SHORT.maxstring = SHORT.maxother = 200
@@ -99,14 +107,14 @@ def _inside(node: Any, key: Sequence) -> Any:
 # --- messages --------------------------------------------------------------------------------------------
 
 
-def refusal(items: list[Any], model: type[BaseModel], values: Any, where: str, written: Written) -> str:
+def refusal(items: list[Any], model: type[Advised], values: Any, where: str, written: Written) -> str:
     """Return the message about pydantic's findings, one per line."""
     return "\n  ".join(
         [f"{written.title(where)} has errors:", *(_line(item, model, values, written) for item in items)]
     )
 
 
-def _line(item: dict, model: type[BaseModel], values: Any, written: Written) -> str:
+def _line(item: dict, model: type[Advised], values: Any, written: Written) -> str:
     key = _key(item, model, values)
     place = written.place_of(key)
     finding = ": ".join(filter(None, (".".join(map(str, key)), _finding(item, key, model, written))))
@@ -127,11 +135,13 @@ def _key(item: dict, model: type[BaseModel], values: Any) -> list[Any]:
     return key
 
 
-def _finding(item: dict, key: list[Any], model: type[BaseModel], written: Written) -> str:
+def _finding(item: dict, key: list[Any], model: type[Advised], written: Written) -> str:
     if item["type"] == "extra_forbidden":
         return f"no such key{_meant(item['loc'], key, model)}"
     if item["type"] == "missing":
         return "is missing"
+    if item["type"] in ("model_attributes_type", "model_type") and item["input"] is None:
+        return "is empty; write its keys below it, or remove the # before them"
     if item["type"] == "union_tag_not_found":
         return f"{item['ctx']['discriminator']} is missing{_misspelled(item)}"
     if item["type"] == "union_tag_invalid":
@@ -194,7 +204,7 @@ def _is_named(key: list[Any]) -> bool:
 # --- suggestions -----------------------------------------------------------------------------------------
 
 
-def _meant(location: Sequence, key: list[Any], model: type[BaseModel]) -> str:
+def _meant(location: Sequence, key: list[Any], model: type[Advised]) -> str:
     """Suggest the key that an unknown one likely means: the same key elsewhere, or a similar one in its section."""
     name, written = str(key[-1]), ".".join(part for part in key if isinstance(part, str))
     if same := _elsewhere(name, model, written):

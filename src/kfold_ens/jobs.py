@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ log = logging.getLogger("kfold_ens")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 # From Ctrl-C, schedulers, clusters (as a warning), and closed terminals.
 ASKING_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+ROUTINE = {"is_routine": True}  # marks lines that a picture of the run replaces on the terminal
+HAS_PICTURE = "KFOLD_HAS_PICTURE"  # set in jobs of a run that shows one
+INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM  # 143, the exit code that shells report for SIGTERM
 
 
@@ -37,7 +40,7 @@ def job(log_file: str) -> Iterator[None]:
 
     _log_to(log_file)
     wait_briefly()
-    with logging_redirect_tqdm([log]):
+    with nullcontext() if HAS_PICTURE in os.environ else logging_redirect_tqdm([log]):  # a picture has no bars
         try:
             yield
         except (KfoldError, OSError) as error:  # OSError: a full disk, a read-only folder, a deleted file
@@ -46,6 +49,9 @@ def job(log_file: str) -> Iterator[None]:
         except Preempted as reason:
             log.warning("%s", reason)
             sys.exit(TERMINATED)
+        except KeyboardInterrupt:  # before training handles signals
+            log.warning("interrupted")
+            sys.exit(INTERRUPTED)
         except Exception:
             log.exception("This is a bug in kfold_ens; please report it with the lines below.")
             sys.exit(1)
@@ -58,6 +64,8 @@ def _log_to(log_file: str) -> None:
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(logging.Formatter("%(message)s"))
+    if HAS_PICTURE in os.environ:
+        terminal.addFilter(lambda record: not hasattr(record, "is_routine"))
     log.handlers = [file, terminal]
 
 
@@ -114,29 +122,31 @@ def metrics_of_recipes() -> dict[str, Scoring]:
 
 
 def snakemake_report(
-    snakefile: str, config: dict[str, Any], targets: list[str], path: str, options: Sequence[str] = ()
+    snakefile: str, config: dict[str, Any], targets: list[str], path: str, style: str, options: Sequence[str] = ()
 ) -> None:
-    """Write Snakemake's report on finished targets for a configuration; ``options`` go to Snakemake.
+    """Write Snakemake's report on finished targets for a configuration.
+
+    ``style`` is the text of a style sheet; ``options`` go to Snakemake.
 
     Raises:
         KfoldError: if Snakemake fails; it holds Snakemake's output.
     """
     import yaml
 
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
-        yaml.safe_dump(config, file)
-        file.flush()
-        style = Path(snakefile).parent / "workflow" / "report" / "style.css"
+    with tempfile.TemporaryDirectory() as folder:
+        configuration, sheet = Path(folder, "config.yaml"), Path(folder, "style.css")
+        configuration.write_text(yaml.safe_dump(config), encoding="utf-8")
+        sheet.write_text(style, encoding="utf-8")
         command = [
             *(sys.executable, "-m", "snakemake", *targets),
             "--snakefile",
             snakefile,
             "--configfile",
-            file.name,
+            str(configuration),
             "--report",
             path,
             "--report-stylesheet",
-            str(style),
+            str(sheet),
             *options,
         ]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -42,7 +43,8 @@ def at_temperature(logits: Logits, temperature: float) -> Logits:
 def class_indices(logits: Logits, label_of: Mapping[str, str]) -> np.ndarray:
     """Return the column of each image's label; -1 without a label or if it is not a class: (N,) int."""
     column_of = {label: column for column, label in enumerate(logits.classes)}
-    return np.array([column_of.get(label_of.get(image_id), -1) for image_id in logits.image_id], dtype=np.int64)
+    labels = (label_of.get(image_id) for image_id in logits.image_id)
+    return np.array([-1 if label is None else column_of.get(label, -1) for label in labels], dtype=np.int64)
 
 
 def concatenated(parts: Sequence[Logits]) -> Logits:
@@ -66,7 +68,7 @@ def log_mean_softmax(logits_mnk: np.ndarray) -> np.ndarray:
 
 def write_logits(path: str | Path, logits: Logits) -> None:
     """Write a logits file atomically, readable without pickle."""
-    columns = {
+    columns: dict[str, Any] = {
         "image_id": np.asarray(logits.image_id, dtype=np.str_),
         "logits": logits.values,
         "classes": np.asarray(logits.classes, dtype=np.str_),

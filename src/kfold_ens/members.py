@@ -70,6 +70,13 @@ def place_of(file: str | Path) -> tuple[str, Member] | None:
     return (found["recipe"], _member(found)) if found else None
 
 
+def member_with(file: str | Path) -> Member:
+    """Return the member whose folder holds a file."""
+    place = place_of(file)
+    assert place, f"{file} is not in the folder of a member"
+    return place[1]
+
+
 def member_of(number: Number) -> Member:
     """Return the member with this number in tables and figures."""
     if number == FULL:
@@ -80,7 +87,9 @@ def member_of(number: Number) -> Member:
 
 def member_in(folder: str) -> Member:
     """Return the member with this folder below a recipe's."""
-    return _member(re.fullmatch(MEMBER, folder))
+    found = re.fullmatch(MEMBER, folder)
+    assert found, f"{folder} is no folder of a member"
+    return _member(found)
 
 
 def why_absent(name: str, num_folds: int, repeats: int, full_fit: bool) -> list[str]:
@@ -93,7 +102,7 @@ def why_absent(name: str, num_folds: int, repeats: int, full_fit: bool) -> list[
     if not found:
         return []
     member, why = _member(found), []
-    if not member.holds_out:
+    if member.fold is None:
         return [] if full_fit else ["full_fit is false; set full_fit: true to train on all images"]
     if member.fold >= num_folds:
         why.append(f"num_folds: {num_folds} makes {_counted('fold', num_folds)}")
@@ -115,7 +124,7 @@ def _member(found: re.Match[str]) -> Member:
 
 def by_number(files: Iterable[str], read: Callable[[str], Value]) -> dict[Number, Value]:
     """Read a file of each member; return the results by the member's number."""
-    return {place_of(file)[1].number: read(file) for file in files}
+    return {member_with(file).number: read(file) for file in files}
 
 
 def title(number: Any) -> str:

@@ -5,7 +5,6 @@ To add a metric, add it to ``METRICS`` here and to ``METRIC_KINDS`` in ``config.
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -193,9 +192,11 @@ def find_metric(name: str) -> Metric:
     kind = metric_kind(name)
     if kind == name:
         return METRICS[name]
-    metric, k = METRICS[kind], int(re.search(r"\d+", name)[0])
-    bound = {"compute": partial(metric.compute, k=k), "per_image": partial(metric.per_image, k=k)}
-    return replace(metric, label=metric.label.format(k=k), k=k, **bound)
+    metric, k = METRICS[kind], int("".join(filter(str.isdecimal, name)))
+    per_image = partial(metric.per_image, k=k) if metric.per_image else None
+    return replace(
+        metric, label=metric.label.format(k=k), k=k, compute=partial(metric.compute, k=k), per_image=per_image
+    )
 
 
 def absent_classes(target: Target, num_classes: int) -> list[int]:

@@ -37,8 +37,14 @@ def main() -> None:
 def fold_rows(folder: Path) -> list[dict[str, str]]:
     """Return a row for every fold with a history or saved progress, sorted by recipe and fold."""
     patterns = [f"{root}/*/{place}/{file}" for root, file in HOLDING for place in FOLDERS]
-    places = {place_of(file) for pattern in patterns for file in folder.glob(pattern)} - {None}
-    return [_row(folder, *place) for place in sorted(places)]
+    places = {place_of(file) for pattern in patterns for file in folder.glob(pattern)}
+    return [_row(folder, *place) for place in sorted(filter(None, places))]
+
+
+def live_row(folder: Path, recipe: str, member: Member, since: float) -> dict[str, str]:
+    """Return the row of a fold in training, by COLUMNS; empty until it saves its progress after ``since``, a time."""
+    file = folder / "state" / recipe / member.folder / "progress.json"
+    return _row(folder, recipe, member) if (_read(os.path.getmtime, file) or 0) >= since else {}
 
 
 def _row(folder: Path, recipe: str, member: Member) -> dict[str, str]:

@@ -11,7 +11,9 @@ import lzma
 import os
 import re
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 from kfold_ens.errors import DataError
@@ -80,7 +82,7 @@ def _open_zipped(path: Path, _: str) -> io.BytesIO:
         return io.BytesIO(archive.read(members[0]))
 
 
-_OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zip": _open_zipped}
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zip": _open_zipped}
 
 
 def _decoded(content: bytes, where: str) -> str:
@@ -133,7 +135,7 @@ def _likely(content: bytes) -> str | None:
             odd[encoding] = _oddities(content.decode(encoding))
         except UnicodeDecodeError:
             continue
-    return min(odd, key=odd.get, default=None)
+    return min(odd, key=odd.__getitem__, default=None)
 
 
 def _oddities(text: str) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from kfold_ens.errors import ConfigError
+
+Real = TypeVar("Real", int, float)
 
 ADVICE = {  # by PyYAML's words; the first match is used
     "'\\t'": "Replace the tab by spaces.",
@@ -41,7 +43,7 @@ class _Strict(yaml.SafeLoader):
         return _as_written(node, super().construct_yaml_float(node), ":" in node.value)
 
 
-def _as_written(node: yaml.ScalarNode, value: float, in_another_base: bool) -> float:
+def _as_written(node: yaml.ScalarNode, value: Real, in_another_base: bool) -> Real:
     if in_another_base:
         advice = f"write {value} for this number, or '{node.value}' for text"
         raise _Refused(None, None, f"YAML reads {node.value} as {value}; {advice}", node.start_mark)

@@ -29,7 +29,7 @@ if workflow.is_main_process:
     refuse_bad_yaml([file for file in MERGED.files if file != CONFIG_FILE])
 (RUN,) = checked(load_config, [config], MERGED)
 config.update(RUN.model_dump(mode="json"))  # with defaults, for captions
-RECIPE_FOLDER = Path(workflow.basedir, "recipes")
+RECIPE_FOLDER = PLACE / "recipes"
 CONFIGURED, *COMPARED = checked(find_recipe, [RUN.recipe, *RUN.ablation], RECIPE_FOLDER)
 RECIPES = read_recipes([CONFIGURED, *COMPARED])
 FILES = {file.stem: file for file in [CONFIGURED, *COMPARED]}

@@ -18,6 +18,7 @@ rule check:
     params:
         manifests=lambda wildcards: {half: f"results/data/{half}.csv" if has_manifest(half) else "" for half in HALVES},
         plan=describe_plan,
+        start=as_typed("submission"),
     script:
         "../scripts/check.py"
 
@@ -27,6 +28,7 @@ if not GONE["train"]:
     # List every training image with label, hash and size. Refuses unusable images, of the test images too.
     rule manifest:
         input:
+            unpack(once_targets_are_known),
             tables=tables_of("train"),
         output:
             manifest=TRAIN,
@@ -85,6 +87,7 @@ rule all_images:
         "results/data/manifest.csv",
     log:
         "logs/data/all_images.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:

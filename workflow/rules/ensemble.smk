@@ -6,6 +6,7 @@ rule combine:
         "results/{recipe}/{method}/test_logits.npz",
     log:
         "logs/{recipe}/{method}/combine.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -25,6 +26,7 @@ rule write_submission:
         "results/submission.csv",
     log:
         "logs/submission.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -44,6 +46,7 @@ rule zip_submission:
         "results/submission.zip",
     log:
         "logs/submission_zip.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -66,6 +69,7 @@ rule metrics:
         "results/{recipe}/metrics.json",
     log:
         "logs/{recipe}/metrics.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -99,6 +103,7 @@ rule compare_recipes:
         "results/ablation.csv",
     log:
         "logs/ablation.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:

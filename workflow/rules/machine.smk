@@ -62,10 +62,11 @@ def forced_trainings():
     named = {os.path.normpath(each) for each in settings.forcerun}
     named |= {os.path.normpath(each) for each in settings.targets if settings.forcetargets}
     return [
-        rule_name("train", recipe, member)
+        name
         for recipe in RECIPES
         for member in MEMBERS
-        if settings.forceall or not named.isdisjoint({rule_name("train", recipe, member), *outputs_of(recipe, member)})
+        if (name := as_typed(rule_name("train", recipe, member)))
+        and (settings.forceall or not named.isdisjoint({name, *outputs_of(recipe, member)}))
     ]
 
 
@@ -82,8 +83,11 @@ def refuse_absent_members():
 
     Snakemake knows its targets only after it has read this file, so this searches the command line.
     """
+    if "@" not in as_typed("@"):  # a single rule under a name of the user's
+        return
     compared = "".join(f"{re.escape(recipe)}_|" for recipe in RECIPES if recipe != RECIPE)
-    of_member = re.compile(f"(?:train|predict_oof|predict_test)_(?:{compared})(?P<member>[^/]+)")
+    of_member = f"(?:train|predict_oof|predict_test)_(?:{compared})(?P<member>[^/]+)"
+    of_member = re.compile(re.escape(as_typed("@")).replace("@", of_member))
     asked = [found for word in sys.argv[1:] if (found := of_member.fullmatch(word)) and not os.path.exists(word)]
     why = {each[0]: why_absent(each["member"], RUN.num_folds, RUN.repeats, RUN.full_fit) for each in asked}
     if lines := [f"{name}: there is no such rule: {'; '.join(reasons)}" for name, reasons in why.items() if reasons]:

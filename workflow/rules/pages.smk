@@ -119,23 +119,29 @@ def recipe_param(wildcards):
 def recipe_path(wildcards):
     """The path of a recipe, relative to this workflow if possible."""
     file = FILES[wildcards.recipe]
-    folder = Path(workflow.basedir)
-    return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
+    return str(file.relative_to(PLACE) if file.is_relative_to(PLACE) else file)
 
 
 def git(*arguments):
     """Run git on this workflow's folder. Empty without git or without a repository."""
     try:
-        command = ["git", "-C", workflow.basedir, *arguments]
+        command = ["git", "-C", str(PLACE), *arguments]
         return subprocess.run(command, capture_output=True, text=True).stdout.strip()
     except OSError:
         return ""
 
 
 def commit(wildcards):
-    """The checked-out commit, and whether files differ from it. None if unknown."""
+    """The checked-out commit, and whether files differ from it. None if unknown, as in an installed package."""
+    if COPIED_COMMIT or not git("ls-files", "Snakefile"):
+        return COPIED_COMMIT
     head, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
     return f"{head} and uncommitted changes" if head and changes else head or None
+
+
+def texts_of_captions():
+    """The captions of the report, by file."""
+    return {file.name: file.read_text() for file in sorted((PLACE / "workflow/report").glob("*.rst"))}
 
 
 def pages_of(recipe):

@@ -10,6 +10,7 @@ rule data_pages:
         **pages("data", "examples"),
     log:
         "logs/{recipe}/report/data.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -29,6 +30,7 @@ rule halves_page:
         **pages("halves"),
     log:
         "logs/{recipe}/report/halves.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -47,6 +49,7 @@ rule views_page:
         **pages("views"),
     log:
         "logs/{recipe}/report/views.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -66,6 +69,7 @@ rule fold_page:
         **pages("fold"),
     log:
         "logs/{recipe}/report/{member}.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -86,6 +90,7 @@ rule training_and_error_pages:
         **pages("curves", "confusion", "classes", "pairs", "mistakes", "labels"),
     log:
         "logs/{recipe}/report/errors.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -112,6 +117,7 @@ rule ensemble_pages:
         **pages("combinations", "agreement", "calibration"),
     log:
         "logs/{recipe}/report/ensemble.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -134,6 +140,7 @@ rule risk_coverage_page:
         **pages("risk_coverage"),
     log:
         "logs/{recipe}/report/risk_coverage.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -155,6 +162,7 @@ rule submission_page:
         submission=page("submission", recipe=RECIPE, method=RUN.ensemble),
     log:
         f"logs/{RECIPE}/report/submission.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -177,6 +185,7 @@ rule overview:
         score="results/{recipe}/report/score.html",
     log:
         "logs/{recipe}/report/overview.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -198,6 +207,7 @@ rule provenance:
         page("provenance"),
     log:
         "logs/{recipe}/report/provenance.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -218,6 +228,7 @@ rule ablation_page:
         page("ablation"),
     log:
         "logs/report/ablation.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -239,16 +250,19 @@ rule write_report:
     input:
         pages=REPORTED,
         scores=[f"results/{recipe}/report/score.html" for recipe in reported_recipes()],
-        captions=[own_file(str(file)) for file in sorted(Path(workflow.basedir, "workflow/report").iterdir())],
     output:
         "results/report.html",
     log:
         "logs/report.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
+        **section_param(),
         snakefile=literal(workflow.main_snakefile),
         pages=REPORTED,
+        captions=fingerprint(texts_of_captions()),
+        style=literal(Path(PLACE, "workflow/report/style.css").read_text()),
         options=literal(storage_options()),
     script:
         "../scripts/report.py"

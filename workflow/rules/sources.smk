@@ -104,13 +104,13 @@ def refuse_submission():
     Test images are listed here too: a failure of ``test_manifest`` would not stop training.
     """
     planned = {job.rule.name for job in workflow.dag.needrun_jobs()}
-    trains = any(name.startswith("train_") for name in planned)
-    if not trains or "manifest" in planned or not has_manifest("train"):
+    trains = any(as_typed(rule_name("train", recipe, member)) in planned for recipe in RECIPES for member in MEMBERS)
+    if not trains or as_typed("manifest") in planned or not has_manifest("train"):
         return
     from kfold_ens.data.manifest import read_manifest, with_test_images
     from kfold_ens.ensemble.submission import refuse_what_cannot_be_submitted
 
-    is_listed = "test_manifest" not in planned and has_manifest("test")
+    is_listed = as_typed("test_manifest") not in planned and has_manifest("test")
     try:
         images = read_manifest(TRAIN, TEST) if is_listed else with_test_images(read_manifest(TRAIN), RUN)
         refuse_what_cannot_be_submitted(images, RUN, metrics_of_recipes())

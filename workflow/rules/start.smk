@@ -20,6 +20,16 @@ def refuse(message):
     sys.exit(f"ERROR: {message}")
 
 
+def installation():
+    """The command that installs this workflow's library, from its folder or from git."""
+    source = workflow.current_basedir.join("../..")
+    if hasattr(source, "repo"):
+        return f"pip install git+https://{source.host}/{source.repo}@{source.ref}"
+    if hasattr(source, "repo_path"):
+        return f"pip install git+file://{source.repo_path}@{source.ref}"
+    return f"pip install -e {os.path.normpath(str(source))}"
+
+
 try:
     import kfold_ens
     from kfold_ens import bundle, data, ensemble, network, prediction, training
@@ -32,9 +42,10 @@ try:
     from kfold_ens.machine import THREADS_PER_GPU, fold_memory, plan_folds, this_machine
     from kfold_ens.members import Member, folds_of, member_in, why_absent
     from kfold_ens.report.contents import PAGES, menu_entry, page_file, page_files
+    from kfold_ens.run_log import show_run
     from kfold_ens.yaml_files import read_yaml
 except ModuleNotFoundError as error:
-    refuse(f"{error}. Install the project first: pip install -e {workflow.basedir}")
+    refuse(f"{error}. Install the project first: {installation()}")
 
 
 def check_environment():
@@ -46,16 +57,6 @@ def check_environment():
         tempfile.TemporaryFile(dir=folder if os.path.isdir(folder) else None).close()
     except OSError as error:
         refuse(f"TMPDIR: cannot write to {folder or 'any folder for temporary files'} ({error}); set a writable folder")
-
-
-def warn_of_another_library():
-    """Warn if the installed library is not the one of this clone: changes to the clone's would have no effect."""
-    own, used = Path(workflow.basedir, "src/kfold_ens"), Path(kfold_ens.__file__).parent
-    if own.is_dir() and not own.samefile(used):
-        logger.warning(
-            f"The workflow of {workflow.basedir} runs with the library of another folder: {used}. "
-            f"Changes in {own} have no effect. To use them: pip install -e {workflow.basedir}"
-        )
 
 
 def checked(read, items, *arguments):
@@ -77,7 +78,8 @@ def refuse_bad_yaml(files):
 CONFIG_FILE = Path("config.yaml")
 
 if workflow.is_main_process:  # jobs need no second check
+    show_run(logger, workflow.output_settings)
     check_environment()
-    warn_of_another_library()
-    is_read = CONFIG_FILE.is_file() and not workflow.config_settings.replace_workflow_config
+    is_replaced = workflow.config_settings.replace_workflow_config or workflow.modifier.skip_configfile
+    is_read = CONFIG_FILE.is_file() and not is_replaced
     refuse_bad_yaml([CONFIG_FILE] if is_read else [])

@@ -6,6 +6,7 @@ rule weights:
         "resources/weights/{weights}.safetensors",
     log:
         "logs/weights/{weights}.log",
+    localrule: True
     conda:
         ENVIRONMENT
     params:
@@ -27,6 +28,7 @@ for recipe, sections in RECIPES.items():
             name:
                 rule_name("train", recipe, member)
             input:
+                unpack(once_targets_are_known),
                 unpack(tell_jobs_forced_trainings),
                 **training_files(sections, member),
                 **trained_first(recipe, member),

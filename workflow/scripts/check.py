@@ -20,4 +20,4 @@ if __name__ == "__main__":
             also=partial(refuse_what_cannot_be_submitted, of_recipes=metrics_of_recipes()),
         )
         log.info("%s", snakemake.params.plan)
-        log.info("No error found. To start: snakemake --cores 4 submission")
+        log.info("No error found. To start: snakemake --cores 4 %s", snakemake.params.start)

@@ -4,5 +4,8 @@ from kfold_ens.jobs import job, snakemake_report
 
 if __name__ == "__main__":
     with job(snakemake.log[0]):
-        params = snakemake.params
-        snakemake_report(params.snakefile, snakemake.config, params.pages, snakemake.output[0], params.options)
+        params, section = snakemake.params, snakemake.params.get("section")
+        config = {section: snakemake.config} if section else snakemake.config
+        snakemake_report(
+            params.snakefile, config, params.pages, snakemake.output[0], params.style, options=params.options
+        )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import yaml
 
-from kfold_ens.bundle.about import About, Member
+from kfold_ens.bundle.about import About, Member, Rounding
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.metrics import correctness
 from kfold_ens.ensemble.score_table import as_text, interval_in_words
@@ -27,7 +27,7 @@ def write_card(path: str, about: About, train: pd.DataFrame, oof: Sequence[Logit
         "Scores": _scores(about),
         "Worst classes": _worst_classes(train, oof),
         "Calibration": _calibration(about),
-        **({"Rounded weights": _rounding(about)} if about.rounding else {}),
+        **({"Rounded weights": _rounding(about, about.rounding)} if about.rounding else {}),
         "Recipe": _recipe(about),
         "Pretrained weights": _licences(about),
         "How to cite": _citation(about),
@@ -84,12 +84,12 @@ def _calibration(about: About) -> str:
     return f"The combined logits are divided by {about.temperature:.4g}, fitted on the out-of-fold logits."
 
 
-def _rounding(about: About) -> str:
+def _rounding(about: About, rounding: Rounding) -> str:
     full = [_title(member) for member in about.members if member.name == FULL]
     unmeasured = "".join(f" {title} is rounded too, but not measured: it has no held-out images." for title in full)
     return (
         "Weights are stored in bfloat16, rounded to the nearest value; biases, norms and batch statistics in float32. "
-        f"They are converted to float32 before use. Measured out of fold: {about.rounding.in_words}. The other scores "
+        f"They are converted to float32 before use. Measured out of fold: {rounding.in_words}. The other scores "
         f"here, and the temperature if there is one, are those before rounding.{unmeasured}"
     )
 

@@ -11,7 +11,7 @@ from kfold_ens.bundle.about import About, Member, Rounding
 from kfold_ens.bundle.ensemble_file import write_ensemble
 from kfold_ens.bundle.rounding import rounded
 from kfold_ens.config import Backbone, IntensityRange, Method, Tta
-from kfold_ens.members import place_of
+from kfold_ens.members import member_with
 from kfold_ens.model_header import header_of
 from kfold_ens.network.classifier import TrainedModel, load_model
 from kfold_ens.versions import versions
@@ -51,7 +51,7 @@ def collect_models(
 
 def _member(file: str, model: TrainedModel, recipe_name: str, tta: Tta) -> Member:
     return Member(
-        name=place_of(file)[1].name,
+        name=member_with(file).name,
         recipe_name=recipe_name,
         recipe=model.recipe,
         tta=tta,

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from kfold_ens.errors import KfoldError
 from kfold_ens.jobs import ASKING_TO_END, wait_briefly
@@ -99,8 +100,8 @@ def _ended_at_once() -> Iterator[None]:
     try:
         yield
     finally:
-        for name, answer in before.items():
-            signal.signal(name, answer)
+        for name, handler in before.items():
+            signal.signal(name, handler)
 
 
 def _interrupted(number: int, _: object) -> None:
@@ -109,7 +110,7 @@ def _interrupted(number: int, _: object) -> None:
     os._exit(128 + number)
 
 
-def end(message: str, code: int) -> None:
+def end(message: str, code: int) -> NoReturn:
     """Print a message to stderr and exit."""
     print(message, file=sys.stderr, flush=True)
     sys.exit(code)

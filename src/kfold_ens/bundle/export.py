@@ -111,7 +111,7 @@ def traced(about: About, predictor: Predictor) -> ONNXProgram:
     dynamic = {place: torch.export.Dim(name) for place, name in enumerate("NHW")}
     log.info("tracing %d models", len(predictor.networks))
     with warnings.catch_warnings(action="ignore"):  # torch warns about its own code
-        return torch.onnx.export(
+        program = torch.onnx.export(
             EnsembleGraph(about, predictor.networks).eval(),
             (pixels,),
             input_names=["pixels"],
@@ -121,6 +121,8 @@ def traced(about: About, predictor: Predictor) -> ONNXProgram:
             dynamo=True,
             verbose=False,
         )
+    assert program is not None  # None only from the exporter of TorchScript
+    return program
 
 
 def said_by_models(predictor: Predictor, images: Sequence[str]) -> list[Answers | None]:
@@ -170,7 +172,7 @@ def _whole(name: str, intensity_range: IntensityRange) -> np.ndarray | None:
 
 
 def _by_pillow(pixels: np.ndarray, short_side: int) -> np.ndarray:
-    height, width = stored_shape(*pixels.shape[:2], short_side)
+    height, width = stored_shape(pixels.shape[0], pixels.shape[1], short_side)
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
 
 
@@ -207,5 +209,6 @@ def _write(program: ONNXProgram, metadata: dict[str, str], path: Path) -> None:
 
 
 def _save(program: ONNXProgram, path: Path) -> None:
-    size = sum(value.const_value.nbytes for value in program.model.graph.initializers.values())
+    weights = [value.const_value for value in program.model.graph.initializers.values()]
+    size = sum(weight.nbytes for weight in weights if weight is not None)
     program.save(path, external_data=size > LARGEST_FILE)

@@ -64,7 +64,9 @@ def _export(options: Namespace) -> None:
     request = accepted(options)
     with loaded(request) as (predictor, _):
         from kfold_ens.bundle.export import export_ensemble
+        from kfold_ens.bundle.predictor import Predictor
 
+        assert isinstance(predictor, Predictor)  # an ensemble file, not a graph
         comparison = export_ensemble(predictor, request.names, options.out)
     log.info("%s: checked with onnxruntime on %d images: %s", options.out, comparison.images, comparison)
 

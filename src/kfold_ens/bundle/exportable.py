@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kfold_ens.bundle.about import EnsembleError, Member
-from kfold_ens.config import Augmentation, Tta, View
+from kfold_ens.config import Augmentation, HorizontalFlip, Tta, VerticalFlip, View
 from kfold_ens.errors import Together, listing
 
-FLIPS = ("horizontal_flip", "vertical_flip")  # the only steps of a test-time view that a graph can hold
+FLIPS = (HorizontalFlip, VerticalFlip)  # the only steps of a test-time view that a graph can hold
 
 
 def refuse_what_no_graph_holds(members: Sequence[Member]) -> None:
@@ -48,4 +48,4 @@ def _views(tta: Tta) -> Sequence[View]:
 
 
 def _is_fixed(step: Augmentation) -> bool:
-    return step.kind in FLIPS and step.probability == 1
+    return isinstance(step, FLIPS) and step.probability == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from kfold_ens.bundle.about import About, Member
 from kfold_ens.bundle.exportable import refuse_what_no_graph_holds
 from kfold_ens.loading.augmentation import IMAGENET_MEAN, IMAGENET_STD, LONGEST
 
+Size = int | torch.SymInt  # of an image while the graph is traced
 PILLOW_BITS = 22  # fractional bits of the weights with which Pillow resizes
 TORCH_BITS = 15  # bits of the weights with which torch resizes uint8
 
@@ -49,7 +51,9 @@ def _logits(member: Member, network: nn.Module, images: Tensor) -> Tensor:
     if image.normalize:
         view = (view - _channels(IMAGENET_MEAN)) / _channels(IMAGENET_STD)
     logits_vnk = torch.stack([network(each) for each in VIEWS[member.tta.kind](view, member.tta)])
-    return AVERAGES[member.tta.average](logits_vnk) if len(logits_vnk) > 1 else logits_vnk[0]
+    if isinstance(member.tta, config.NoTta) or len(logits_vnk) == 1:
+        return logits_vnk[0]
+    return AVERAGES[member.tta.average](logits_vnk)
 
 
 def _channels(values: Sequence[float]) -> Tensor:
@@ -118,14 +122,14 @@ def shrunk(images_nchw: Tensor, short_side: int) -> Tensor:
     return _passes(images_nchw.to(torch.float64), *matrices)
 
 
-def _both(images_nchw: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def _both(images_nchw: Tensor, height: Size, width: Size) -> tuple[Tensor, Tensor]:
     """Return the matrices that resize the columns and the rows of an image to (height, width)."""
     source_height, source_width = images_nchw.shape[2:]
     rows = filter_matrix(source_height, 0, source_height, height, 0, height)
     return rows, filter_matrix(source_width, 0, source_width, width, 0, width, of=0)
 
 
-def stored(side: int, height: int, width: int, short_side: int) -> int:
+def stored(side: Size, height: Size, width: Size, short_side: int) -> Size:
     """Return a side of ``stored_shape``, in integers: ``round(side * short_side / shortest)``, ties to even."""
     shortest = torch.sym_min(height, width)
     kept = torch.sym_min(short_side, shortest)
@@ -163,7 +167,7 @@ def _center_crop(images_nchw: Tensor, image: config.CenterCrop) -> Tensor:
     return _resized_as_torch_does(images_nchw, *matrices)
 
 
-def _half(number: int) -> int:
+def _half(number: Size) -> Size:
     """Return ``round(number / 2)``, ties to even, in integer arithmetic."""
     return number // 2 + number % 4 // 3
 
@@ -182,7 +186,9 @@ def _bits(weights: Tensor) -> Tensor:
     return torch.ceil(torch.log2((2**TORCH_BITS - 0.5) / weights.max())) - 1
 
 
-def filter_matrix(source: int, window: int, kept: int, target: int, first: int, count: int, of: int = 1) -> Tensor:
+def filter_matrix(
+    source: Size, window: Size, kept: Size, target: Size, first: Size, count: Size, of: int = 1
+) -> Tensor:
     """Return the weights with which source pixels make target pixels, in float64.
 
     The source is dimension ``of``: (count, source) to resize columns of pixels, (source, count) to resize rows. Target
@@ -190,7 +196,8 @@ def filter_matrix(source: int, window: int, kept: int, target: int, first: int, 
     have weights. The weights of each target pixel sum to 1.
     """
     scale = kept / target
-    centers = (torch.arange(count, dtype=torch.float64) + first + 0.5) * scale
+    # torch's types say that a tensor times a SymFloat may be a SymFloat.
+    centers: Any = (torch.arange(count, dtype=torch.float64) + first + 0.5) * scale
     places = torch.arange(source, dtype=torch.float64) - window + 0.5
     reach = torch.clamp(torch.scalar_tensor(scale, dtype=torch.float64), min=1.0)
     is_seen = ((places > 0) & (places < kept)).unsqueeze(1 - of)

@@ -64,4 +64,5 @@ class OnnxPredictor:
                 raise EnsembleError(f"onnxruntime failed with {counted(len(pixels), 'image')}: {error}") from None
         log.warning("out of memory: predicts %d images at a time", len(pixels) // 2)
         halves = [self._run(half) for half in np.array_split(pixels, 2)]
-        return tuple(map(np.concatenate, zip(*halves, strict=True)))
+        probabilities, votes = (np.concatenate(parts) for parts in zip(*halves, strict=True))
+        return probabilities, votes

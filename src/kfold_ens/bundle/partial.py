@@ -133,7 +133,7 @@ def done_so_far(partial: Path, header: list[str], names: Sequence[str], batch_si
         if place - place % batch_size > images:
             images, size = place - place % batch_size, start
     failed = ((names[place], reasons.get(place, "")) for place in range(images))
-    return Done(images, size, tuple((name, reason) for name, reason in failed if reason or reason == ""))
+    return Done(images, size, tuple((name, reason) for name, reason in failed if reason is not None))
 
 
 def whole_rows(path: Path) -> Iterator[tuple[int, int, list[str]]]:

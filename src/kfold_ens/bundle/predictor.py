@@ -18,7 +18,7 @@ from kfold_ens.bundle.decoding import Batch, Stored, decoded_batches
 from kfold_ens.bundle.ensemble_file import Ensemble
 from kfold_ens.compute.compute import Compute
 from kfold_ens.compute.inference import Most
-from kfold_ens.config import Image, Tta
+from kfold_ens.config import EvaluationImage, Tta
 from kfold_ens.loading.loader import EvaluationViews, stacked
 from kfold_ens.logits import Logits
 from kfold_ens.prediction.predict import logits_of_views, on_device
@@ -56,7 +56,7 @@ class Predictor:
         return {key: _views_of(batch, *parts) for key, parts in self._kinds_of_views.items()} if batch.images else {}
 
     @cached_property
-    def _kinds_of_views(self) -> dict[str, tuple[Image, Tta]]:
+    def _kinds_of_views(self) -> dict[str, tuple[EvaluationImage, Tta]]:
         return {_key(member): (member.recipe.image, member.tta) for member in self.members}
 
     @cached_property
@@ -91,7 +91,7 @@ def _key(member: Member) -> str:
     return f"{member.recipe.image!r} {member.tta!r}"
 
 
-def _views_of(batch: Batch, image: Image, tta: Tta) -> list[Tensor]:
+def _views_of(batch: Batch, image: EvaluationImage, tta: Tta) -> list[Tensor]:
     """Make every test-time view of a batch's images."""
     store = Stored(list(batch.images.values()), image.short_side)
     sets = (EvaluationViews(store, list(batch.images), view, name) for name, view in build_views(tta, image).items())

@@ -19,7 +19,7 @@ from kfold_ens.ensemble.out_of_fold import combined_over_repeats
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_json
 from kfold_ens.logits import Logits, concatenated
-from kfold_ens.members import place_of
+from kfold_ens.members import member_with
 from kfold_ens.metrics import find_metric
 from kfold_ens.network.classifier import load_model
 from kfold_ens.prediction.predict import on_device, predict
@@ -47,7 +47,7 @@ def predict_rounded(
     """
     logits = []
     for file in models:
-        _, member = place_of(file)
+        member = member_with(file)
         model = as_float32(rounded(load_model(file)))
         images = listed_images(splits[member.repeat], member.trained_as)
         size = batch_size or model.recipe.batch_size
@@ -69,7 +69,8 @@ def compare(
     """
     both = [concatenated(combined_over_repeats(logits, over_repeats)) for logits in (before, after)]
     has_probabilities = METHODS[over_repeats].gives_probabilities
-    entries = [score(logits, label_of, scoring, has_probabilities) for logits in both]
+    scores = [score(logits, label_of, scoring, has_probabilities) for logits in both]
+    entries = [entry for entry in scores if entry]  # held-out images always have labels
     own = [entry[scoring.metric] for entry in entries]
     if None in own:
         reason = next(entry["why"] for entry in entries if "why" in entry)

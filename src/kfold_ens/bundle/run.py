@@ -207,7 +207,8 @@ def _require_torch(options: Namespace) -> None:
 
 def _write(request: Request, predictor: Predictor | OnnxPredictor, table: PartialCsv, done: int) -> dict[str, str]:
     """Append the rows of all images that are not done; return the reasons for unreadable files, by name."""
-    names, classes, columns, unreadable = request.names[done:], request.about.classes, request.columns, {}
+    names, classes, columns = request.names[done:], request.about.classes, request.columns
+    unreadable: dict[str, str] = {}
     with tqdm(total=len(request.names), initial=done, unit="img", disable=None, smoothing=0.05) as bar:
         for start, (answers, failed) in enumerate(predictor.answers(names)):
             rows = columns.rows(answers) if answers else {}

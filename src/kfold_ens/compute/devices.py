@@ -17,6 +17,7 @@ from typing import IO
 import torch
 
 from kfold_ens.errors import KfoldError
+from kfold_ens.jobs import ROUTINE
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def leased_devices(
     kind = _kind(preference)
     if kind != "cuda":
         _check_count(count, {"cpu": count, "mps": 1}[kind], kind)
-        log.info("computing on %s on %s%s", kind, platform.node(), _visible_devices())
+        log.info("computing on %s on %s%s", kind, platform.node(), _visible_devices(), extra=ROUTINE)
         yield [torch.device(kind)] * count
         return
     names = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
@@ -54,7 +55,9 @@ def leased_devices(
             torch.cuda.set_per_process_memory_fraction(1 / slots, indices[0])
         for index in indices:
             name = torch.cuda.get_device_name(index)
-            log.info("computing on cuda:%d (%s) on %s%s", index, name, platform.node(), _visible_devices())
+            log.info(
+                "computing on cuda:%d (%s) on %s%s", index, name, platform.node(), _visible_devices(), extra=ROUTINE
+            )
         yield [torch.device("cuda", index) for index in indices]
 
 

@@ -57,7 +57,7 @@ def read_fold(number: Number, seed: int, folds: str, classes: str, store: PixelS
     return Fold(number, seed, train, validation, labels)
 
 
-def listed_images(table: str, fold: int | None = None) -> np.ndarray:
+def listed_images(table: str, fold: Number | None = None) -> np.ndarray:
     """The image ids of a table, or only those that ``fold`` holds out: (N,) text."""
     images = read_table(table)
     return (images if fold is None else images[images["fold"] == str(fold)])["image_id"].to_numpy()

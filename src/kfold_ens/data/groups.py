@@ -37,6 +37,7 @@ def refuse_ungrouped(images: pd.DataFrame, data: Source, half: Half) -> None:
     names = [shown(name) for name in listed.loc[listed["group"] == "", "name"]]
     if not names:
         return
+    assert isinstance(data, ImageFiles)  # only these have groups
     where, what = _where(data)
     raise DataError(
         f"{where} for {len(names)} of {len(listed)} training images; {what} (unrelated images need "
@@ -44,7 +45,7 @@ def refuse_ungrouped(images: pd.DataFrame, data: Source, half: Half) -> None:
     )
 
 
-def _where(data: Source) -> tuple[str, str]:
+def _where(data: ImageFiles) -> tuple[str, str]:
     if isinstance(data, Csv) and data.group_column:
         column = f"data.group_column: {data.train}: the column {data.group_column!r} is empty"
         return column, "fill in the group of each image"

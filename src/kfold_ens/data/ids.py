@@ -6,9 +6,9 @@ import logging
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import islice
 from pathlib import Path
 
@@ -42,8 +42,7 @@ def find_images(ids: Iterable[str], folder: str, table: str) -> list[Found]:
     """
     if not os.path.isdir(folder):
         raise DataError(f"{table}: there is no folder {folder} for its images (looked in {Path.cwd()})")
-    find = _Images(folder).find
-    found = [find(name) for name in ids]
+    found = [*found_in(folder)(ids)]
     refusals = list(_refusals(found, folder, table))
     if refusals:
         raise DataError("\n".join(refusals))
@@ -51,6 +50,11 @@ def find_images(ids: Iterable[str], folder: str, table: str) -> list[Found]:
     if spaced:
         log.warning("%s: these ids, like their files, start or end with whitespace:\n%s", table, listing(spaced))
     return found
+
+
+def found_in(folder: str) -> Callable[[Iterable[str]], Iterator[Found]]:
+    """Return a function that looks for ids in a folder and refuses nothing. It lists each subfolder once."""
+    return partial(map, _Images(folder).find)
 
 
 def _refusals(found: Sequence[Found], folder: str, table: str) -> Iterator[str]:
@@ -78,7 +82,8 @@ def _refusals(found: Sequence[Found], folder: str, table: str) -> Iterator[str]:
 
 def _shared(found: Sequence[Found]) -> list[str]:
     """Different ids of the same file."""
-    first, shared = {}, []
+    first: dict[tuple, Found] = {}
+    shared = []
     for each in (each for each in found if len(each.files) == 1):
         ((identity, path),) = each.files.items()
         other = first.setdefault(identity, each)
@@ -169,7 +174,7 @@ class _Subfolder:
 
 def _distinct(found: dict[tuple, str]) -> dict[tuple, str]:
     """Drop links to a file that is already there."""
-    distinct = {}
+    distinct: dict[tuple, str] = {}
     for identity, path in found.items():
         if not any(os.path.samefile(path, other) for other in distinct.values()):
             distinct[identity] = path

@@ -57,7 +57,7 @@ def inspect(path: str | Path) -> Inspection:
         image.draft(None, (SMALLEST, SMALLEST))  # JPEG: decoding at an eighth of the size still reads every byte
         image.load()
         looks = perceptual_hash(_rgb(ImageOps.exif_transpose(image)))
-        pages = image.format == "TIFF" and image.is_animated
+        pages = image.format == "TIFF" and getattr(image, "is_animated", False)
     return Inspection(hashlib.sha256(content).hexdigest(), width, height, looks, pages)
 
 
@@ -124,7 +124,9 @@ def _decoded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     size = size[::-1] if _on_its_side(image) else size
     before = image.size
     drafted = image.draft(None, (2 * size[0], 2 * size[1]))
-    return image if image.size == before else image.resize(size, Image.Resampling.BILINEAR, box=drafted[1])
+    if drafted is None or image.size == before:
+        return image
+    return image.resize(size, Image.Resampling.BILINEAR, box=drafted[1])
 
 
 def _read(path: str | Path) -> bytes:

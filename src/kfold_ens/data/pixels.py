@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -118,7 +119,8 @@ def write_pixels(
         looks = dict(zip(("mean", "contrast"), measured, strict=True))
         changed = intensity_range != "full" and decided.any()
         decoding = {"intensity_range": canonical(intensity_range)} if changed else {}
-        np.savez(file, **identity, **looks, **decoding, offset=offsets, height=heights, width=widths)
+        arrays: dict[str, Any] = identity | looks | decoding
+        np.savez(file, **arrays, offset=offsets, height=heights, width=widths)
     _warn_of_outliers(manifest.assign(**looks))
 
 

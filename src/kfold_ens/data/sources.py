@@ -198,7 +198,7 @@ def _test_rows(data: config.Csv) -> pd.DataFrame:
 
 def _labelled_rows(data: config.Csv, key: str, file: str, columns: Mapping[str, str]) -> pd.DataFrame:
     """List the training images of a table; ``columns`` are further required columns, by key."""
-    needed = {"id_column": data.id_column, "label_column": data.label_column} | columns
+    needed = {"id_column": data.id_column, "label_column": data.label_column, **columns}
     table = read_user_table(file, {f"data.{name}": column for name, column in needed.items()}, key)
     unlabelled = table.loc[table[data.label_column] == "", data.id_column]
     if len(unlabelled):

@@ -53,12 +53,11 @@ def inferred_ids(
     forms = _forms(submission, names, test)
     column = submission.stated("id_column")
     columns = [column] if column else list(filter(None, table))  # Excel adds nameless columns
-    best = None
-    for ids in _candidates(table, columns, forms, submission.id_prefix, of_all):
-        if best is None or ids.share > best.share:
+    candidates = _candidates(table, columns, forms, submission.id_prefix, of_all)
+    best = next(candidates)
+    while best.share < 1 and (ids := next(candidates, None)):
+        if ids.share > best.share:
             best = ids
-        if best.share == 1:
-            break
     if best.share < RECOGNISED:
         submission_names(test, names)  # shared names may be the reason that nothing matches
     return best

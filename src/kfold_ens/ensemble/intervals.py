@@ -75,6 +75,7 @@ def _replicates(
         parts = _resampled_confusions(predicted, target, classes, rng)
     else:
         parts = _confusions_of_resampled_groups(predicted, target, classes, group, rng)
+    assert metric.of_confusion  # every metric has values per image or this
     return np.concatenate([metric.of_confusion(part) for part in parts], axis=1)
 
 
@@ -131,7 +132,7 @@ def _resampled_confusions(
             drawn = rng.multinomial(counts.sum(), counts / counts.sum(), part.stop - part.start)
             drawn = counts + (drawn - counts) * _more(int(counts.sum()))
             for of_one, labels in zip(confusion, cells, strict=True):
-                np.add.at(of_one, (slice(None), truths, labels), drawn)
+                np.add.at(of_one, (slice(None), truths, labels), drawn)  # type: ignore[arg-type]  # numpy takes slices too
         yield confusion
 
 

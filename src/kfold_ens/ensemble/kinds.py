@@ -42,7 +42,7 @@ class Form:
 # --- values ----------------------------------------------------------------------------------------------
 
 
-def _labels(logits: Logits, form: Form) -> dict[str, Sequence[str]]:
+def _labels(logits: Logits, form: Form) -> dict[str, np.ndarray]:
     return {form.columns[0]: logits.predictions()}
 
 
@@ -161,7 +161,9 @@ def _refuse_shared_column(form: Form) -> None:
 class Kind:
     """A kind of submission."""
 
-    values: Callable[[Logits, Form], Mapping[str, Sequence[str]]]  # by column, from logits in the form's order
+    values: Callable[
+        [Logits, Form], Mapping[str, Sequence[str] | np.ndarray]
+    ]  # by column, from logits in the form's order
     checks: Callable[[pd.DataFrame, Form], Mapping[str, bool]]
     predicted: Callable[[pd.DataFrame, Form], pd.Series]
     written: Callable[[Submission, Sequence[str]], dict[str, Any]]  # fields of the form, without a sample

@@ -136,7 +136,7 @@ def correctness(logits: Logits, label_of: Mapping[str, str]) -> pd.Series:
     return pd.Series(outcomes, dtype=bool)
 
 
-def paired_difference(some: pd.Series, others: pd.Series) -> dict[str, float]:
+def paired_difference(some: pd.Series, others: pd.Series) -> dict[str, float | None]:
     """Return the accuracy of ``some`` minus that of ``others`` on the same images, with a paired 95% interval.
 
     The Wald interval of matched pairs with 0.5 added to each of the four cells: Agresti and Min 2005,

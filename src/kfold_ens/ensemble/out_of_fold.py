@@ -37,8 +37,8 @@ def combined_over_repeats(folds: Sequence[Logits], method: str) -> list[Logits]:
 def _of_images(values_rk: np.ndarray, image: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Stack the logits of images that occur M times each: (M, N, K)."""
     rows = np.flatnonzero(np.isin(image, chosen))
-    rows = rows[np.argsort(image[rows], kind="stable")].reshape(len(chosen), -1)
-    return values_rk[rows.T].astype(np.float64)
+    rows_nm = rows[np.argsort(image[rows], kind="stable")].reshape(len(chosen), -1)
+    return values_rk[rows_nm.T].astype(np.float64)
 
 
 def with_probabilities(method: str) -> str:

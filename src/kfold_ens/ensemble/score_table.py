@@ -152,7 +152,8 @@ def is_calibrated(metrics: Mapping[str, Any]) -> bool:
 
 def headline_entry(metrics: Mapping[str, Any], method: str) -> tuple[Mapping[str, Any], str]:
     """Return the submission's score and what it was measured on: test images, or out of fold without test labels."""
-    rows, name = score_rows(metrics), submitted(metrics, method)
+    rows: Mapping[str, Any] = score_rows(metrics)
+    name = submitted(metrics, method)
     if on_test := rows.get(name, {}).get("test"):
         return on_test, f"on the test images, {name}"
     after = CALIBRATED if is_calibrated(metrics) else ""
@@ -170,8 +171,8 @@ def as_text(metrics: Mapping[str, Any], chosen: str) -> str:
     rows, marked = [(label_of_metric(metrics), "out-of-fold", "test")], submitted(metrics, chosen)
     for name, entries in score_rows(metrics).items():
         is_fold = len(entries) == 2
-        cells = [cell(entries[side], metric, not is_fold) if side in entries else "" for side in SIDES]
-        rows.append((f"{name} *" if name == marked else name, *cells))
+        oof, test = (cell(entries[side], metric, not is_fold) if side in entries else "" for side in SIDES)
+        rows.append((f"{name} *" if name == marked else name, oof, test))
     widths = [max(len(row[place]) for row in rows) + 2 for place in (0, 1)]
     lines = [f"  {name:<{widths[0]}}{oof:<{widths[1]}}{test}".rstrip() for name, oof, test in rows]
     below = TextWrapper(110, "  ", "  ", break_long_words=False, break_on_hyphens=False)

@@ -56,7 +56,7 @@ def refuse_what_cannot_be_submitted(
     classes = sorted(set(manifest.loc[manifest["split"] == "train", "label"]))
     own = {"metric": Scoring(metric=run.metric, class_order=run.data.class_order)}
     with together.gather():
-        refuse_unfit_metrics(own | of_recipes, classes)
+        refuse_unfit_metrics({**own, **of_recipes}, classes)
     if len(test):
         _refuse_unfit_tables(manifest, test, classes, run, together)
     together.raise_all()

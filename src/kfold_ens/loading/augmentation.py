@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -144,11 +143,13 @@ def rotated_part(
 def build_augmentation(steps: Sequence[config.Augmentation], size: int) -> v2.Transform:
     """Transform from a stored image to a random training view; draws from torch's global generator."""
     transforms: list[v2.Transform] = []
-    for before, step in pairwise([None, *steps]):
+    before: config.Augmentation | None = None
+    for step in steps:
         if isinstance(before, config.Rotation) and isinstance(step, config.RandomResizedCrop):
             transforms[-1] = RotatedCrop(before, _random_resized_crop(step, size))
         else:
             transforms.append(AUGMENTATIONS[step.kind](step, size))
+        before = step
     return v2.Compose(transforms)
 
 
@@ -169,7 +170,7 @@ def _middle(image_chw: Tensor) -> Tensor:
 EVALUATION_VIEWS: dict[str, Callable[..., v2.Transform]] = {"squash": _squash, "center_crop": _center_crop}
 
 
-def build_evaluation_view(image: config.Image) -> v2.Transform:
+def build_evaluation_view(image: config.EvaluationImage) -> v2.Transform:
     """Transform from a stored image to its evaluation view, without randomness."""
     return EVALUATION_VIEWS[image.kind](image)
 

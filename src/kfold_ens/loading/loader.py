@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.util import Finalize
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ from torchvision.transforms import v2
 
 from kfold_ens.config import TrainingRecipe
 from kfold_ens.data.folds import Fold, Images
-from kfold_ens.data.pixels import PixelStore
 from kfold_ens.jobs import ASKING_TO_END
 from kfold_ens.loading.augmentation import build_augmentation
+from kfold_ens.members import Number
 from kfold_ens.randomness import derive_seed
 
-Indices = Iterable[Sequence[tuple[int, int]]]  # per batch: indices into TrainingViews
+Indices = Iterable[list[tuple[int, int]]]  # per batch: indices into TrainingViews
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ IN_THIS_PROCESS = Loading()
 class TrainingViews(Dataset):
     """Augmented views with their class indices, indexed by (epoch, position)."""
 
-    def __init__(self, images: Images, augmentation: v2.Transform, seed: int, fold: int) -> None:
+    def __init__(self, images: Images, augmentation: v2.Transform, seed: int, fold: Number) -> None:
         self._images = images
         self._rows = images.store.rows(images.image_id)
         self._keys = images.keys()
@@ -64,16 +64,26 @@ class TrainingViews(Dataset):
         return self._augmentation(image), int(self._images.target[position])
 
 
+class Stored(Protocol):
+    """Stored images: what evaluation needs of a ``PixelStore``."""
+
+    def sha256(self, image_ids: np.ndarray) -> np.ndarray: ...
+
+    def rows(self, image_ids: np.ndarray) -> np.ndarray: ...
+
+    def __getitem__(self, row: int) -> np.ndarray: ...
+
+
 class EvaluationViews(Dataset):
     """One view per image, in the order of the ids. Random draws depend on ``name`` and the image only."""
 
     def __init__(
-        self, store: PixelStore, image_ids: Sequence[str], view: v2.Transform, name: str = "evaluation"
+        self, store: Stored, image_ids: Sequence[str] | np.ndarray, view: v2.Transform, name: str = "evaluation"
     ) -> None:
-        image_ids = np.asarray(image_ids)
+        ids = np.asarray(image_ids)
         self._store = store
-        self._sha256 = store.sha256(image_ids)
-        self._rows = store.rows(image_ids)
+        self._sha256 = store.sha256(ids)
+        self._rows = store.rows(ids)
         self._view = view
         self._name = name
 
@@ -90,7 +100,7 @@ def _seed_view(*parts: int | str) -> None:
     torch.default_generator.manual_seed(derive_seed(*parts))
 
 
-def as_tensor(store: PixelStore, row: int) -> Tensor:
+def as_tensor(store: Stored, row: int) -> Tensor:
     """Stored image as a tensor (3, height, width) uint8."""
     return torch.from_numpy(store[row].copy()).permute(2, 0, 1)
 
@@ -114,13 +124,13 @@ def stacked(views: Sequence[Tensor]) -> Tensor:
     Keeps the memory format of the first view: converting each channels-last view would take time.
     """
     if views[0].stride(0) != 1:
-        return default_collate(views)
+        return default_collate(list(views))
     return default_collate([view.permute(1, 2, 0) for view in views]).permute(0, 3, 1, 2)
 
 
 def _labelled(samples: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
     views, targets = zip(*samples, strict=True)
-    return stacked(views), default_collate(targets)
+    return stacked(views), default_collate(list(targets))
 
 
 def training_views(recipe: TrainingRecipe, fold: Fold) -> TrainingViews:

@@ -9,6 +9,7 @@ import numpy as np
 
 from kfold_ens import config
 from kfold_ens.data.folds import Fold
+from kfold_ens.members import Number
 from kfold_ens.randomness import derive_seed
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
@@ -38,7 +39,7 @@ class EpochOrder:
     num_images: int
     batch_size: int
     seed: int
-    fold: int
+    fold: Number
     draw: Draw = np.random.Generator.permutation
 
     def length(self, step: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from torchvision import models
@@ -50,7 +51,7 @@ INSERTS: dict[str, Callable[..., nn.Module]] = {"dropout": _dropout, "cbam": _cb
 
 
 def timm_backbone(section: config.TimmBackbone, weights: Path | None) -> tuple[nn.Module, int]:
-    network = create_timm_model(section.name)
+    network: Any = create_timm_model(section.name)  # nn.Module declares none of timm's attributes
     if weights:
         load_backbone(network, weights, classifier=f"{network.default_cfg['classifier']}.")
     return network, network.head_hidden_size

@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Names in the pickle of a state dictionary of tensors.
 KINDS = r"\w*Storage|Size|device|b?float\w*|u?int\w*|complex\w*|long|half|double|short|bool"
@@ -39,11 +40,12 @@ def _content(path: Path) -> bytes:
 def _names(content: bytes) -> Iterator[str]:
     """Yield the names in one pickle, or in several in a row, as torch's older files have them."""
     while content:
-        end, texts, memo = 0, [], {}
+        end, texts = 0, []
+        memo: dict[Any, str] = {}
         for code, argument, place in pickletools.genops(content):
-            end = place
+            end = place or end
             if code.name in TEXT:
-                texts.append(argument)
+                texts.append(str(argument))
             elif code.name == "MEMOIZE":
                 memo[len(memo)] = texts[-1] if texts else ""
             elif code.name in PUT:
@@ -51,7 +53,7 @@ def _names(content: bytes) -> Iterator[str]:
             elif code.name in GET:
                 texts.append(memo.get(argument, ""))
             elif code.name in ("GLOBAL", "INST"):
-                yield argument.replace(" ", ".")
+                yield str(argument).replace(" ", ".")
             elif code.name == "STACK_GLOBAL":
                 yield ".".join(texts[-2:])
         content = content[end + 1 :]

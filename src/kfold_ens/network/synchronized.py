@@ -81,6 +81,11 @@ class _SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
         return (centred * _along(scale, x) + _along(self.bias, x)).to(x.dtype)
 
     def _update_running_statistics(self, mean: Tensor, variance: Tensor) -> None:
+        # No backbone switches these statistics off or averages them over all batches.
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.momentum is not None
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance, self.momentum)

@@ -19,7 +19,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(stored, path, metadata=metadata)
+        save_file(stored, path, metadata=dict(metadata) if metadata else None)
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {error}") from None
     if metadata:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kfold_ens.compute.compute import Compute
 from kfold_ens.compute.inference import Most, predict_logits
-from kfold_ens.config import Image, Tta
+from kfold_ens.config import EvaluationImage, Tta
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.loading.loader import EvaluationViews, evaluation_batches
 from kfold_ens.logits import Logits, write_logits
@@ -21,7 +21,7 @@ from kfold_ens.prediction.tta import average_views, build_views
 def on_device(model: TrainedModel, compute: Compute) -> nn.Module:
     """Load a model's network onto the device for inference only: batch normalisation is folded in."""
     network = fold_batch_norms(model.network())
-    return network.to(compute.device, memory_format=memory_format(compute.device))
+    return network.to(compute.device).to(memory_format=memory_format(compute.device))
 
 
 def predict(
@@ -29,7 +29,7 @@ def predict(
     network: nn.Module,
     tta: Tta,
     store: PixelStore,
-    image_ids: Sequence[str],
+    image_ids: Sequence[str] | np.ndarray,
     compute: Compute,
     batch_size: int,
 ) -> Logits:
@@ -46,7 +46,7 @@ def logits_of_views(
     network: nn.Module,
     tta: Tta,
     views: Sequence[Iterable[Tensor]],
-    image: Image,
+    image: EvaluationImage,
     compute: Compute,
     most: Most | None = None,
 ) -> np.ndarray:
@@ -56,7 +56,7 @@ def logits_of_views(
 
 
 def predict_images(
-    image_ids: Sequence[str],
+    image_ids: Sequence[str] | np.ndarray,
     tta: Tta,
     model_file: str,
     store: PixelStore,

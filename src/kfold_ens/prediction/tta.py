@@ -12,11 +12,11 @@ from kfold_ens.loading.augmentation import build_augmentation, build_evaluation_
 from kfold_ens.logits import log_mean_softmax
 
 
-def _one_view(section: config.NoTta, image: config.Image) -> dict[str, v2.Transform]:
+def _one_view(section: config.NoTta, image: config.EvaluationImage) -> dict[str, v2.Transform]:
     return {"evaluation": build_evaluation_view(image)}
 
 
-def _named_views(section: config.Views, image: config.Image) -> dict[str, v2.Transform]:
+def _named_views(section: config.Views, image: config.EvaluationImage) -> dict[str, v2.Transform]:
     evaluation = build_evaluation_view(image)
     return {
         view.name: v2.Compose([evaluation, build_augmentation(view.steps, image.size)]) if view.steps else evaluation
@@ -27,7 +27,7 @@ def _named_views(section: config.Views, image: config.Image) -> dict[str, v2.Tra
 VIEWS: dict[str, Callable[..., dict[str, v2.Transform]]] = {"none": _one_view, "views": _named_views}
 
 
-def build_views(section: config.Tta, image: config.Image) -> dict[str, v2.Transform]:
+def build_views(section: config.Tta, image: config.EvaluationImage) -> dict[str, v2.Transform]:
     """Test-time views by name: transforms from a stored image to (3, size, size) uint8."""
     return VIEWS[section.kind](section, image)
 
@@ -41,6 +41,6 @@ AVERAGES = {"logits": _mean, "softmax": log_mean_softmax}
 
 def average_views(section: config.Tta, logits_vnk: np.ndarray) -> np.ndarray:
     """Average logits (V, N, K) over views to (N, K) float32; for softmax, the log of the mean probability."""
-    if len(logits_vnk) == 1:
+    if isinstance(section, config.NoTta) or len(logits_vnk) == 1:
         return logits_vnk[0]
     return AVERAGES[section.average](logits_vnk.astype(np.float64)).astype(np.float32)

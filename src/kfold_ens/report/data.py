@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -154,7 +155,7 @@ def _overview(images: pd.DataFrame) -> pd.DataFrame:
 
 def _shown(groups: pd.DataFrame, images: pd.DataFrame, store: PixelStores, pictures: int) -> Markup:
     first = groups.head(GROUPS)
-    members = dict(list(images[images["group"].isin(first.index)].groupby("group")))
+    members: dict[Any, pd.DataFrame] = dict(list(images[images["group"].isin(first.index)].groupby("group")))
     rows = [
         {
             "picture": tuple(of_store(store, image_id) for image_id in group["image_id"][:pictures]),
@@ -163,7 +164,7 @@ def _shown(groups: pd.DataFrame, images: pd.DataFrame, store: PixelStores, pictu
             "labels": ", ".join(figures.cut(label, 30) for label in group["label"].unique()[:5] if label),
             "images": ", ".join(figures.cut(image_id, 60) for image_id in group["image_id"][:5]),
         }
-        for row, group in zip(first.itertuples(), map(members.get, first.index), strict=True)
+        for row, group in zip(first.itertuples(), map(members.__getitem__, first.index), strict=True)
     ]
     return pages.table(pd.DataFrame(rows), f"the first {len(rows)} of {len(groups):,}" if len(groups) > GROUPS else "")
 

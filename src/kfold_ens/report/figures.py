@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import altair
 import numpy as np
@@ -39,7 +40,7 @@ def _curves(
             _curve(axis, history, column, fold, chosen.get(fold))
     axis.set_title(title)
     axis.set_xlabel("epoch")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.locator_params(axis="x", integer=True)
     if len(columns) == 1 and not column_of(columns[0]).better:
         axis.set_ylim(0, 1 if column_of(columns[0]).is_share else None)
     if "val_accuracy" in columns:
@@ -169,7 +170,7 @@ def _scale(classes: Sequence[str]) -> altair.Scale:
     return altair.Scale(domain=list(range(len(classes))))
 
 
-def _axis(title: str, classes: Sequence[str], **options: int) -> altair.Axis:
+def _axis(title: str, classes: Sequence[str], **options: Any) -> altair.Axis:
     """Make an axis of class indices that shows class names, shortened to fit."""
     names = json.dumps([cut(name) for name in classes])
     return altair.Axis(title=title, labelExpr=f"{names}[datum.value]", labelOverlap=False, labelLimit=160, **options)
@@ -227,7 +228,7 @@ def agreement(shares_ff: np.ndarray, folds: Sequence[Number]) -> Figure:
     image = axis.imshow(shares_ff, cmap="cividis", vmin=off_diagonal.min(initial=1), vmax=1)
     for row, column in np.ndindex(*shares_ff.shape):
         if row != column:
-            light = image.norm(shares_ff[row, column]) > 0.5
+            light = np.asarray(image.norm(shares_ff[row, column])) > 0.5
             axis.text(
                 column,
                 row,

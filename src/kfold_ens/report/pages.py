@@ -110,7 +110,8 @@ def _cell(value: Any, number: bool) -> dict[str, Any]:
 
 def chart(drawn: altair.TopLevelMixin, name: str, alt: str) -> Markup:
     """Embed an interactive chart; ``alt`` describes it to screen readers."""
-    bundle = vl_convert.javascript_bundle(vl_version=altair.SCHEMA_VERSION.removeprefix("v").rpartition(".")[0])
+    version = altair.SCHEMA_VERSION.removeprefix("v").rpartition(".")[0]
+    bundle = vl_convert.javascript_bundle(vl_version=version)  # type: ignore[call-arg]  # the snippet is optional
     spec = json.dumps(drawn.to_dict()).replace("<", "\\u003c")  # so that no name in it can end the script
     return _block("chart", name, alt, Markup(bundle), Markup(spec))
 

@@ -76,8 +76,8 @@ def _sides(
         after = cross_fitted(held_out, calibration), at_temperature(combined[method], calibration.temperature)
         return {OUT_OF_FOLD: (after[0], after[0]), ENSEMBLE: (after[1], after[1])}
     both = method, sure_by(method)
-    held_out = tuple(concatenated(combined_over_repeats(oof, each)) for each in both)
-    return {OUT_OF_FOLD: held_out, ENSEMBLE: tuple(combined[each] for each in both)}
+    labels, sure = (concatenated(combined_over_repeats(oof, each)) for each in both)
+    return {OUT_OF_FOLD: (labels, sure), ENSEMBLE: (combined[both[0]], combined[both[1]])}
 
 
 def _models_per_image(oof: Sequence[Logits]) -> int:
@@ -153,7 +153,7 @@ def _unreached(accuracies: Sequence[float]) -> list[Markup]:
 
 def _rows(images: Predicted, reached: Mapping[float, float]) -> pd.DataFrame:
     """Return the rows of fixed thresholds and of those chosen for an accuracy, by p; p = 0 predicts all images."""
-    rows = at_thresholds(images, [0.0, *THRESHOLDS, *reached.values()])
+    rows = at_thresholds(images, np.array([0.0, *THRESHOLDS, *reached.values()]))
     rows["why"] = ["", *[""] * len(THRESHOLDS), *(f"{accuracy:g}" for accuracy in reached)]
     rows = with_intervals(images, rows.sort_values("p", kind="stable"))
     rows["p"] = [f"{p:.6f}".rstrip("0").rstrip(".") for p in rows["p"]]

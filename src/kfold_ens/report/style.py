@@ -6,6 +6,7 @@ import warnings
 
 import altair
 import matplotlib
+from cycler import cycler
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402 (after the backend is set)
@@ -19,7 +20,7 @@ warnings.filterwarnings("ignore", r"Glyph \d+ .*missing")  # the browser has mor
 plt.rcParams.update(
     {
         "axes.grid": True,
-        "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+        "axes.prop_cycle": cycler(color=COLOURS),
         "axes.spines.right": False,
         "axes.spines.top": False,
         "axes.titlelocation": "left",

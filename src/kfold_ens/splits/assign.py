@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -123,7 +124,7 @@ def imbalance(labels: np.ndarray, folds: np.ndarray, num_folds: int) -> tuple[in
     return int((counts.sum(axis=0) == 0).sum()), round(deviation.max(), 9), round(deviation.mean(), 9)
 
 
-def _folds_of(splitter: object, labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+def _folds_of(splitter: Any, labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
     folds = np.zeros(len(labels), dtype=int)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about classes in fewer groups than folds, which doubts_of_split reports

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 import pandas as pd
 
-from kfold_ens.config import Config
+from kfold_ens.config import Config, Csv
 from kfold_ens.data.listings import is_extra
 from kfold_ens.errors import DataError, Together, listing
 from kfold_ens.nearest import shown, with_suggestions
@@ -54,11 +54,12 @@ def _warn_of_ignored_settings(where: str, run: Config) -> None:
 
 def _read(train: pd.DataFrame, extra: pd.DataFrame, run: Config) -> tuple[str, pd.Series]:
     """Where the folds are given, for messages, and the text given for each image (N,) of ``train``."""
-    if run.data.folds is None:
+    if (file := run.data.folds) is None:
+        assert isinstance(run.data, Csv)  # only its tables have a column of folds
         return f"data.fold_column: {run.data.train}", train["fold"]
-    where = f"data.folds: {run.data.folds}"
+    where = f"data.folds: {file}"
     columns = {"data.folds, images": "image", "data.folds, folds": "fold"}
-    table = read_user_table(run.data.folds, columns, "data.folds")
+    table = read_user_table(file, columns, "data.folds")
     names = _names_in(table["image"], train)
     table = table[~_is_of_extra(table, extra)]
     if run.data.limit_per_class:  # images are skipped on purpose

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,9 @@ class Backward:
 
     def __init__(self, network: nn.Module, criterion: Criterion, compute: Compute, batch_size: int, title: str) -> None:
         self.network = wrap(compute.ranks, network)
-        self.compiled = torch.compile(self.network, dynamic=False) if compute.compile else self.network
+        self.compiled: Callable[..., Tensor] = (
+            torch.compile(self.network, dynamic=False) if compute.compile else self.network
+        )
         self.micro_batch_size = batch_size  # images per pass of the network, at most
         self.criterion, self._compute = criterion, compute
         self._batch_size, self._title = batch_size, title
@@ -75,7 +77,7 @@ class Backward:
         sums += torch.stack([loss.detach(), correct])
         return loss * ranks.count  # DistributedDataParallel averages gradients over ranks
 
-    def _network_for(self, length: int) -> nn.Module:
+    def _network_for(self, length: int) -> Callable[..., Tensor]:
         """Compiled network for a full batch in one pass; uncompiled for any other size."""
         return self.compiled if length == self._batch_size == self.micro_batch_size else self.network
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
+from operator import add
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ Criterion = Callable[[Tensor, Tensor, int], Tensor]  # arguments: logits, target
 
 def _cross_entropy(section: config.CrossEntropy, class_counts: np.ndarray) -> Criterion:
     if section.weights == config.ClassWeights():
-        loss = nn.CrossEntropyLoss(label_smoothing=section.label_smoothing)
+        loss: Callable[[Tensor, Tensor], Tensor] = nn.CrossEntropyLoss(label_smoothing=section.label_smoothing)
     else:
         # torch's weighted mean divides by the sum of the weights: micro-batches would not add up to the batch.
         weights = class_weights(section.weights, class_counts)
@@ -26,8 +28,8 @@ def _cross_entropy(section: config.CrossEntropy, class_counts: np.ndarray) -> Cr
 
 def _weighted_mean(weights: Tensor, label_smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
-        how = {"weight": weights.to(logits), "label_smoothing": label_smoothing, "reduction": "none"}
-        return F.cross_entropy(logits, targets, **how).mean()
+        each = F.cross_entropy(logits, targets, weights.to(logits), label_smoothing=label_smoothing, reduction="none")
+        return each.mean()
 
     return loss
 
@@ -78,7 +80,7 @@ def class_weights(section: config.ClassWeights, class_counts: np.ndarray) -> Ten
 
 def _sum(section: config.SumLoss, class_counts: np.ndarray) -> Criterion:
     terms = [(term.weight, build_loss(term.loss, class_counts)) for term in section.terms]
-    return lambda logits, targets, epoch: sum(weight * loss(logits, targets, epoch) for weight, loss in terms)
+    return lambda logits, targets, epoch: reduce(add, (weight * loss(logits, targets, epoch) for weight, loss in terms))
 
 
 def _switched(section: config.SwitchedLoss, class_counts: np.ndarray) -> Criterion:

@@ -43,7 +43,7 @@ def step_if(finite: Tensor, optimizer: optim.Optimizer) -> None:
     Optimizers that support torch's ``found_inf``, such as fused ones, decide on the device; others wait for it.
     """
     if getattr(optimizer, "_step_supports_amp_scaling", False):
-        optimizer.found_inf = (~finite).float()
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # as torch's GradScaler sets it
         optimizer.step()
     elif finite:
         optimizer.step()
@@ -52,7 +52,8 @@ def step_if(finite: Tensor, optimizer: optim.Optimizer) -> None:
 def state_size(optimizer: optim.Optimizer) -> float:
     """Elements that an optimizer stores per element of a parameter, measured by one step of a copy."""
     parameter, group = nn.Parameter(torch.zeros(64, 64)), optimizer.param_groups[0]
-    alike = type(optimizer)([{**group, "params": [parameter]}], lr=group["lr"])
+    kind: Any = type(optimizer)  # each has options of its own
+    alike = kind([{**group, "params": [parameter]}], lr=group["lr"])
     parameter.grad = torch.zeros_like(parameter)
     alike.step()
     saved = alike.state[parameter].values()

@@ -14,6 +14,7 @@ from torch import Tensor
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import write_json, write_table
 from kfold_ens.history import column_of, scores_in
+from kfold_ens.jobs import ROUTINE
 from kfold_ens.training.epochs import KeptEpochs
 from kfold_ens.training.state import Checkpoints
 from kfold_ens.training.trainer import Trainer
@@ -51,7 +52,7 @@ class Progress:
 
     def after_epoch(self, row: dict[str, Any]) -> None:
         """Log an epoch's history row and write it to TensorBoard."""
-        log.info("%s", _epoch_line(self._trainer, row))
+        log.info("%s", _epoch_line(self._trainer, row), extra=ROUTINE)
         if self._writer:
             for name, value in row.items():
                 if isinstance(value, int | float):

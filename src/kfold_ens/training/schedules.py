@@ -72,6 +72,7 @@ def _one_cycle(section: config.OneCycle, optimizer: Optimizer, total_steps: int)
 def _plateau(section: config.Plateau, optimizer: Optimizer, total_steps: int) -> Schedule:
     monitor = f"val_{section.monitor}"
     better = column_of(monitor).better
+    assert better  # a plateau is of held-out scores
     return Schedule(
         ReduceLROnPlateau(optimizer, better, section.factor, section.patience, min_lr=section.min_lr), monitor=monitor
     )

@@ -71,7 +71,7 @@ class Position:
         return {name: value for name, value in values.items() if name != "first_nonfinite_step"}
 
     @classmethod
-    def of(cls, saved: dict[str, float]) -> Position:
+    def of(cls, saved: dict[str, Any]) -> Position:
         """Load a saved position; ignores keys of older versions."""
         return cls(**{name: value for name, value in saved.items() if name in cls.__dataclass_fields__})
 
@@ -98,7 +98,7 @@ class Trainer:
         self.recipe, self.fold, self.compute = recipe, fold, compute
         self.title = title or members.title(fold.number)
         self.network = Classifier(recipe, len(fold.classes), weights)
-        self.network.to(compute.device, memory_format=memory_format(compute.device))
+        self.network.to(compute.device).to(memory_format=memory_format(compute.device))
         self.order = epoch_order(recipe, fold)
         criterion = build_loss(recipe.loss, np.bincount(fold.train.target, minlength=len(fold.classes)))
         self.backward = Backward(self.network, criterion, compute, recipe.batch_size, self.title)

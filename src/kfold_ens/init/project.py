@@ -1,0 +1,73 @@
+"""Write the files of a project: a Snakefile that imports the workflow, config.yaml, a profile and .gitignore."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+from kfold_ens.files import atomic
+from kfold_ens.init.findings import Finding
+from kfold_ens.workflow import workflow_folder
+
+RECIPE = "kfold_mix"
+SNAKEFILE = """\
+from kfold_ens.workflow import SNAKEFILE
+
+
+configfile: "config.yaml"
+
+
+module kfold:
+    snakefile:
+        SNAKEFILE
+    config:
+        config
+
+
+use rule * from kfold
+"""
+HEADER = """\
+# Written by kfold-init. The data, the training and the submission. Paths are relative to this file.
+# Any value can also be set on the command line: snakemake ... --config ensemble=vote
+"""
+PROFILE = "profiles/default/config.yaml"
+NOT_IN_GIT = ("/.snakemake/", "/results/", "/resources/", "/state/", "/trained/", "/logs/")
+
+
+def files_of(findings: Sequence[Finding]) -> dict[str, str]:
+    """Return the text of each file of a project, by path."""
+    workflow = workflow_folder()
+    template = (workflow / "config.yaml").read_text(encoding="utf-8")
+    return {
+        "Snakefile": SNAKEFILE,
+        "config.yaml": filled(template, findings),
+        PROFILE: (workflow / PROFILE).read_text(encoding="utf-8"),
+        ".gitignore": "".join(f"{name}\n" for name in NOT_IN_GIT),
+    }
+
+
+def write_new(files: dict[str, str]) -> list[str]:
+    """Write the files that do not exist. Return the paths of the others, which stay as they are."""
+    existing = [path for path in files if os.path.lexists(path)]
+    for path, text in files.items():
+        if path not in existing:
+            with atomic(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+    return existing
+
+
+def filled(template: str, findings: Sequence[Finding]) -> str:
+    """Fill findings into the workflow's config.yaml, in place of its lines about the same keys and about sources."""
+    _, *parts = re.split(r"(?m)^(?=\w+:)", template)
+    sections = (_with(part, [each for each in findings if part.startswith(f"{each.section}:")]) for part in parts)
+    return HEADER + "\n" + re.sub(r"(?m)^recipe: \w+", f"recipe: {RECIPE}", "".join(sections))
+
+
+def _with(part: str, findings: Sequence[Finding]) -> str:
+    """One section of the template, with what was found about it in front."""
+    first, *lines = part.splitlines()
+    keys = {"source", *(key for finding in findings for key in finding.keys)}
+    about = re.compile(rf"  (# )?({'|'.join(keys)}): ")
+    found = [f"  {line}" for finding in findings for line in finding.written()]
+    return "\n".join([first, *found, *(line for line in lines if not about.match(line))]) + "\n"

@@ -1,0 +1,220 @@
+"""Runs of Snakemake in a terminal and without one: what users see."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import TINY_RECIPE
+from projects import new_project
+
+from kfold_ens.files import write_json
+from kfold_ens.run_log import error_in
+
+pytestmark = pytest.mark.slow
+
+CONTROL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+HIDES_CURSOR, SHOWS_CURSOR = "\x1b[?25l", "\x1b[?25h"
+SNAKEFILE = """
+import os
+from snakemake.logging import logger
+from kfold_ens.run_log import show_run
+
+show_run(logger, workflow.output_settings)
+
+rule submission:
+    input: "results/tiny/fold0/model.safetensors", "results/tiny/fold1/model.safetensors"
+    output: "results/submission.csv"
+    shell: "touch {output}"
+
+rule:
+    name: "train_fold0"
+    output: "results/tiny/fold0/model.safetensors"
+    log: "train0.log"
+    shell: "echo a finding; echo a warning >&2; touch state/tiny/fold0/progress.json; sleep 3; touch {output}"
+
+rule:
+    name: "train_fold1"
+    output: "results/tiny/fold1/model.safetensors"
+    log: "train1.log"
+    shell: os.environ.get("JOB_OF_FOLD1", "touch {output}")
+
+onsuccess:
+    print("the scores")
+"""
+FAILS = "echo '2026-11-28 03:00:00,123 ERROR: the disk is full' > {log}; exit 1"
+PROGRESS = {
+    "select": "last",
+    "epoch": 2,
+    "epochs": 4,
+    "step": 1,
+    "steps": 2,
+    "loss": 0.5,
+    "accuracy": 0.75,
+    "images_per_second": 84.0,
+    "seconds_left": 75.0,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A workflow of two folds, the first of which has reported its progress."""
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    write_json(tmp_path / "state/tiny/fold0/progress.json", PROGRESS)
+    return tmp_path
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "snakemake", "--cores", "2", "--keep-going", "--quiet", "rules", *arguments]
+
+
+def in_terminal(
+    folder: Path, arguments: list[str], columns: int = 120, interrupt_when: Callable[[str], bool] | None = None
+) -> tuple[int, str]:
+    """Run a command in a terminal; return its exit code and all that it writes there."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    environment = os.environ | {"TERM": "xterm-256color"}
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), follower)
+    process = subprocess.Popen(arguments, cwd=folder, env=environment, start_new_session=True, **streams)
+    os.close(follower)
+    shown = ""
+    for part in parts_of(leader):
+        shown += part
+        if interrupt_when and interrupt_when(shown):
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does at Ctrl-C
+            interrupt_when = None
+    return process.wait(), shown
+
+
+def parts_of(terminal: int) -> Iterator[str]:
+    with open(terminal, "rb", buffering=0) as stream:
+        while True:
+            try:
+                yield stream.read(65536).decode(errors="replace")
+            except OSError:  # the last process with this terminal has ended
+                return
+
+
+def words(shown: str) -> str:
+    """What is written, without control codes."""
+    return CONTROL_CODE.sub("", shown).replace("\r", "")
+
+
+def assert_left_clean(shown: str) -> None:
+    assert HIDES_CURSOR in shown
+    assert shown.rindex(SHOWS_CURSOR) > shown.rindex(HIDES_CURSOR)
+    after = words(shown[shown.rindex(SHOWS_CURSOR) :])
+    assert "steps done" not in after
+
+
+def test_a_terminal_shows_one_picture_and_then_the_scores(folder):
+    code, shown = in_terminal(folder, command())
+    assert code == 0, shown
+    assert re.search(r"fold 0 +━+╌+  epoch 1.5/4  loss 0.500 .*84 images/s  0:01:15 left", words(shown))
+    assert re.search(r"next +submission", words(shown))
+    assert "a finding" in shown
+    assert "a warning" in shown
+    assert "Select jobs" not in shown
+    assert_left_clean(shown)
+    assert "the scores" in shown[shown.rindex(SHOWS_CURSOR) :]
+
+
+def test_a_narrow_terminal_shows_the_same_picture_on_lines_of_its_own(folder):
+    code, shown = in_terminal(folder, command(), columns=40)
+    assert code == 0, shown
+    assert "fold 0  epoch 1.5/4  0:01:15 left\n" in words(shown)
+
+
+def test_the_error_of_a_fold_is_the_last_thing_that_is_shown(folder, monkeypatch):
+    monkeypatch.setenv("JOB_OF_FOLD1", FAILS)
+    code, shown = in_terminal(folder, command())
+    assert code == 1
+    assert_left_clean(shown)
+    assert words(shown).rstrip().endswith("train_fold1 failed:\nERROR: the disk is full\nThe whole log: train1.log")
+    assert "1 of 3 steps are done.\nThe same command runs the rest" in words(shown)
+    assert "CalledProcessError" in shown
+
+
+def test_ctrl_c_leaves_the_terminal_clean_and_says_what_comes_next(folder, monkeypatch):
+    monkeypatch.setenv("JOB_OF_FOLD1", "exec sleep 60")
+    code, shown = in_terminal(folder, command(), interrupt_when=lambda shown: "fold 1 " in shown)
+    assert code != 0
+    assert_left_clean(shown)
+    assert words(shown).rstrip().endswith("and resumes each fold from its last saved step.")
+    assert "failed" not in words(shown)
+
+
+def test_without_a_terminal_there_are_plain_lines_without_control_codes(folder):
+    done = subprocess.run(command(), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "\x1b" not in done.stdout
+    assert "\r" not in done.stdout
+    assert re.search(r"^\d\d:\d\d:\d\d train_fold0 starts$", done.stdout, re.MULTILINE)
+    assert re.search(r"^\d\d:\d\d:\d\d submission is done after 0:00:\d\d: 3 of 3$", done.stdout, re.MULTILINE)
+    assert "Select jobs" not in done.stdout
+    assert "the scores" in done.stdout
+
+
+def test_without_a_terminal_too_the_error_comes_last(folder, monkeypatch):
+    monkeypatch.setenv("JOB_OF_FOLD1", FAILS)
+    done = subprocess.run(command(), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.stdout.rstrip().endswith("ERROR: the disk is full\nThe whole log: train1.log")
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--verbose", "--printshellcmds"])
+def test_users_who_ask_for_snakemakes_output_get_it(option, folder):
+    _, shown = in_terminal(folder, command(option))
+    assert HIDES_CURSOR not in shown
+    assert "Job stats" in shown
+
+
+def test_a_fold_in_training_says_nothing_beside_the_picture(tmp_path):
+    project = new_project(tmp_path, TINY_RECIPE | {"epochs": 10}, data={"source": "digits", "limit_per_class": 6})
+    arguments = [sys.executable, "-m", "snakemake", "--cores", "1", "train_fold0"]
+    code, shown = in_terminal(project.folder, arguments)
+    assert code == 0, shown
+    assert re.search(r"fold 0 .*epoch \d.* left", words(shown))
+    assert "images/s, " not in words(shown)  # of an epoch's line and of bars
+    assert "the split, in images per class" in shown
+    assert "fold 0: kept the weights of epoch" in shown
+    assert_left_clean(shown)
+    assert "epoch 10/10" in (project.folder / "logs/tiny/fold0/train.log").read_text()
+
+
+def test_the_same_command_resumes_a_fold_after_ctrl_c(tmp_path):
+    project = new_project(tmp_path, TINY_RECIPE | {"epochs": 20}, data={"source": "digits", "limit_per_class": 6})
+    history = project.folder / "results/tiny/fold0/history.csv"
+    arguments = [sys.executable, "-m", "snakemake", "--cores", "1", "train_fold0"]
+    code, shown = in_terminal(project.folder, arguments, interrupt_when=lambda shown: history.exists())
+    assert code != 0
+    assert_left_clean(shown)
+    assert "Traceback" not in shown
+    assert "CalledProcessError" not in shown
+    done = project.run("train_fold0")
+    assert done.returncode == 0, done.stdout
+    assert "fold 0 resumes at epoch" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("log", "shown"),
+    [
+        ("2026-11-28 03:00:00,123 reading\n2026-11-28 03:00:01,000 ERROR: two\nlines\n", "ERROR: two\nlines"),
+        ("2026-11-28 03:00:00,123 reading\n", "reading"),
+        ("", "Its log is empty, or not on this machine: train.log. The lines above may say why."),
+    ],
+)
+def test_an_error_is_found_in_the_log_of_its_job(log, shown, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("train.log").write_text(log)
+    assert error_in("train.log").splitlines()[: len(shown.splitlines())] == shown.splitlines()
