@@ -39,6 +39,7 @@ CONFIGS = """
   gpu_slots: 2
   prediction_batch_size: 16
   checkpoint_minutes: 0.5
+  epoch_logits_mb: 20
   tensorboard: true
 - data: {source: imagefolder, train: [b, a], test: t, groups: '^(p[0-9]+)_', extra: more, limit_per_class: 5,
     test_labels: t.csv, folds: f.csv, class_order: [b, a], intensity_range: [0, 4095]}
