@@ -30,3 +30,16 @@ def test_every_part_of_the_throughput_benchmark_reports_numbers(tmp_path):
     assert min(map(len, arms)) >= 2
     for part in results:
         assert f"### {part}" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_honest_scores_compares_them_with_the_truth():
+    command = [sys.executable, str(REPOSITORY / "benchmarks/honest_score.py"), "digits"]
+    done = subprocess.run([*command, "--per-class", "10", "--epochs", "2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    for name in ("as chosen", "cross-fitted", "truth"):
+        value, low, high = found[name]
+        assert low < value < high
+    assert found["images"] == 100
+    assert found["bytes"] > 2 * 2 * 100 * 10

@@ -39,6 +39,7 @@ CONFIGS = """
   gpu_slots: 2
   prediction_batch_size: 16
   checkpoint_minutes: 0.5
+  epoch_logits_mb: 20
   tensorboard: true
   certify: [0, 2]
   certify_epochs: 1

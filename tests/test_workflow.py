@@ -77,6 +77,33 @@ def test_out_of_fold_accuracy_is_reported(finished):
     assert metrics["methods"]["vote"] == {"test": None}
 
 
+def scored_again(project: Project) -> tuple[dict, str]:
+    """The scores with the choice of the epoch, and what Snakemake printed."""
+    done = project.run("-R", "metrics", "submission")
+    assert done.returncode == 0, done.stdout
+    assert "train_fold" not in done.stdout
+    return json.loads((project.folder / "results/tiny/metrics.json").read_text())["cross_fitted"], " ".join(
+        done.stdout.split()
+    )
+
+
+def test_the_choice_of_the_epoch_is_scored_and_shown_with_the_score(project):
+    entry, shown = scored_again(project)
+    assert entry["state"] == "measured"
+    assert entry["out_of_fold"]["images"] == len(LABELS) * IMAGES_PER_CLASS
+    assert "all folds, cross-fitted" in shown
+    assert f"flatters accuracy by {entry['flattered_by']['difference']:.4f}" in shown
+
+
+def test_a_fold_of_an_earlier_version_is_not_retrained_to_score_the_choice_of_its_epoch(project):
+    for path in [*project.folder.glob("results/tiny/fold1/oof_epochs.npz"), *project.folder.glob("trained/*/oof_*")]:
+        path.unlink()
+    assert project.planned("submission") == set()
+    entry, shown = scored_again(project)
+    assert entry["state"] == "unknown"
+    assert "By how much is unknown: there is no results/tiny/fold1/oof_epochs.npz" in shown
+
+
 def test_a_finished_run_has_nothing_to_do(project):
     assert project.planned("submission") == set()
 
@@ -100,7 +127,10 @@ def test_one_fold_alone(project):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["ensemble=vote", "checkpoint_minutes=0", "precision=fp32"], {"write_submission", "submission"}),
+        (
+            ["ensemble=vote", "checkpoint_minutes=0", "epoch_logits_mb=0", "precision=fp32"],
+            {"write_submission", "submission"},
+        ),
         (["submission={label_column: class}"], {"write_submission", "metrics", "submission"}),
     ],
 )

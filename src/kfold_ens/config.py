@@ -433,6 +433,19 @@ class Scoring(Section):
     """Lists all classes from the lowest to the highest. By default it follows from the classes."""
 
 
+class Choosing(Section):
+    """What training chooses by the held-out scores of a fold, and whether predictions have test-time views."""
+
+    select: str = "last"
+    """Names what selects the epoch."""
+    watched: list[str] = []
+    """Lists the sections that follow held-out scores while training, each with its kind."""
+    class_order: list[Name] | None = None
+    """Lists all classes from the lowest to the highest, if quadratic_kappa selects the epoch."""
+    has_views: bool = False
+    """Tells whether out-of-fold predictions are averaged over test-time views."""
+
+
 class Config(Section):
     """What to train on, how, and what to submit. From ``device`` on, the keys say how, never what, to compute."""
 
@@ -491,6 +504,9 @@ class Config(Section):
     ``batch_size``."""
     checkpoint_minutes: NonNegative = 5
     """Saves the state of training at this interval, in minutes. A power cut loses at most that much."""
+    epoch_logits_mb: NonNegative = 200
+    """Keeps the held-out logits of all epochs of a fold if they take at most this many MB: 2 bytes per epoch, image and
+    class. From them follows the out-of-fold score with the epoch cross-fitted. 0 keeps none."""
     tensorboard: bool = False
     """Also writes event files for TensorBoard below ``logs/``. Needs ``pip install 'kfold_ens[tensorboard]'``."""
     certify: list[Annotated[int, Field(strict=True, ge=0), BeforeValidator(_whole)]] = []
@@ -1385,6 +1401,14 @@ class Recipe(TrainingRecipe):
     also: ClassVar[frozenset[str]] = frozenset({"base"})
     tta: Tta
     """Predicts from several views of each image."""
+
+    @property
+    def choosing(self) -> Choosing:
+        """What is chosen by held-out scores."""
+        watched = [f"{name}: {section.kind}" for name, section in self._monitors().items()]
+        return Choosing(
+            select=self.select, watched=watched, class_order=self.class_order, has_views=self.tta.kind != "none"
+        )
 
     def of_run(self, scoring: Scoring, class_order: list[str] | None) -> Recipe:
         """Return the recipe with the run's metric in place of ``metric``, and with the order of classes for kappa."""

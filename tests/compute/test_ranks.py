@@ -66,7 +66,7 @@ class Losses(NoRecord):
         self.of_steps.append(total - self._before)
         self._before = total
 
-    def after_epoch(self, training: Trainer, row: dict) -> None:
+    def after_epoch(self, training: Trainer, row: dict, logits: torch.Tensor) -> None:
         self._before = 0.0
 
 

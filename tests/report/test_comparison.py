@@ -69,6 +69,41 @@ def test_a_lower_log_loss_gives_a_negative_difference(tmp_path):
     assert rows.loc["lowest", "difference_high"] < 0
 
 
+def test_the_best_row_says_what_choosing_it_flattered(tmp_path):
+    def blurred(seed):
+        noise = np.random.default_rng(seed)
+        return lambda logits: Logits(
+            logits.image_id, logits.values + 5 * noise.normal(size=logits.values.shape), logits.classes
+        )
+
+    rows = scored_by("f1_macro", tmp_path, **{f"recipe{seed}": blurred(seed) for seed in range(8)})
+    best = rows["out_of_fold"].idxmax()
+    assert rows["best_of"].dropna().to_dict() == {best: 8}
+    row = rows.loc[best]
+    assert row["flattered_by"] == pytest.approx(row["out_of_fold"] - row["honest"])
+    assert row["honest_low"] < row["honest"] < row["out_of_fold"]
+    words = f"Choosing the best of 8 recipes ({best}) flattered macro F1 out of fold by {row['flattered_by']:.4f}"
+    assert words in as_text(rows, "f1_macro")
+    rows.to_csv(tmp_path / "ablation.csv", index=False)
+    write_ablation(pd.read_csv(tmp_path / "ablation.csv"), tmp_path / "ablation.html", "f1_macro")
+    assert words in (tmp_path / "ablation.html").read_text(encoding="utf-8")
+
+
+def test_one_recipe_is_no_choice(tmp_path):
+    assert "best_of" not in scored_by("accuracy", tmp_path, only=times(1))
+
+
+def test_scores_cross_fitted_over_epochs_have_a_column(tmp_path):
+    assert "cross_fitted" not in compared(tmp_path)
+    run = make_run(tmp_path, ["no", "yes"], ["no", "yes"] * 20, ["no", "yes"] * 5)
+    entry = {"state": "measured", "without_views": False, "out_of_fold": {"accuracy": 0.5, "low": 0.4, "high": 0.6}}
+    oof = concatenated(list(run.oof.values()))
+    one = RecipeResults("a", run.metrics | {"cross_fitted": entry}, oof, 1, 1)
+    assert compare([one], run.manifest).loc[0, "cross_fitted"] == 0.5
+    with_views = RecipeResults("a", run.metrics | {"cross_fitted": entry | {"without_views": True}}, oof, 1, 1)
+    assert "cross_fitted" not in compare([with_views, one], run.manifest).loc[[0]].dropna(axis=1)
+
+
 def test_a_missing_value_has_a_reason(tmp_path):
     rows = scored_by("log_loss", tmp_path, plain=times(1))
     assert rows.loc["plain", "why"] == "vote: a vote has no probabilities"

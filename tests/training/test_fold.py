@@ -114,7 +114,7 @@ def whole(stage, tmp_path_factory):
 def test_a_fold_interrupted_at_any_step_resumes_exactly(moment, stage, whole, tmp_path):
     train_until(moment, stage, tmp_path, workers=moment % 2)
     assert train(stage, tmp_path) == whole
-    assert sorted(os.listdir(tmp_path)) == ["history.csv"]
+    assert sorted(os.listdir(tmp_path)) == ["history.csv", "oof_epochs.npz"]
 
 
 def test_a_fold_resumes_with_its_first_number_of_threads(stage, tmp_path, monkeypatch):

@@ -76,6 +76,11 @@ def scoring_param():
     return {} if RUN.scoring == Scoring() else {"scoring": literal(as_param(RUN.scoring))}
 
 
+def choosing_param(wildcards):
+    """What a recipe chooses by held-out scores."""
+    return as_param(RECIPES[wildcards.recipe].choosing)
+
+
 def repeats_param():
     """How an image's out-of-fold predictions are combined over repeats. Empty without repeats."""
     return {"method": RUN.over_repeats} if RUN.repeats > 1 else {}

@@ -62,6 +62,7 @@ rule metrics:
         **optional(test_labels=RUN.data.test_labels),
         oof=files_of(FOLDS, "{recipe}", "oof_logits.npz"),
         test=files_of(FOLDS, "{recipe}", "test_logits.npz"),
+        history=files_of(FOLDS, "{recipe}", "history.csv"),
         methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
         manifests=[TRAIN, TEST],
     output:
@@ -75,6 +76,7 @@ rule metrics:
         **scoring_param(),
         **repeats_param(),
         **members_param(),
+        choosing=choosing_param,
         submission=literal(as_param(RUN.submission)),
         names=RUN.submission_names,
         version=ensemble.VERSION,

@@ -11,6 +11,7 @@ if __name__ == "__main__":
         files = snakemake.input
         method = snakemake.params.get("method", "average")
         recipes = read_recipes(snakemake.params.recipes, files.metrics, files.oof, files.history, files.model, method)
-        table = compare(recipes, read_manifest(files.manifest), read_scoring(snakemake.params))
+        scoring = read_scoring(snakemake.params)
+        table = compare(recipes, read_manifest(files.manifest), scoring)
         write_table(snakemake.output[0], table)
-        log.info("%s", as_text(table))
+        log.info("%s", as_text(table, scoring.metric))

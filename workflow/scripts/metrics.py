@@ -1,9 +1,11 @@
 """Score logits against known labels: metrics.json."""
 
-from kfold_ens.config import METHODS, Submission
+from kfold_ens.config import METHODS, Choosing, Submission
 from kfold_ens.data.manifest import read_manifest
+from kfold_ens.ensemble.cross_fitting import ScoredBy, cross_fitted_scores
 from kfold_ens.ensemble.known_labels import known_groups, known_labels
 from kfold_ens.ensemble.metrics import read_scoring
+from kfold_ens.ensemble.score_table import is_calibrated
 from kfold_ens.ensemble.summary import summarize, with_members
 from kfold_ens.files import write_json
 from kfold_ens.jobs import job
@@ -15,19 +17,22 @@ if __name__ == "__main__":
         files, params = snakemake.input, snakemake.params
         submission = Submission.model_validate_json(params.submission)
         manifest = read_manifest(*files.manifests)
+        label_of = known_labels(manifest, files.get("test_labels"), submission, params.names)
+        scoring, group_of, method = read_scoring(params), known_groups(manifest), params.get("method", "average")
         metrics = summarize(
             oof=by_number(files.oof, read_logits),
             test=by_number(files.test, read_logits),
             combined=dict(zip(METHODS, map(read_logits, files.methods), strict=True)),
-            label_of=known_labels(
-                manifest,
-                files.get("test_labels"),
-                submission,
-                params.names,
-            ),
-            scoring=read_scoring(params),
+            label_of=label_of,
+            scoring=scoring,
             calibrates=submission.calibrate,
-            group_of=known_groups(manifest),
-            over_repeats=params.get("method", "average"),
+            group_of=group_of,
+            over_repeats=method,
+        )
+        metrics["cross_fitted"] = cross_fitted_scores(
+            histories=by_number(files.history, str),
+            choosing=Choosing.model_validate_json(params.choosing),
+            scored_by=ScoredBy(label_of, scoring, group_of, method),
+            calibrates=is_calibrated(metrics),
         )
         write_json(snakemake.output[0], with_members(metrics, params.get("members", "folds")))

@@ -4,7 +4,9 @@ import pandas as pd
 
 from kfold_ens.config import Config, Recipe
 from kfold_ens.data.manifest import read_manifest
+from kfold_ens.ensemble.cross_fitting import ScoredBy, cross_fitted_scores
 from kfold_ens.ensemble.known_labels import known_groups, known_labels
+from kfold_ens.ensemble.score_table import is_calibrated
 from kfold_ens.ensemble.summary import summarize
 from kfold_ens.files import read_json
 from kfold_ens.jobs import job
@@ -20,15 +22,23 @@ if __name__ == "__main__":
         if scores := files.get("metrics"):
             metrics = read_json(scores)
         else:
+            label_of = known_labels(manifest, files.get("test_labels"), run.submission, run.submission_names)
+            group_of, histories = known_groups(manifest), by_number(files.history, str)
             metrics = summarize(
                 oof=dict(zip(params.folds, map(read_logits, files.oof), strict=True)),
                 test=dict(zip(params.folds, map(read_logits, files.test), strict=True)),
                 combined={},
-                label_of=known_labels(manifest, files.get("test_labels"), run.submission, run.submission_names),
+                label_of=label_of,
                 scoring=run.scoring,
                 calibrates=run.submission.calibrate,
-                group_of=known_groups(manifest),
+                group_of=group_of,
                 over_repeats=run.over_repeats,
+            )
+            metrics["cross_fitted"] = cross_fitted_scores(
+                histories={number: histories[number] for number in params.folds},
+                choosing=recipe.choosing,
+                scored_by=ScoredBy(label_of, run.scoring, group_of, run.over_repeats),
+                calibrates=is_calibrated(metrics),
             )
         write_overview(
             run=run,

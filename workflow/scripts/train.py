@@ -30,6 +30,7 @@ if __name__ == "__main__":
             checkpoint_minutes=run.checkpoint_minutes,
             tensorboard=Path(params.tensorboard) if run.tensorboard else None,
             scoring=run.scoring,
+            epoch_logits_mb=run.epoch_logits_mb,
         )
         kept = KeptFolds(Path(params.kept))
         if not restore_fold(fold, outputs, kept, again=is_asked_for(snakemake.rule)):

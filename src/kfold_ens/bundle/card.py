@@ -68,9 +68,10 @@ def _first_of_recipes(about: About) -> dict:
 def _scores(about: About) -> str:
     return (
         f"```\n{as_text(about.scores, about.method)}\n```\n\n"
-        "Out-of-fold scores are those of each fold's model on its held-out images. They are slightly optimistic if "
-        "`select` in the recipe is not `last`, since the best epoch is then chosen on the same images. `*` marks the "
-        "predictions of this file, which have a score only on test images with known labels. In parentheses: "
+        "Out-of-fold scores are those of each fold's model on its held-out images. Unless `select` in the recipe is "
+        "`last`, the best epoch was chosen on the same images: scores of one fold and those `as chosen` are then "
+        "slightly optimistic, those `cross-fitted` are not. `*` marks the predictions of this file, "
+        "which have a score only on test images with known labels. In parentheses: "
         f"{interval_in_words(about.scores)}."
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -167,16 +167,33 @@ def difference(
     """
     if scoring.metric == "accuracy" and group_numbers(some.image_id, group_of) is None:
         return paired_difference(correctness(some, label_of), correctness(others, label_of))
-    metric = find_metric(scoring.metric)
-    rows = pd.Index(others.image_id).get_indexer(pd.Index(some.image_id))
-    others = Logits(some.image_id, others.values[rows], others.classes)
-    first, second = (_known(each, label_of, scoring, group_of) for each in (some, others))
-    if _no_value(metric, first, has_probabilities=True):
+    metric, (inputs, group) = find_metric(scoring.metric), on_same_images([some, others], label_of, scoring, group_of)
+    if not inputs:
         return {"difference": None, "low": None, "high": None}
-    inputs = first.inputs(metric), second.inputs(metric)
     own = metric.compute(*inputs[0]) - metric.compute(*inputs[1])
-    low, high = paired_interval(metric, *inputs, own, first.group)
+    low, high = paired_interval(metric, *inputs, own, group)
     return {"difference": _number(own), "low": _number(low), "high": _number(high)}
+
+
+def on_same_images(
+    predictions: Sequence[Logits],
+    label_of: Mapping[str, str],
+    scoring: Scoring = DEFAULT,
+    group_of: Mapping[str, str] = NO_GROUPS,
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray | None]:
+    """Return the metric's inputs for each prediction of the same images, in the order of the first, and their groups.
+
+    There are no inputs if the metric has no value on these images.
+    """
+    ids, metric = predictions[0].image_id, find_metric(scoring.metric)
+    known = [
+        _known(Logits(ids, each.values[rows], each.classes), label_of, scoring, group_of)
+        for each in predictions
+        for rows in [pd.Index(each.image_id).get_indexer(pd.Index(ids))]
+    ]
+    if _no_value(metric, known[0], has_probabilities=True):
+        return [], None
+    return [each.inputs(metric) for each in known], known[0].group
 
 
 def differences(

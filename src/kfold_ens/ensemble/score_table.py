@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import TextWrapper
 from typing import Any
 
 from kfold_ens.metrics import find_metric
 
 SIDES = ("out_of_fold", "test")
 ALL_FOLDS, CALIBRATED = "all folds", ", calibrated"  # in names of scores
+MEASURED, NOTHING_CHOSEN, UNKNOWN = "measured", "nothing chosen", "unknown"  # states of the entry cross_fitted
+AS_CHOSEN, CROSS_FITTED = ", as chosen", ", cross-fitted"
 Entry = Mapping[str, Any] | str | None  # a score, the reason why there is none, or None if labels are unknown
 BESIDE = ("accuracy", "log_loss")  # shown with every metric
 
@@ -60,15 +63,81 @@ def beside(entry: Mapping[str, Any], metric: str) -> list[str]:
 def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Entry]]:
     """Return the scores by name, each with its entries ``out_of_fold`` and ``test`` if it has them."""
     rows = {f"fold {name}": entries for name, entries in metrics["folds"].items()}
-    rows[ALL_FOLDS] = {"out_of_fold": metrics["out_of_fold"]}
+    if is_cross_fitted(metrics):
+        rows[cross_fitted_name(metrics)] = {"out_of_fold": metrics["cross_fitted"]["out_of_fold"]}
+    rows[as_chosen(metrics)] = {"out_of_fold": metrics["out_of_fold"]}
     if has_full_fit(metrics):
         rows["full fit"] = {"out_of_fold": "none: it holds out no images"}
     rows |= metrics["methods"]
     if is_calibrated(metrics):
         after = metrics["calibrated"]
-        rows[ALL_FOLDS + CALIBRATED] = {"out_of_fold": after["out_of_fold"]}
+        if "calibrated" in metrics.get("cross_fitted", {}):
+            rows[cross_fitted_name(metrics) + CALIBRATED] = {"out_of_fold": metrics["cross_fitted"]["calibrated"]}
+        rows[as_chosen(metrics) + CALIBRATED] = {"out_of_fold": after["out_of_fold"]}
         rows |= {method + CALIBRATED: entries for method, entries in after["methods"].items()}
     return rows
+
+
+def is_cross_fitted(metrics: Mapping[str, Any]) -> bool:
+    """Whether the choice of the epoch was cross-fitted."""
+    return metrics.get("cross_fitted", {}).get("state") == MEASURED
+
+
+def is_of_submission(metrics: Mapping[str, Any]) -> bool:
+    """Whether the cross-fitted score is of predictions like the submission's: none of them has test-time views."""
+    return is_cross_fitted(metrics) and not metrics["cross_fitted"]["without_views"]
+
+
+def cross_fitted_name(metrics: Mapping[str, Any]) -> str:
+    """Return the name of the score of all folds with the epoch cross-fitted."""
+    return ALL_FOLDS + CROSS_FITTED + ("" if is_of_submission(metrics) else ", without views")
+
+
+def as_chosen(metrics: Mapping[str, Any]) -> str:
+    """Return the name of the score of all folds with each fold's epoch as training chose it."""
+    is_chosen = metrics.get("cross_fitted", {}).get("state") in (MEASURED, UNKNOWN)
+    return ALL_FOLDS + AS_CHOSEN if is_chosen else ALL_FOLDS
+
+
+def about_choice(metrics: Mapping[str, Any]) -> list[str]:
+    """Say in sentences how far the choice of the epoch flatters the out-of-fold score; empty in older files."""
+    entry = metrics.get("cross_fitted")
+    if not entry:
+        return []
+    words = {MEASURED: _measured, UNKNOWN: _unknown, NOTHING_CHOSEN: _nothing_chosen}[entry["state"]](metrics, entry)
+    watched = (
+        f"{' and '.join(entry['watched'])} followed the held-out scores while training. That flatters all out-of-fold "
+        "scores, and cross-fitting does not undo it."
+    )
+    return [*words, *([watched] if entry["watched"] else [])]
+
+
+def _measured(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
+    label, by = label_of_metric(metrics), entry["flattered_by"]
+    if by["difference"] is None:
+        flattered = f"Cross-fitting has no value of {label}."
+    else:
+        ends = "" if by["low"] is None else f" (95% interval {by['low']:+.4f} to {by['high']:+.4f})"
+        flattered = (
+            f"Cross-fitted: half of a fold's held-out images choose the epoch that scores the other half. "
+            f"As chosen: all of them choose it ({entry['select']}), which flatters {label} by "
+            f"{by['difference']:.4f}{ends}."
+        )
+    if not entry["without_views"]:
+        return [flattered]
+    views = "Both were compared without test-time views, so the submission's own score is only known as chosen."
+    return [flattered, views]
+
+
+def _unknown(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
+    return [
+        f"As chosen: the epoch of each fold was chosen on its own held-out images ({entry['select']}), which flatters "
+        f"{label_of_metric(metrics)} out of fold. By how much is unknown: {entry['why']}."
+    ]
+
+
+def _nothing_chosen(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
+    return ["No epoch was chosen (select: last), so that flatters no out-of-fold score."]
 
 
 def submitted(metrics: Mapping[str, Any], method: str) -> str:
@@ -87,9 +156,13 @@ def headline_entry(metrics: Mapping[str, Any], method: str) -> tuple[Mapping[str
     name = submitted(metrics, method)
     if on_test := rows.get(name, {}).get("test"):
         return on_test, f"on the test images, {name}"
-    if is_calibrated(metrics):
-        return rows[ALL_FOLDS + CALIBRATED]["out_of_fold"], f"out of fold{CALIBRATED} (cross-fitted by fold)"
-    return rows[ALL_FOLDS]["out_of_fold"], "out of fold"
+    after = CALIBRATED if is_calibrated(metrics) else ""
+    fitted = f"{after} (cross-fitted by fold)" if after else ""
+    honest = cross_fitted_name(metrics) + after
+    if honest in rows and is_of_submission(metrics):
+        return rows[honest]["out_of_fold"], f"out of fold{CROSS_FITTED}{after}"
+    chosen = as_chosen(metrics)
+    return rows[chosen + after]["out_of_fold"], f"out of fold{chosen.removeprefix(ALL_FOLDS)}{fitted}"
 
 
 def as_text(metrics: Mapping[str, Any], chosen: str) -> str:
@@ -101,4 +174,6 @@ def as_text(metrics: Mapping[str, Any], chosen: str) -> str:
         oof, test = (cell(entries[side], metric, not is_fold) if side in entries else "" for side in SIDES)
         rows.append((f"{name} *" if name == marked else name, oof, test))
     widths = [max(len(row[place]) for row in rows) + 2 for place in (0, 1)]
-    return "\n".join(f"  {name:<{widths[0]}}{oof:<{widths[1]}}{test}".rstrip() for name, oof, test in rows)
+    lines = [f"  {name:<{widths[0]}}{oof:<{widths[1]}}{test}".rstrip() for name, oof, test in rows]
+    below = TextWrapper(110, "  ", "  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join([*lines, *map(below.fill, about_choice(metrics))])

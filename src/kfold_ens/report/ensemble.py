@@ -9,7 +9,17 @@ import pandas as pd
 
 from kfold_ens.data.pixels import PixelStore
 from kfold_ens.ensemble.combine import METHODS
-from kfold_ens.ensemble.score_table import BESIDE, has_full_fit, interval_in_words, label_of_metric, metric_of
+from kfold_ens.ensemble.score_table import (
+    BESIDE,
+    about_choice,
+    as_chosen,
+    cross_fitted_name,
+    has_full_fit,
+    interval_in_words,
+    is_cross_fitted,
+    label_of_metric,
+    metric_of,
+)
 from kfold_ens.ensemble.temperature import calibrate, cross_fitted
 from kfold_ens.logits import Logits, at_temperature, concatenated
 from kfold_ens.members import Number, member_of
@@ -66,7 +76,8 @@ def out_of_fold(metrics: Mapping[str, Any]) -> pd.DataFrame:
 def _held_out(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
     """Return the out-of-fold scores, by name."""
     entries = {f"fold {fold}": entry["out_of_fold"] for fold, entry in metrics["folds"].items()}
-    return entries | {"all folds": metrics["out_of_fold"]}
+    crossed = metrics["cross_fitted"]["out_of_fold"] if is_cross_fitted(metrics) else None
+    return entries | {cross_fitted_name(metrics): crossed, as_chosen(metrics): metrics["out_of_fold"]}
 
 
 def _rows(entries: Mapping[str, Mapping[str, Any] | None], metric: str) -> pd.DataFrame:
@@ -97,6 +108,7 @@ def _combinations(metrics: Mapping[str, Any]) -> list[Markup]:
         *([pages.paragraph(words)] if has_full_fit(metrics) else []),
         *_tested(metrics, metric, interval),
         *_without_value(metrics, {f"{name}, out of fold": entry for name, entry in _held_out(metrics).items()}),
+        *map(pages.paragraph, about_choice(metrics)),
         pages.figure(figures.intervals(held_out, f"{title} out of fold", label), f"{title} out of fold of each fold"),
         pages.table(_named(held_out, metric), f"{label} of each model on its held-out images, with {interval}"),
     ]

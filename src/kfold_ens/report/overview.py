@@ -13,6 +13,7 @@ import yaml
 from kfold_ens.config import Config, Recipe
 from kfold_ens.ensemble.score_table import (
     SIDES,
+    about_choice,
     beside,
     cell,
     headline_entry,
@@ -45,7 +46,8 @@ def write_overview(
     """Write the page ``overview``, and the fragment ``score`` of the report's start page."""
     finished = [number for number in histories if number != FULL]
     first = [*pages.unfinished(len(finished), run.folds_in_all), headline(name, metrics, run)]
-    first += [score_table(metrics, run, len(finished)), *_full_fit(run, histories.get(FULL))]
+    first += [score_table(metrics, run, len(finished)), *map(pages.paragraph, about_choice(metrics))]
+    first += _full_fit(run, histories.get(FULL))
     training = _about_training(pd.concat(histories[number] for number in finished), len(finished), run)
     pages.write_page(
         outputs["overview"],

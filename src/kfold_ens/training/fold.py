@@ -12,6 +12,7 @@ import pandas as pd
 from kfold_ens.config import Scoring, TrainingRecipe
 from kfold_ens.data.folds import Fold, Images, read_fold
 from kfold_ens.data.pixels import PixelStore
+from kfold_ens.epoch_logits import FILE
 from kfold_ens.files import fingerprint, sha256_of
 from kfold_ens.history import median_epoch
 from kfold_ens.members import FULL, Number, member_of, place_of, title
@@ -65,6 +66,7 @@ class TrainingOutputs:
         checkpoint_minutes: time between two saved states.
         tensorboard: folder of event files; None for none.
         scoring: metric to record beside those of the recipe; it does not affect the weights.
+        epoch_logits_mb: the most that the held-out logits of all epochs may take; if larger, they are not kept.
     """
 
     history: Path
@@ -73,6 +75,7 @@ class TrainingOutputs:
     checkpoint_minutes: float = 5
     tensorboard: Path | None = None
     scoring: Scoring = Scoring()
+    epoch_logits_mb: float = 200
 
     def place(self, number: Number) -> dict[str, Any]:
         """Recipe and fold by name, for people; ``number`` is the fold's number in its split."""
@@ -84,8 +87,17 @@ class TrainingOutputs:
         return title(self.place(number)["fold"])
 
     def by_name(self) -> dict[str, Path]:
-        """Files of a trained fold to keep, by name."""
+        """Files that every trained fold has, by name."""
         return {file.name: file for file in (self.model, self.history)}
+
+    @property
+    def epochs(self) -> Path:
+        """File of the held-out logits of all epochs. Snakemake doesn't know it, so that folds without it stay."""
+        return self.history.with_name(FILE)
+
+    def to_keep(self) -> dict[str, Path]:
+        """Files of a trained fold to keep, by name."""
+        return self.by_name() | ({FILE: self.epochs} if self.epochs.is_file() else {})
 
 
 def fold_fingerprint(recipe: TrainingRecipe, fold: Fold, weights: Path | None, version: Any) -> str:

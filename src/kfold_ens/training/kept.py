@@ -64,8 +64,11 @@ class KeptFolds:
         abouts = sorted(self._folder.glob(f"[!.]*/{ABOUT}"), key=lambda path: path.stat().st_mtime)
         return [KeptFold(path.parent) for path in abouts]
 
-    def restore(self, fingerprint: str, outputs: Mapping[str, Path]) -> bool:
-        """Link a kept fold's files to ``outputs``; False if it is missing or damaged. Logs the result."""
+    def restore(self, fingerprint: str, outputs: Mapping[str, Path], epochs: Path | None = None) -> bool:
+        """Link a kept fold's files to ``outputs``; False if it is missing or damaged. Logs the result.
+
+        ``epochs`` is the file of the logits of its epochs. Without a whole one, the fold is restored without.
+        """
         kept = KeptFold(self._path(fingerprint))
         if not kept.folder.is_dir():
             return False
@@ -74,6 +77,8 @@ class KeptFolds:
             return False
         for name, path in outputs.items():
             link(kept.folder / name, path)
+        if epochs:
+            _restore_epochs(kept, epochs)
         about = kept.about
         where = f"{about['recipe']}, {title(about['fold'])}, {about['trained']}"
         log.info("already trained with the same data and recipe (%s): reusing that model", where)
@@ -126,6 +131,14 @@ class KeptFolds:
                     shutil.rmtree(left, ignore_errors=True)
 
 
+def _restore_epochs(kept: KeptFold, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    if kept.is_whole([path.name]):
+        link(kept.folder / path.name, path)
+    else:
+        log.info("%s has no held-out logits of epochs, so it has no score cross-fitted over them", kept.folder)
+
+
 def restore_fold(files: FoldFiles, outputs: TrainingOutputs, kept: KeptFolds, again: bool) -> bool:
     """Restore the model and history of a fold that is already trained; False if it must be trained.
 
@@ -137,7 +150,7 @@ def restore_fold(files: FoldFiles, outputs: TrainingOutputs, kept: KeptFolds, ag
         write_json(asked, owner)
     if asked.is_file() and read_json(asked) == owner:
         return False
-    return kept.restore(owner, outputs.by_name())
+    return kept.restore(owner, outputs.by_name(), outputs.epochs)
 
 
 def clean(kept: KeptFolds, models: Iterable[Path], configured: Sequence[FoldFiles]) -> None:

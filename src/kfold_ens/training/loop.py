@@ -25,6 +25,7 @@ from kfold_ens.files import require_space, write_table
 from kfold_ens.loading.augmentation import build_evaluation_view
 from kfold_ens.loading.loader import EvaluationViews, Loading, evaluation_batches, training_batches, training_views
 from kfold_ens.network.classifier import TrainedModel, save_model
+from kfold_ens.training.epochs import KeptEpochs, epochs_size, kept_epochs
 from kfold_ens.training.fold import FoldFiles, TrainingOutputs, fold_fingerprint
 from kfold_ens.training.kept import KeptFolds
 from kfold_ens.training.optimizers import state_size
@@ -64,21 +65,27 @@ def train_fold(
     scored = scored_by(recipe, fold, outputs.scoring, title)
     trainer = Trainer(recipe, fold, weights, compute, title)
     file = StateFile(outputs.state, owner)
-    require_space(outputs.state, _disk_space(trainer) - file.size, f"training {title}")
+    epochs = kept_epochs(recipe, fold, outputs.state, owner, outputs.epoch_logits_mb)
+    require_space(outputs.state, _disk_space(trainer, epochs) - file.size, f"training {title}")
     _resume(trainer, file)
     if not compute.ranks.is_main:
         fit(trainer, scored, NoRecord())
         return
     progress = Progress(trainer, outputs.state / "progress.json", outputs.tensorboard)
-    fit(trainer, scored, Record(Checkpoints(file, outputs.checkpoint_minutes), progress, outputs.history))
-    write_table(
-        outputs.history, pd.DataFrame(trainer.history)
-    )  # fit writes none if the saved state was past the last epoch
-    log.info("%s: kept the weights of epoch %d", title, trainer.best.epoch)
-    save_model(outputs.model, TrainedModel(recipe, fold.classes, owner, trainer.best.weights))
+    fit(trainer, scored, Record(Checkpoints(file, outputs.checkpoint_minutes), progress, outputs.history, epochs))
+    _write(trainer, owner, outputs, epochs)
     if kept:
-        kept.keep(owner, outputs.by_name(), outputs.place(fold.number))
+        kept.keep(owner, outputs.to_keep(), outputs.place(fold.number))
     file.remove()
+
+
+def _write(trainer: Trainer, fingerprint: str, outputs: TrainingOutputs, epochs: KeptEpochs) -> None:
+    """Write the history, the logits of epochs and the selected weights."""
+    # fit writes no history if the saved state was past the last epoch
+    write_table(outputs.history, pd.DataFrame(trainer.history))
+    log.info("%s: kept the weights of epoch %d", trainer.title, trainer.best.epoch)
+    epochs.write(outputs.epochs, trainer.fold, outputs.history, len(trainer.history))
+    save_model(outputs.model, TrainedModel(trainer.recipe, trainer.fold.classes, fingerprint, trainer.best.weights))
 
 
 def _resume(trainer: Trainer, file: StateFile) -> None:
@@ -90,13 +97,16 @@ def _resume(trainer: Trainer, file: StateFile) -> None:
         log.info("%s resumes at epoch %d, step %d", trainer.title, at.epoch + 1, at.step)
 
 
-def _disk_space(trainer: Trainer) -> int:
-    """Maximum bytes a fold writes: three states (newest, previous, being written) and the selected weights."""
+def _disk_space(trainer: Trainer, epochs: KeptEpochs) -> int:
+    """Maximum bytes a fold writes: three states (newest, previous, being written), the selected weights, and the
+    logits of epochs twice.
+    """
     weights = sum(each.nbytes for each in trainer.network.state_dict().values())
     trained = sum(each.nbytes for each in trainer.network.parameters() if each.requires_grad)
     copies = 2 + (trainer.ema.averaged is not None)  # current and best weights; the average
     state = copies * weights + state_size(trainer.optimizer) * trained
-    return int(3 * state + weights)
+    logits = epochs_size(trainer.recipe, trainer.fold) if epochs.folder else 0
+    return int(3 * state + weights + 2 * logits)
 
 
 def fit(trainer: Trainer, scored: ScoredBy, record: Record | NoRecord) -> None:
@@ -109,9 +119,10 @@ def fit(trainer: Trainer, scored: ScoredBy, record: Record | NoRecord) -> None:
             remaining = trainer.order.steps_per_epoch - trainer.position.step
             train_epoch(trainer, islice(batches, remaining), record)
             started = time.perf_counter()
-            scores = validate(trainer, validation, scored) if validation is not None else {}
+            logits = held_out_logits(trainer, validation) if validation is not None else None
+            scores = {} if logits is None else validate(trainer, logits, scored)
             row = trainer.finish_epoch(scores, time.perf_counter() - started)
-            record.after_epoch(trainer, row)
+            record.after_epoch(trainer, row, logits)
 
 
 def _batches(trainer: Trainer, loading: Loading) -> Iterator[tuple[Tensor, Tensor]]:
@@ -148,11 +159,16 @@ def train_epoch(trainer: Trainer, batches: Iterator[tuple[Tensor, Tensor]], reco
     trainer.position.seconds = before + time.perf_counter() - started
 
 
-def validate(trainer: Trainer, batches: DataLoader, scored: ScoredBy) -> dict[str, float]:
-    """Score the network on the fold's held-out images; ``batches`` are this rank's part of them."""
-    compute, target = trainer.compute, trainer.fold.validation.target
+def held_out_logits(trainer: Trainer, batches: DataLoader) -> Tensor:
+    """Predict the fold's held-out images: (N, K) float32. ``batches`` are this rank's part of them."""
+    compute = trainer.compute
     part = torch.from_numpy(predict_logits(trainer.evaluated, batches, trainer.recipe.image, compute))
-    logits = gather(compute.ranks, part.to(compute.device), len(target)).cpu()
+    return gather(compute.ranks, part.to(compute.device), len(trainer.fold.validation)).cpu()
+
+
+def validate(trainer: Trainer, logits: Tensor, scored: ScoredBy) -> dict[str, float]:
+    """Score the logits of the fold's held-out images: (N, K)."""
+    target = trainer.fold.validation.target
     if not logits.isfinite().all():
         raise KfoldError(
             f"{trainer.title}: held-out logits are not finite; lower optimizer.lr in the recipe and rerun."

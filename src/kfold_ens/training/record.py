@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import write_json, write_table
 from kfold_ens.history import column_of, scores_in
 from kfold_ens.jobs import ROUTINE
+from kfold_ens.training.epochs import KeptEpochs
 from kfold_ens.training.state import Checkpoints
 from kfold_ens.training.trainer import Trainer
 
@@ -60,17 +62,20 @@ class Progress:
 
 @dataclass(frozen=True)
 class Record:
-    """Saves the state and history and reports progress, in the main process."""
+    """Saves the state, history and held-out logits, and reports progress, in the main process."""
 
     checkpoints: Checkpoints
     progress: Progress
     history: Path
+    epochs: KeptEpochs
 
     def after_step(self, trainer: Trainer) -> None:
         self.progress.after_step()
         self.checkpoints.after_step(trainer.state)
 
-    def after_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+    def after_epoch(self, trainer: Trainer, row: dict[str, Any], logits: Tensor | None) -> None:
+        if logits is not None:
+            self.epochs.add(row["epoch"], logits.numpy())
         write_table(self.history, pd.DataFrame(trainer.history))
         self.progress.after_epoch(row)
         self.checkpoints.after_step(trainer.state)
@@ -85,7 +90,7 @@ class NoRecord:
     def after_step(self, trainer: Trainer) -> None:
         pass
 
-    def after_epoch(self, trainer: Trainer, row: dict[str, Any]) -> None:
+    def after_epoch(self, trainer: Trainer, row: dict[str, Any], logits: Tensor | None) -> None:
         pass
 
     def close(self) -> None:

@@ -1,0 +1,191 @@
+"""The out-of-fold score that no choice of an epoch flatters.
+
+A fold's best epoch is chosen on its own held-out images, so their score is too high. Here, each half of a fold's images
+is scored after the epoch that the other half chooses, and scores are averaged over random halves. Nothing is trained
+again, since the logits of every epoch are kept. Beside it stands the score with each fold's epoch chosen by the other
+folds, for which no label of the fold counts. It is too low if folds have their best epochs at different times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kfold_ens.config import Choosing, Scoring
+from kfold_ens.ensemble.combine import METHODS
+from kfold_ens.ensemble.metrics import DEFAULT, difference, group_numbers, score
+from kfold_ens.ensemble.out_of_fold import combined_over_repeats
+from kfold_ens.ensemble.score_table import MEASURED, NOTHING_CHOSEN, UNKNOWN
+from kfold_ens.ensemble.temperature import fitted
+from kfold_ens.epoch_logits import EpochLogits, NotKept, read_epochs
+from kfold_ens.history import Row, goodness, selected_row, selecting_column
+from kfold_ens.logits import Logits, at_temperature, class_indices, concatenated
+from kfold_ens.members import Number, member_of
+from kfold_ens.metrics import find_metric, places_in_order, value
+
+SPLITS = 4  # into random halves; on noise, the interval of one split alone is too narrow
+
+
+@dataclass(frozen=True)
+class ScoredBy:
+    """How predictions are scored: labels and groups by image id, and the method that combines repeats."""
+
+    label_of: Mapping[str, str]
+    scoring: Scoring = DEFAULT
+    group_of: Mapping[str, str] = field(default_factory=dict)
+    over_repeats: str = "average"
+
+    def score(self, folds: Sequence[Logits]) -> dict[str, Any] | None:
+        """Score the out-of-fold logits of all folds."""
+        has_probabilities = METHODS[self.over_repeats].gives_probabilities
+        return score(self._whole(folds), self.label_of, self.scoring, has_probabilities, self.group_of)
+
+    def gain(self, some: Sequence[Logits], others: Sequence[Logits]) -> dict[str, float | None]:
+        """Return by how much ``some`` score better than ``others`` on the same images, with a paired 95% interval."""
+        if find_metric(self.scoring.metric).better == "min":
+            some, others = others, some
+        return difference(self._whole(some), self._whole(others), self.label_of, self.scoring, self.group_of)
+
+    def _whole(self, folds: Sequence[Logits]) -> Logits:
+        return concatenated(combined_over_repeats(list(folds), self.over_repeats))
+
+
+def cross_fitted_scores(
+    histories: Mapping[Number, str], choosing: Choosing, scored_by: ScoredBy, calibrates: bool = False
+) -> dict[str, Any]:
+    """Score the choice of the epoch: the entry ``cross_fitted`` of ``metrics.json``.
+
+    ``histories`` are the files ``history.csv`` of all folds, beside which the logits of epochs lie. All scores are
+    without test-time views. ``flattered_by`` is positive if the score as chosen is better. If a fold lacks the logits,
+    ``state`` is ``unknown`` and ``why`` gives the reason.
+    """
+    entry = {"select": choosing.select, "watched": choosing.watched}
+    if choosing.select == "last":
+        return entry | {"state": NOTHING_CHOSEN}
+    try:
+        folds = _read_folds(histories, choosing, scored_by)
+    except NotKept as error:
+        return entry | {"state": UNKNOWN, "why": str(error)}
+    own, others = [fold.own for fold in folds], [fold.by_others for fold in folds]
+    crossed = list(zip(*(fold.by_images for fold in folds), strict=True))
+    return entry | {
+        "state": MEASURED,
+        "without_views": choosing.has_views,
+        "as_chosen": scored_by.score(own),
+        "out_of_fold": _mean([scored_by.score(split) for split in crossed]),
+        "flattered_by": _mean([scored_by.gain(own, split) for split in crossed]),
+        "by_other_folds": scored_by.score(others),
+        "epochs": {str(fold.number): fold.epochs for fold in folds},
+        **(_calibrated(folds, scored_by) if calibrates else {}),
+    }
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A fold's held-out logits, with the epoch as chosen, chosen by the other half of images, and by other folds."""
+
+    number: Number
+    own: Logits
+    by_images: list[Logits]  # one for each split into halves
+    by_others: Logits
+    epochs: dict[str, Any]  # as chosen, by each half of the images and by the other folds
+
+
+def _read_folds(histories: Mapping[Number, str], choosing: Choosing, scored_by: ScoredBy) -> list[_Fold]:
+    select, rows = choosing.select, {number: pd.read_csv(file).to_dict("records") for number, file in histories.items()}
+    unknown = [number for number, each in rows.items() if selecting_column(select) not in each[0]]
+    if unknown:
+        raise NotKept(f"fold {unknown[0]} was trained with another metric, so its curve of {select} is unknown")
+    by_others, folds = cross_fitted_epochs(rows, select), []
+    for number, file in histories.items():
+        epochs, own = read_epochs(file), int(selected_row(rows[number], select)["epoch"])
+        by_images, of_halves = zip(
+            *(_by_other_half(epochs, choosing, scored_by, split) for split in range(SPLITS)), strict=True
+        )
+        named = {"as_chosen": own, "cross_fitted": sum(of_halves, []), "by_other_folds": by_others[number]}
+        folds.append(_Fold(number, epochs.after(own), list(by_images), epochs.after(by_others[number]), named))
+    return folds
+
+
+def _mean(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Average the scores and ends of intervals of several splits; None if one has none."""
+    own = {name: [entry[name] for entry in entries] for name, each in entries[0].items() if isinstance(each, float)}
+    means = {name: None if None in values else float(np.mean(values)) for name, values in own.items()}
+    return {name: each for name, each in entries[0].items() if name != "correct"} | means
+
+
+def _by_other_half(
+    epochs: EpochLogits, choosing: Choosing, scored_by: ScoredBy, split: int
+) -> tuple[Logits, list[int]]:
+    """Return each image's logits after the epoch that the other half of images chooses, and these two epochs.
+
+    ``best_loss`` is replaced by the log loss, since the recipe's loss may depend on its classes and epochs.
+    """
+    half, first = _halves(epochs.image_id, scored_by.group_of, split), epochs.after(1)
+    name = "log_loss" if choosing.select == "best_loss" else choosing.select.removeprefix("best_")
+    target, sign = class_indices(first, scored_by.label_of), -1 if find_metric(name).better == "min" else 1
+    order = places_in_order(epochs.classes, choosing.class_order) if name == "quadratic_kappa" else None
+    curves = np.empty((len(epochs.values), 2))
+    for epoch in range(len(curves)):
+        logits = epochs.after(epoch + 1).values
+        for each in (0, 1):
+            curves[epoch, each] = sign * value(name, logits[half != each], target[half != each], order)
+    chosen = np.nan_to_num(curves, nan=-np.inf).argmax(axis=0)
+    values = epochs.values[chosen[half], np.arange(len(half))].astype(np.float32)
+    return Logits(epochs.image_id, values, epochs.classes), (chosen + 1).tolist()
+
+
+def _halves(image_id: np.ndarray, group_of: Mapping[str, str], split: int) -> np.ndarray:
+    """Split images at random into halves, groups as a whole: the half of each image (N,), 0 or 1."""
+    group = group_numbers(image_id, group_of)
+    group = np.arange(len(image_id)) if group is None else group
+    groups = int(group.max()) + 1
+    if groups < 2:
+        raise NotKept("a fold holds out a single image or group, so no others choose its epoch")
+    return np.random.default_rng(split).permutation(groups)[group] % 2
+
+
+def cross_fitted_epochs(histories: Mapping[Number, Sequence[Row]], select: str) -> dict[Number, int]:
+    """Return the epoch of each fold that the other folds of its repeat choose.
+
+    It is the first with the best mean of their selecting values, among the epochs that all folds of the repeat reached.
+    Folds of other repeats hold out the same images, so they don't count.
+
+    Raises:
+        NotKept: if a fold has no other fold.
+    """
+    return {number: _by_others(number, histories, select) for number in histories}
+
+
+def _by_others(number: Number, histories: Mapping[Number, Sequence[Row]], select: str) -> int:
+    others = [histories[other] for other in _others(number, histories)]
+    if not others:
+        raise NotKept(f"fold {number} is the only finished fold of its repeat, so no other fold chooses its epoch")
+    reached = min(map(len, [histories[number], *others]))
+    curves = [[goodness(selecting_column(select), row) for row in rows[:reached]] for rows in others]
+    means = np.nan_to_num(curves, nan=-np.inf).mean(axis=0)
+    return int(means.argmax()) + 1
+
+
+def _others(number: Number, numbers: Mapping[Number, Any]) -> list[Number]:
+    repeat = member_of(number).repeat
+    return [other for other in numbers if other != number and member_of(other).repeat == repeat]
+
+
+def _calibrated(folds: Sequence[_Fold], scored_by: ScoredBy) -> dict[str, Any]:
+    """Score at temperatures that the other folds fit, as chosen.
+
+    Empty with repeats: there, each image's prediction holds models that other repeats' folds were fitted with.
+    """
+    if any(member_of(fold.number).repeat for fold in folds):
+        return {}
+    calibrated = []
+    for fold in folds:
+        others = concatenated([each.own for each in folds if each is not fold])
+        temperature = fitted(others, scored_by.label_of)
+        calibrated.append([at_temperature(split, temperature) for split in fold.by_images])
+    return {"calibrated": _mean([scored_by.score(split) for split in zip(*calibrated, strict=True)])}
