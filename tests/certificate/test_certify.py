@@ -100,7 +100,12 @@ def test_a_choice_of_the_epoch_that_other_labels_change_is_named_with_both_epoch
     bench = bench_of(
         stage, tmp_path, epochs=4, select="best_loss", optimizer={"kind": "adamw", "lr": 3e-3, "weight_decay": 0}
     )
-    (found,) = findings(bench, stage)
+    with signals_kept():
+        (entry,) = certify(bench, [read_table(stage.file("folds"))])
+    (found,) = entry["findings"]
+    same = {each["name"]: each["is_same"] for each in entry["artefacts"]}
+    assert same["epoch by other folds"]  # which an honest score is for
+    assert not same["chosen epoch"]
     assert "chosen epoch changed with the labels (" in found
     assert "and so did model.safetensors: select: best_loss looks at held-out labels" in found
     assert "select: last" in found
@@ -238,6 +243,19 @@ def test_a_temperature_fitted_on_the_other_folds_stays_and_one_fitted_on_all_fol
     assert not control["is_same"]
 
 
+def test_an_epoch_that_the_scored_fold_helps_to_choose_is_named(both, monkeypatch):
+    def by_all(histories, select):
+        return dict.fromkeys(histories, sum(rows[0]["val_accuracy"] for rows in histories.values()))
+
+    for each in both:
+        each.bench.recipe = training_recipe(select="best_accuracy")
+        each.histories = {0: [{"val_accuracy": 0.5}], 1: each.trained.history}
+    monkeypatch.setattr(artefacts, "cross_fitted_epochs", by_all)
+    chosen, by_others = compared(both)["findings"]
+    assert "select: best_accuracy looks at held-out labels" in chosen
+    assert by_others.startswith("fold 1: epoch by other folds changed with the labels (")
+
+
 def test_a_temperature_fitted_on_the_fold_it_scores_is_named(both, monkeypatch):
     def on_all(oof, label_of):
         return replace(calibrate(oof, label_of), of_folds=(fitted(concatenated(oof), label_of),) * len(oof))
@@ -338,7 +356,10 @@ def test_every_fold_of_every_repeat_is_certified_with_a_temperature_of_its_own(s
 
 def test_a_rebuild_holds_the_logits_of_the_other_folds_fixed(stage, tmp_path):
     bench, split = bench_of(stage, tmp_path), read_table(stage.file("folds"))
-    others = {Member(0, fold): SimpleNamespace(trained=SimpleNamespace(logits=f"fold {fold}")) for fold in range(3)}
+    others = {
+        Member(0, fold): SimpleNamespace(trained=SimpleNamespace(logits=f"fold {fold}"), member=Member(0, fold))
+        for fold in range(3)
+    }
     rebuild = Rebuild(bench, Member(0, 1), split, others)
     rebuild.__dict__["trained"] = SimpleNamespace(logits="own")
     with pytest.MonkeyPatch.context() as patch:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kfold_ens.config import TrainingRecipe
+from kfold_ens.ensemble.cross_fitting import cross_fitted_epochs
 from kfold_ens.ensemble.temperature import calibrate, fitted
 from kfold_ens.history import scores_in, selected_row
 from kfold_ens.logits import concatenated
@@ -55,6 +56,10 @@ def _plateau(recipe: TrainingRecipe) -> str:
 
 def _is_calibrated(bench: Bench) -> bool:
     return bench.run.submission.calibrate
+
+
+def _epoch_by_others(rebuild: Rebuild) -> int:
+    return cross_fitted_epochs(rebuild.histories, rebuild.bench.recipe.select)[rebuild.member.number]
 
 
 def _temperature(rebuild: Rebuild) -> float | None:
@@ -114,6 +119,13 @@ ARTEFACTS: dict[str, Artefact] = {
         lambda rebuild: rebuild.trained.digest,
         "prediction used held-out labels",
         "find what prediction/predict.py reads besides pixels",
+    ),
+    "epoch by other folds": Artefact(
+        _epoch_by_others,
+        "the epoch that the other folds choose depends on the fold's own scores",
+        "choose it by the other folds only, in ensemble/cross_fitting.py",
+        applies=lambda bench: bench.recipe.select != "last",
+        is_of_others=True,
     ),
     "temperature": Artefact(
         _temperature,

@@ -29,7 +29,7 @@ from kfold_ens.history import Row
 from kfold_ens.loading.augmentation import build_evaluation_view
 from kfold_ens.loading.loader import EvaluationViews, evaluation_batches, training_batches, training_views
 from kfold_ens.logits import Logits
-from kfold_ens.members import Member
+from kfold_ens.members import Member, Number
 from kfold_ens.network.classifier import load_model
 from kfold_ens.prediction.predict import on_device, predict
 from kfold_ens.training.fold import TrainingOutputs
@@ -119,7 +119,11 @@ class Rebuild:
         """Train the fold, predict its held-out images, and delete its files."""
         bench, folder = self.bench, self.bench.scratch / "fold"
         outputs = TrainingOutputs(
-            folder / "history.csv", folder / "model.safetensors", folder / "state", scoring=bench.run.scoring
+            history=folder / "history.csv",
+            model=folder / "model.safetensors",
+            state=folder / "state",
+            scoring=bench.run.scoring,
+            epoch_logits_mb=0,
         )
         version = ["certificate", bench.version]  # no real fold has this version, so none has this fingerprint
         train_fold(bench.recipe, self.fold, bench.weights, version, bench.compute, outputs)
@@ -135,10 +139,19 @@ class Rebuild:
         return predict(model, network, bench.tta, images.store, images.image_id, bench.compute, size)
 
     @property
+    def _folds(self) -> list[Rebuild]:
+        """All folds of the run: this one, and the others under their true labels."""
+        return [self if member == self.member else other for member, other in self.others.items()]
+
+    @property
+    def histories(self) -> dict[Number, Sequence[Row]]:
+        """Histories of all folds, by number."""
+        return {each.member.number: each.trained.history for each in self._folds}
+
+    @property
     def oof(self) -> list[Logits]:
-        """Out-of-fold logits of all folds, combined over repeats. The other folds' models had their true labels."""
-        folds = [self if member == self.member else other for member, other in self.others.items()]
-        return combined_over_repeats([each.trained.logits for each in folds], self.bench.run.over_repeats)
+        """Out-of-fold logits of all folds, combined over repeats."""
+        return combined_over_repeats([each.trained.logits for each in self._folds], self.bench.run.over_repeats)
 
 
 def _losses(trainer: Trainer) -> np.ndarray:
