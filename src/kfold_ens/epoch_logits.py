@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -49,7 +50,7 @@ def size_of(epochs: int, images: int, classes: int) -> int:
 
 def write_epochs(path: Path, epochs: EpochLogits, history: Path) -> None:
     """Write the logits of all epochs atomically; ``history`` is the file of the same training."""
-    columns = {
+    columns: dict[str, Any] = {
         "image_id": np.asarray(epochs.image_id, dtype=np.str_),
         "logits": epochs.values,
         "classes": np.asarray(epochs.classes, dtype=np.str_),

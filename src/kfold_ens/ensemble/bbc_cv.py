@@ -105,6 +105,7 @@ class _Means:
     cells = 1
 
     def __init__(self, metric: Metric, inputs: Sequence[Inputs], group: np.ndarray | None) -> None:
+        assert metric.per_image
         values = np.stack([metric.per_image(*each) for each in inputs])
         unit = np.arange(values.shape[1]) if group is None else group
         self._images = np.bincount(unit).astype(float)
@@ -121,8 +122,10 @@ class _Confusions:
     """Scores that follow from a confusion matrix."""
 
     def __init__(self, metric: Metric, inputs: Sequence[Inputs], group: np.ndarray | None) -> None:
-        target, self._classes, self._metric = inputs[0][1], inputs[0][0].shape[1], metric
+        target, self._classes = inputs[0][1], inputs[0][0].shape[1]
         unit = np.arange(len(target)) if group is None else group
+        assert metric.of_confusion
+        self._score = metric.of_confusion
         self.units, self.cells = int(unit.max()) + 1, self._classes**2
         ones, shape = np.ones(len(target)), (self.cells, self.units)
         cells = [target * self._classes + scores.argmax(axis=1) for scores, _ in inputs]
@@ -132,4 +135,4 @@ class _Confusions:
         """Score units drawn so often: (units, B) to (C, B)."""
         square = (times.shape[1], self._classes, self._classes)
         with np.errstate(invalid="ignore"):
-            return np.stack([self._metric.of_confusion((each @ times).T.reshape(square)) for each in self._of_units])
+            return np.stack([self._score((each @ times).T.reshape(square)) for each in self._of_units])

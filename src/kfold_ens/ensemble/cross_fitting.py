@@ -39,10 +39,12 @@ class ScoredBy:
     group_of: Mapping[str, str] = field(default_factory=dict)
     over_repeats: str = "average"
 
-    def score(self, folds: Sequence[Logits]) -> dict[str, Any] | None:
-        """Score the out-of-fold logits of all folds."""
+    def score(self, folds: Sequence[Logits]) -> dict[str, Any]:
+        """Score the out-of-fold logits of all folds, whose labels are known."""
         has_probabilities = METHODS[self.over_repeats].gives_probabilities
-        return score(self._whole(folds), self.label_of, self.scoring, has_probabilities, self.group_of)
+        entry = score(self._whole(folds), self.label_of, self.scoring, has_probabilities, self.group_of)
+        assert entry  # held-out images have labels
+        return entry
 
     def gain(self, some: Sequence[Logits], others: Sequence[Logits]) -> dict[str, float | None]:
         """Return by how much ``some`` score better than ``others`` on the same images, with a paired 95% interval."""
@@ -106,7 +108,11 @@ def _read_folds(histories: Mapping[Number, str], choosing: Choosing, scored_by: 
         by_images, of_halves = zip(
             *(_by_other_half(epochs, choosing, scored_by, split) for split in range(SPLITS)), strict=True
         )
-        named = {"as_chosen": own, "cross_fitted": sum(of_halves, []), "by_other_folds": by_others[number]}
+        named: dict[str, Any] = {
+            "as_chosen": own,
+            "cross_fitted": sum(of_halves, []),
+            "by_other_folds": by_others[number],
+        }
         folds.append(_Fold(number, epochs.after(own), list(by_images), epochs.after(by_others[number]), named))
     return folds
 

@@ -170,8 +170,9 @@ def difference(
     metric, (inputs, group) = find_metric(scoring.metric), on_same_images([some, others], label_of, scoring, group_of)
     if not inputs:
         return {"difference": None, "low": None, "high": None}
-    own = metric.compute(*inputs[0]) - metric.compute(*inputs[1])
-    low, high = paired_interval(metric, *inputs, own, group)
+    first, second = inputs
+    own = metric.compute(*first) - metric.compute(*second)
+    low, high = paired_interval(metric, first, second, own, group)
     return {"difference": _number(own), "low": _number(low), "high": _number(high)}
 
 

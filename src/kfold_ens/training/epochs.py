@@ -29,13 +29,13 @@ class KeptEpochs:
     def add(self, epoch: int, logits: np.ndarray) -> None:
         """Keep the logits (N, K) after an epoch, counted from 1."""
         if self.folder:
-            with atomic(self._file(epoch)) as temporary, open(temporary, "wb") as file:
+            with atomic(_file(self.folder, epoch)) as temporary, open(temporary, "wb") as file:
                 np.save(file, compact(logits), allow_pickle=False)
 
     def write(self, path: Path, fold: Fold, history: Path, epochs: int) -> None:
         """Write those of all epochs to one file; removes one of an earlier training if there are none."""
         path.unlink(missing_ok=True)
-        files = [self._file(epoch) for epoch in range(1, epochs + 1)] if self.folder else []
+        files = [_file(self.folder, epoch) for epoch in range(1, epochs + 1)] if self.folder else []
         missing = [file.name for file in files if not file.is_file()]
         if missing:
             log.warning("the logits of epochs are not kept: an earlier version trained the first %d", len(missing))
@@ -43,8 +43,9 @@ class KeptEpochs:
             values = np.stack([np.load(file, allow_pickle=False) for file in files])
             write_epochs(path, EpochLogits(fold.validation.image_id, values, tuple(fold.classes)), history)
 
-    def _file(self, epoch: int) -> Path:
-        return self.folder / f"{epoch:04d}.npy"
+
+def _file(folder: Path, epoch: int) -> Path:
+    return folder / f"{epoch:04d}.npy"
 
 
 def kept_epochs(recipe: TrainingRecipe, fold: Fold, state: Path, fingerprint: str, most_mb: float) -> KeptEpochs:
