@@ -92,7 +92,7 @@ def write_certificate(
         "images": [check.as_json() for check in checks],
     }
     write_json(path, certificate)
-    _tell(path, findings, checks, len(folds))
+    _tell(path, findings, checks, folds)
 
 
 def _settings(bench: Bench) -> dict[str, Any]:
@@ -109,7 +109,9 @@ def _settings(bench: Bench) -> dict[str, Any]:
     }
 
 
-def _tell(path: str | Path, findings: Sequence[str], checks: Sequence[Check], folds: int) -> None:
+def _tell(
+    path: str | Path, findings: Sequence[str], checks: Sequence[Check], folds: Sequence[Mapping[str, Any]]
+) -> None:
     """Log the result, or raise an error that holds all findings."""
     for check in checks:
         if check.found and not check.is_leak:
@@ -117,7 +119,8 @@ def _tell(path: str | Path, findings: Sequence[str], checks: Sequence[Check], fo
     if findings:
         lines = "\n".join(f"  {finding}" for finding in findings)
         raise KfoldError(f"{path}: the certificate fails:\n{lines}")
-    log.info("%s: certified. Nothing that scores the %d rebuilt folds has seen their labels", path, folds)
+    numbers = ", ".join(str(entry["fold"]) for entry in folds)
+    log.info("%s: certified. Nothing that scores these folds has seen their labels: %s", path, numbers)
 
 
 @contextmanager

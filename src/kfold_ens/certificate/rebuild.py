@@ -123,7 +123,6 @@ class Rebuild:
             model=folder / "model.safetensors",
             state=folder / "state",
             scoring=bench.run.scoring,
-            epoch_logits_mb=0,
         )
         version = ["certificate", bench.version]  # no real fold has this version, so none has this fingerprint
         train_fold(bench.recipe, self.fold, bench.weights, version, bench.compute, outputs)
