@@ -261,11 +261,14 @@ def of_each_kind(kind: str, scores: dict[str, np.ndarray], classes: list[str]) -
     rows = {
         "label": [(stem, ["0"], [classes[scores[stem].argmax()]]) for stem in order],
         "probabilities": [
-            (f"test/{stem}.png", ["0"] * len(classes), largest_remainders(scores[stem][back]))
-            for stem in order
+            (f"test/{stem}.png", ["0"] * len(classes), largest_remainders(scores[stem][back])) for stem in order
         ],
         "top_k": [
-            (f"{stem}.png", ["0 1 2"], [" ".join(classes[place] for place in np.argsort(-scores[stem], kind="stable")[:3])])
+            (
+                f"{stem}.png",
+                ["0 1 2"],
+                [" ".join(classes[place] for place in np.argsort(-scores[stem], kind="stable")[:3])],
+            )
             for stem in order
         ],
     }[kind]

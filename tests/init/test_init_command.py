@@ -6,7 +6,7 @@ import os
 
 import pytest
 import yaml
-from conftest import REPOSITORY, write_classes, write_image
+from conftest import REPOSITORY, log_restored, write_classes, write_image
 
 from kfold_ens.config import load_config
 from kfold_ens.errors import ConfigError
@@ -23,7 +23,7 @@ def project(in_folder):
 
 
 def exit_code(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as end, log_restored():
         main(arguments)
     return end.value.code
 

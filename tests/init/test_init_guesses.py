@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import write_classes, write_image
+from conftest import log_restored, write_classes, write_image
 
 from kfold_ens.config import load_config
 from kfold_ens.init.command import main
@@ -24,7 +24,7 @@ def init(folder, capsys):
     """Run kfold-init in the folder; return its exit code, the keys of config.yaml, and what it printed."""
 
     def run() -> tuple[int, dict, str]:
-        with pytest.raises(SystemExit) as end:
+        with pytest.raises(SystemExit) as end, log_restored():
             main([str(folder)])
         file = folder / "config.yaml"
         return end.value.code, yaml.safe_load(file.read_text()) if file.is_file() else {}, "".join(capsys.readouterr())

@@ -14,7 +14,7 @@ from kfold_ens.data.folders import folder_fault
 from kfold_ens.errors import KfoldError
 from kfold_ens.init.findings import Finding
 from kfold_ens.init.guesses import guesses
-from kfold_ens.init.project import RECIPE, files_of, write_new
+from kfold_ens.init.project import files_of, recipes, write_new
 
 KEPT, REFUSED = 1, 2  # exit codes
 NEEDED = ("Snakefile", "config.yaml")
@@ -66,7 +66,8 @@ def _show(findings: Sequence[Finding], skipped: dict[str, str]) -> None:
         print(finding.line())
     for path, reason in skipped.items():
         print(f"{path}: not used ({reason})")
-    print(f"recipe: {RECIPE} (the default; needs a GPU. On a CPU, write recipe: digits for a quick try)")
+    own, small = recipes()
+    print(f"recipe: {own} (the default; needs a GPU. On a CPU, write recipe: {small} for a quick try)")
 
 
 def _show_files(files: dict[str, str], kept: Sequence[str]) -> None:

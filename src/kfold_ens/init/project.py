@@ -10,7 +10,7 @@ from kfold_ens.files import atomic
 from kfold_ens.init.findings import Finding
 from kfold_ens.workflow import workflow_folder
 
-RECIPE = "kfold_mix"
+RECIPES = re.compile(r"(?m)^recipe: (?P<small>\w+).*\n# recipe: (?P<own>\w+)")  # in the template
 SNAKEFILE = """\
 from kfold_ens.workflow import SNAKEFILE
 
@@ -37,14 +37,23 @@ NOT_IN_GIT = ("/.snakemake/", "/results/", "/resources/", "/state/", "/trained/"
 
 def files_of(findings: Sequence[Finding]) -> dict[str, str]:
     """Return the text of each file of a project, by path."""
-    workflow = workflow_folder()
-    template = (workflow / "config.yaml").read_text(encoding="utf-8")
     return {
         "Snakefile": SNAKEFILE,
-        "config.yaml": filled(template, findings),
-        PROFILE: (workflow / PROFILE).read_text(encoding="utf-8"),
+        "config.yaml": filled(_of_workflow("config.yaml"), findings),
+        PROFILE: _of_workflow(PROFILE),
         ".gitignore": "".join(f"{name}\n" for name in NOT_IN_GIT),
     }
+
+
+def recipes() -> tuple[str, str]:
+    """Return the names of the recipe for one's own images, and of the small one for a CPU."""
+    found = RECIPES.search(_of_workflow("config.yaml"))
+    assert found, "config.yaml names no recipe for one's own images"
+    return found["own"], found["small"]
+
+
+def _of_workflow(file: str) -> str:
+    return (workflow_folder() / file).read_text(encoding="utf-8")
 
 
 def write_new(files: dict[str, str]) -> list[str]:
@@ -61,7 +70,7 @@ def filled(template: str, findings: Sequence[Finding]) -> str:
     """Fill findings into the workflow's config.yaml, in place of its lines about the same keys and about sources."""
     _, *parts = re.split(r"(?m)^(?=\w+:)", template)
     sections = (_with(part, [each for each in findings if part.startswith(f"{each.section}:")]) for part in parts)
-    return HEADER + "\n" + re.sub(r"(?m)^recipe: \w+", f"recipe: {RECIPE}", "".join(sections))
+    return HEADER + "\n" + RECIPES.sub(r"recipe: \g<own>", "".join(sections))
 
 
 def _with(part: str, findings: Sequence[Finding]) -> str:
