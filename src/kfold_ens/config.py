@@ -442,6 +442,8 @@ class Choosing(Section):
     """Lists the sections that follow held-out scores while training, each with its kind."""
     class_order: list[Name] | None = None
     """Lists all classes from the lowest to the highest, if quadratic_kappa selects the epoch."""
+    has_plain_loss: bool = True
+    """Tells whether the recipe's loss is plain cross-entropy, the log loss."""
     has_views: bool = False
     """Tells whether out-of-fold predictions are averaged over test-time views."""
 
@@ -1407,7 +1409,11 @@ class Recipe(TrainingRecipe):
         """What is chosen by held-out scores."""
         watched = [f"{name}: {section.kind}" for name, section in self._monitors().items()]
         return Choosing(
-            select=self.select, watched=watched, class_order=self.class_order, has_views=self.tta.kind != "none"
+            select=self.select,
+            watched=watched,
+            class_order=self.class_order,
+            has_plain_loss=self.loss == CrossEntropy(kind="cross_entropy"),
+            has_views=self.tta.kind != "none",
         )
 
     def of_run(self, scoring: Scoring, class_order: list[str] | None) -> Recipe:

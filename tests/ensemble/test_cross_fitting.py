@@ -7,13 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from projects import TINY_RECIPE
 
-from kfold_ens.config import Choosing, Scoring
-from kfold_ens.ensemble.cross_fitting import SPLITS, ScoredBy, _by_other_half, cross_fitted_epochs, cross_fitted_scores
+from kfold_ens.config import Choosing, Recipe, Scoring
+from kfold_ens.ensemble.cross_fitting import (
+    SPLITS,
+    ScoredBy,
+    _by_other_half,
+    _halves,
+    cross_fitted_epochs,
+    cross_fitted_scores,
+)
 from kfold_ens.ensemble.score_table import about_choice, as_text, headline_entry
 from kfold_ens.ensemble.summary import summarize
 from kfold_ens.ensemble.temperature import fitted
-from kfold_ens.epoch_logits import FILE, EpochLogits, compact, read_epochs, write_epochs
+from kfold_ens.epoch_logits import FILE, EpochLogits, NotKept, compact, read_epochs, write_epochs
 from kfold_ens.logits import at_temperature, class_indices, concatenated
 from kfold_ens.metrics import value
 
@@ -81,6 +89,14 @@ def write_folds(folder, folds=3, images=40, epochs=6, repeats=1, seed=0):
 def scored(folder, choosing=BEST, calibrates=False, **options):
     histories, label_of = write_folds(folder, **options)
     return histories, label_of, cross_fitted_scores(histories, choosing, ScoredBy(label_of), calibrates)
+
+
+def add_column(histories, **column):
+    """Give the histories another column, and keep their logits."""
+    for file in map(Path, histories.values()):
+        epochs = read_epochs(file)
+        pd.read_csv(file).assign(**column).to_csv(file, index=False)
+        write_epochs(file.with_name(FILE), epochs, file)
 
 
 def targets(epochs, label_of):
@@ -179,6 +195,51 @@ def test_folds_that_stopped_early_are_scored_with_the_others(tmp_path):
     entry = cross_fitted_scores(histories, BEST, ScoredBy(label_of), calibrates=True)
     assert entry["state"] == "measured"
     assert max(each["by_other_folds"] for each in entry["epochs"].values()) <= 2
+
+
+def test_a_half_without_a_class_is_unknown_with_a_reason(tmp_path):
+    """All owls are of one group, so one half has none."""
+    histories, label_of = write_folds(tmp_path)
+    add_column(histories, val_roc_auc=0.5)
+    group_of = {each: "owls" if label == "owl" else each for each, label in label_of.items()}
+    entry = cross_fitted_scores(histories, Choosing(select="best_roc_auc"), ScoredBy(label_of, group_of=group_of))
+    assert "fold 0: half of its held-out images have no value of best_roc_auc" in entry["why"]
+
+
+def test_each_class_is_halved_so_that_a_rare_one_is_in_both_halves():
+    target = np.array([0] * 30 + [1, 1])
+    ids = np.array([f"img{place}" for place in range(32)], dtype=object)
+    for split in range(20):
+        half = _halves(ids, target, {}, split)
+        assert sorted(half[target == 1]) == [0, 1]
+        assert half.sum() == 16
+
+
+def test_folds_without_any_value_choose_no_epoch():
+    histories = {fold: curve(float("nan"), float("nan")) for fold in range(3)}
+    with pytest.raises(NotKept, match="no epoch has a value of best_accuracy"):
+        cross_fitted_epochs(histories, "best_accuracy")
+
+
+def test_a_loss_that_is_not_kept_per_image_is_unknown(tmp_path):
+    histories, label_of = write_folds(tmp_path)
+    add_column(histories, val_loss=0.5)
+    own = Choosing(select="best_loss", has_plain_loss=False)
+    assert "not plain cross-entropy" in cross_fitted_scores(histories, own, ScoredBy(label_of))["why"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "plain"),
+    [
+        ({"kind": "cross_entropy"}, True),
+        ({"kind": "cross_entropy", "label_smoothing": 0.1}, False),
+        ({"kind": "cross_entropy", "weights": "balanced"}, False),
+        ({"kind": "focal"}, False),
+    ],
+)
+def test_a_recipe_tells_whether_its_loss_is_plain(loss, plain):
+    recipe = Recipe.model_validate(TINY_RECIPE | {"loss": loss})
+    assert recipe.choosing.has_plain_loss == plain
 
 
 # --- in words --------------------------------------------------------------------------------------------

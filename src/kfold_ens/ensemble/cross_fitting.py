@@ -98,6 +98,8 @@ class _Fold:
 
 
 def _read_folds(histories: Mapping[Number, str], choosing: Choosing, scored_by: ScoredBy) -> list[_Fold]:
+    if choosing.select == "best_loss" and not choosing.has_plain_loss:
+        raise NotKept("the recipe's loss is not plain cross-entropy, so it is not kept per image")
     select, rows = choosing.select, {number: pd.read_csv(file).to_dict("records") for number, file in histories.items()}
     unknown = [number for number, each in rows.items() if selecting_column(select) not in each[0]]
     if unknown:
@@ -105,16 +107,25 @@ def _read_folds(histories: Mapping[Number, str], choosing: Choosing, scored_by: 
     by_others, folds = cross_fitted_epochs(rows, select), []
     for number, file in histories.items():
         epochs, own = read_epochs(file), int(selected_row(rows[number], select)["epoch"])
-        by_images, of_halves = zip(
-            *(_by_other_half(epochs, choosing, scored_by, split) for split in range(SPLITS)), strict=True
-        )
+        by_images, of_halves = _over_splits(number, epochs, choosing, scored_by)
         named: dict[str, Any] = {
             "as_chosen": own,
             "cross_fitted": sum(of_halves, []),
             "by_other_folds": by_others[number],
         }
-        folds.append(_Fold(number, epochs.after(own), list(by_images), epochs.after(by_others[number]), named))
+        folds.append(_Fold(number, epochs.after(own), by_images, epochs.after(by_others[number]), named))
     return folds
+
+
+def _over_splits(
+    number: Number, epochs: EpochLogits, choosing: Choosing, scored_by: ScoredBy
+) -> tuple[list[Logits], list[list[int]]]:
+    """Return what ``_by_other_half`` returns for each split of a fold."""
+    try:
+        splits = [_by_other_half(epochs, choosing, scored_by, split) for split in range(SPLITS)]
+    except NotKept as error:
+        raise NotKept(f"fold {number}: {error}") from None
+    return [logits for logits, _ in splits], [chosen for _, chosen in splits]
 
 
 def _mean(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -129,30 +140,42 @@ def _by_other_half(
 ) -> tuple[Logits, list[int]]:
     """Return each image's logits after the epoch that the other half of images chooses, and these two epochs.
 
-    ``best_loss`` is replaced by the log loss, since the recipe's loss may depend on its classes and epochs.
+    ``best_loss`` is the log loss here: the recipe's loss is plain cross-entropy.
     """
-    half, first = _halves(epochs.image_id, scored_by.group_of, split), epochs.after(1)
+    first = epochs.after(1)
     name = "log_loss" if choosing.select == "best_loss" else choosing.select.removeprefix("best_")
     target, sign = class_indices(first, scored_by.label_of), -1 if find_metric(name).better == "min" else 1
+    half = _halves(epochs.image_id, target, scored_by.group_of, split)
     order = places_in_order(epochs.classes, choosing.class_order) if name == "quadratic_kappa" else None
     curves = np.empty((len(epochs.values), 2))
     for epoch in range(len(curves)):
         logits = epochs.after(epoch + 1).values
         for each in (0, 1):
             curves[epoch, each] = sign * value(name, logits[half != each], target[half != each], order)
+    if np.isnan(curves).all(axis=0).any():
+        raise NotKept(
+            f"half of its held-out images have no value of {choosing.select}, most likely for lack of a class"
+        )
     chosen = np.nan_to_num(curves, nan=-np.inf).argmax(axis=0)
     values = epochs.values[chosen[half], np.arange(len(half))].astype(np.float32)
     return Logits(epochs.image_id, values, epochs.classes), (chosen + 1).tolist()
 
 
-def _halves(image_id: np.ndarray, group_of: Mapping[str, str], split: int) -> np.ndarray:
-    """Split images at random into halves, groups as a whole: the half of each image (N,), 0 or 1."""
+def _halves(image_id: np.ndarray, target: np.ndarray, group_of: Mapping[str, str], split: int) -> np.ndarray:
+    """Split images at random into halves, groups as a whole: the half of each image (N,), 0 or 1.
+
+    Without groups, each class is halved, so that a metric which needs all classes has a value.
+    """
     group = group_numbers(image_id, group_of)
-    group = np.arange(len(image_id)) if group is None else group
-    groups = int(group.max()) + 1
+    groups = len(image_id) if group is None else int(group.max()) + 1
     if groups < 2:
-        raise NotKept("a fold holds out a single image or group, so no others choose its epoch")
-    return np.random.default_rng(split).permutation(groups)[group] % 2
+        raise NotKept("it holds out a single image or group, so no others choose its epoch")
+    places = np.random.default_rng(split).permutation(groups)
+    if group is not None:
+        return places[group] % 2
+    half = np.empty(groups, dtype=int)
+    half[np.lexsort((places, target))] = np.arange(groups) % 2
+    return half
 
 
 def cross_fitted_epochs(histories: Mapping[Number, Sequence[Row]], select: str) -> dict[Number, int]:
@@ -174,6 +197,8 @@ def _by_others(number: Number, histories: Mapping[Number, Sequence[Row]], select
     reached = min(map(len, [histories[number], *others]))
     curves = [[goodness(selecting_column(select), row) for row in rows[:reached]] for rows in others]
     means = np.nan_to_num(curves, nan=-np.inf).mean(axis=0)
+    if np.isneginf(means).all():
+        raise NotKept(f"no epoch has a value of {select} in all other folds of fold {number}")
     return int(means.argmax()) + 1
 
 
