@@ -15,6 +15,7 @@ from kfold_ens.ensemble.cross_fitting import (
     ScoredBy,
     _by_other_half,
     _halves,
+    _mean_gain,
     cross_fitted_epochs,
     cross_fitted_scores,
 )
@@ -43,10 +44,10 @@ def test_a_smaller_loss_is_chosen():
     assert cross_fitted_epochs(histories, "best_loss") == {0: 2, 1: 2}
 
 
-def test_only_epochs_that_all_folds_reached_are_chosen():
-    """Fold 0 stopped early."""
+def test_a_fold_that_stopped_early_does_not_cut_the_choice_of_others():
+    """Fold 0 stopped early. The others choose epoch 3, so its last epoch counts."""
     histories = {0: curve(0.9, 0.2), 1: curve(0.3, 0.2, 0.9), 2: curve(0.3, 0.2, 0.9, 1.0)}
-    assert cross_fitted_epochs(histories, "best_accuracy") == {0: 1, 1: 1, 2: 1}
+    assert cross_fitted_epochs(histories, "best_accuracy") == {0: 2, 1: 1, 2: 1}
 
 
 def test_an_epoch_without_a_value_is_not_chosen():
@@ -242,6 +243,19 @@ def test_a_recipe_tells_whether_its_loss_is_plain(loss, plain):
     assert recipe.choosing.has_plain_loss == plain
 
 
+def test_splits_without_spread_keep_the_interval_of_the_others():
+    same, wide = {"difference": 0.0, "low": None, "high": None}, {"difference": 0.2, "low": 0.1, "high": 0.3}
+    for gains in ([same, wide], [wide, same]):
+        assert _mean_gain(gains) == pytest.approx({"difference": 0.1, "low": 0.05, "high": 0.15})
+    assert _mean_gain([same, same]) == same
+
+
+def test_a_vote_over_repeats_invents_no_flattery_of_a_metric_of_probabilities(tmp_path):
+    histories, label_of = write_folds(tmp_path, repeats=2)
+    by = ScoredBy(label_of, Scoring(metric="log_loss"), over_repeats="vote")
+    assert set(cross_fitted_scores(histories, BEST, by)["flattered_by"].values()) == {None}
+
+
 # --- in words --------------------------------------------------------------------------------------------
 
 
@@ -270,6 +284,25 @@ def test_the_headline_is_cross_fitted_and_says_so(tmp_path):
     assert f"flatters accuracy by {by['difference']:.4f} (95% interval {by['low']:+.4f} to" in text
 
 
+def test_a_flattery_without_spread_says_that_it_has_no_interval(tmp_path):
+    metrics = metrics_of(tmp_path)
+    metrics["cross_fitted"]["flattered_by"] |= {"difference": 0.0, "low": None, "high": None}
+    assert "flatters accuracy by 0.0000 (no interval)" in in_words(metrics)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+def test_with_repeats_and_calibration_the_headline_is_cross_fitted_if_no_temperature_changes_it(metric, tmp_path):
+    metrics = metrics_of(tmp_path)
+    metrics |= {"metric": metric, "calibrated": {"temperature": 2, "out_of_fold": {metric: 0.5}, "methods": {}}}
+    entry, what = headline_entry(metrics, "average")
+    if metric == "accuracy":
+        assert entry == metrics["cross_fitted"]["out_of_fold"]
+        assert what == "out of fold, cross-fitted, not calibrated"
+    else:
+        assert entry == {metric: 0.5}
+        assert "as chosen, calibrated" in what
+
+
 def test_with_test_time_views_the_headline_is_as_chosen_and_says_so(tmp_path):
     metrics = metrics_of(tmp_path, Choosing(select="best_accuracy", has_views=True))
     assert headline_entry(metrics, "average") == (metrics["out_of_fold"], "out of fold, as chosen")
@@ -288,9 +321,12 @@ def test_without_logits_of_epochs_the_flattery_is_unknown_with_a_reason(tmp_path
     assert f"By how much is unknown: there is no {tmp_path}/repeat0/fold1/{FILE}" in in_words(metrics)
 
 
-def test_one_finished_fold_has_no_other_to_choose_its_epoch(tmp_path):
-    histories, label_of = write_folds(tmp_path, folds=1)
-    assert "no other fold chooses its epoch" in cross_fitted_scores(histories, BEST, ScoredBy(label_of))["why"]
+def test_one_finished_fold_is_cross_fitted_but_no_other_chooses_its_epoch(tmp_path):
+    _, _, entry = scored(tmp_path, folds=1, calibrates=True)
+    assert entry["state"] == "measured"
+    assert entry["by_other_folds"] is entry["epochs"]["0"]["by_other_folds"] is None
+    assert entry["flattered_by"]["difference"] is not None
+    assert "calibrated" not in entry
 
 
 def test_a_history_without_the_selecting_metric_is_unknown(tmp_path):

@@ -3,7 +3,8 @@
 A fold's best epoch is chosen on its own held-out images, so their score is too high. Here, each half of a fold's images
 is scored after the epoch that the other half chooses, and scores are averaged over random halves. Nothing is trained
 again, since the logits of every epoch are kept. Beside it stands the score with each fold's epoch chosen by the other
-folds, for which no label of the fold counts. It is too low if folds have their best epochs at different times.
+folds. The fold's own scores have no part in the choice; its labels do, through the other folds' models. It is too low
+if folds have their best epochs at different times.
 """
 
 from __future__ import annotations
@@ -47,8 +48,14 @@ class ScoredBy:
         return entry
 
     def gain(self, some: Sequence[Logits], others: Sequence[Logits]) -> dict[str, float | None]:
-        """Return by how much ``some`` score better than ``others`` on the same images, with a paired 95% interval."""
-        if find_metric(self.scoring.metric).better == "min":
+        """Return by how much ``some`` score better than ``others`` on the same images, with a paired 95% interval.
+
+        All are None if the metric needs probabilities and repeats are combined without.
+        """
+        metric = find_metric(self.scoring.metric)
+        if metric.needs_probabilities and not METHODS[self.over_repeats].gives_probabilities:
+            return {"difference": None, "low": None, "high": None}
+        if metric.better == "min":
             some, others = others, some
         return difference(self._whole(some), self._whole(others), self.label_of, self.scoring, self.group_of)
 
@@ -72,15 +79,15 @@ def cross_fitted_scores(
         folds = _read_folds(histories, choosing, scored_by)
     except NotKept as error:
         return entry | {"state": UNKNOWN, "why": str(error)}
-    own, others = [fold.own for fold in folds], [fold.by_others for fold in folds]
+    own, others = [fold.own for fold in folds], [fold.by_others for fold in folds if fold.by_others]
     crossed = list(zip(*(fold.by_images for fold in folds), strict=True))
     return entry | {
         "state": MEASURED,
         "without_views": choosing.has_views,
         "as_chosen": scored_by.score(own),
         "out_of_fold": _mean([scored_by.score(split) for split in crossed]),
-        "flattered_by": _mean([scored_by.gain(own, split) for split in crossed]),
-        "by_other_folds": scored_by.score(others),
+        "flattered_by": _mean_gain([scored_by.gain(own, split) for split in crossed]),
+        "by_other_folds": scored_by.score(others) if others else None,
         "epochs": {str(fold.number): fold.epochs for fold in folds},
         **(_calibrated(folds, scored_by) if calibrates else {}),
     }
@@ -93,7 +100,7 @@ class _Fold:
     number: Number
     own: Logits
     by_images: list[Logits]  # one for each split into halves
-    by_others: Logits
+    by_others: Logits | None  # if other folds choose none
     epochs: dict[str, Any]  # as chosen, by each half of the images and by the other folds
 
 
@@ -104,16 +111,17 @@ def _read_folds(histories: Mapping[Number, str], choosing: Choosing, scored_by: 
     unknown = [number for number, each in rows.items() if selecting_column(select) not in each[0]]
     if unknown:
         raise NotKept(f"fold {unknown[0]} was trained with another metric, so its curve of {select} is unknown")
-    by_others, folds = cross_fitted_epochs(rows, select), []
+    by_others, folds = _known_by_others(rows, select), []
     for number, file in histories.items():
         epochs, own = read_epochs(file), int(selected_row(rows[number], select)["epoch"])
         by_images, of_halves = _over_splits(number, epochs, choosing, scored_by)
         named: dict[str, Any] = {
             "as_chosen": own,
             "cross_fitted": sum(of_halves, []),
-            "by_other_folds": by_others[number],
+            "by_other_folds": by_others.get(number),
         }
-        folds.append(_Fold(number, epochs.after(own), by_images, epochs.after(by_others[number]), named))
+        after_others = epochs.after(by_others[number]) if by_others else None
+        folds.append(_Fold(number, epochs.after(own), by_images, after_others, named))
     return folds
 
 
@@ -133,6 +141,13 @@ def _mean(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     own = {name: [entry[name] for entry in entries] for name, each in entries[0].items() if isinstance(each, float)}
     means = {name: None if None in values else float(np.mean(values)) for name, values in own.items()}
     return {name: each for name, each in entries[0].items() if name != "correct"} | means
+
+
+def _mean_gain(gains: Sequence[dict[str, float | None]]) -> dict[str, Any]:
+    """Average gains. The interval of a split without spread is its difference; without any spread there is none."""
+    if all(gain["low"] is None for gain in gains):
+        return _mean(gains)
+    return _mean([dict.fromkeys(gain, gain["difference"]) if gain["low"] is None else gain for gain in gains])
 
 
 def _by_other_half(
@@ -181,25 +196,33 @@ def _halves(image_id: np.ndarray, target: np.ndarray, group_of: Mapping[str, str
 def cross_fitted_epochs(histories: Mapping[Number, Sequence[Row]], select: str) -> dict[Number, int]:
     """Return the epoch of each fold that the other folds of its repeat choose.
 
-    It is the first with the best mean of their selecting values, among the epochs that all folds of the repeat reached.
-    Folds of other repeats hold out the same images, so they don't count.
+    It is the first with the best mean of their selecting values, among the epochs that all of them reached; or the
+    fold's last, if it is earlier. Folds of other repeats hold out the same images, so they don't count.
 
     Raises:
-        NotKept: if a fold has no other fold.
+        NotKept: if a fold has no other fold, or if the others have no value.
     """
     return {number: _by_others(number, histories, select) for number in histories}
+
+
+def _known_by_others(histories: Mapping[Number, Sequence[Row]], select: str) -> dict[Number, int]:
+    """Return the epochs that other folds choose; empty if those of a fold choose none."""
+    try:
+        return cross_fitted_epochs(histories, select)
+    except NotKept:
+        return {}
 
 
 def _by_others(number: Number, histories: Mapping[Number, Sequence[Row]], select: str) -> int:
     others = [histories[other] for other in _others(number, histories)]
     if not others:
         raise NotKept(f"fold {number} is the only finished fold of its repeat, so no other fold chooses its epoch")
-    reached = min(map(len, [histories[number], *others]))
+    reached = min(map(len, others))
     curves = [[goodness(selecting_column(select), row) for row in rows[:reached]] for rows in others]
     means = np.nan_to_num(curves, nan=-np.inf).mean(axis=0)
     if np.isneginf(means).all():
         raise NotKept(f"no epoch has a value of {select} in all other folds of fold {number}")
-    return int(means.argmax()) + 1
+    return min(int(means.argmax()) + 1, len(histories[number]))
 
 
 def _others(number: Number, numbers: Mapping[Number, Any]) -> list[Number]:
@@ -210,9 +233,10 @@ def _others(number: Number, numbers: Mapping[Number, Any]) -> list[Number]:
 def _calibrated(folds: Sequence[_Fold], scored_by: ScoredBy) -> dict[str, Any]:
     """Score at temperatures that the other folds fit, as chosen.
 
-    Empty with repeats: there, each image's prediction holds models that other repeats' folds were fitted with.
+    Empty if there is one fold, and with repeats: there, each image's prediction holds models that other repeats' folds
+    were fitted with.
     """
-    if any(member_of(fold.number).repeat for fold in folds):
+    if len(folds) < 2 or any(member_of(fold.number).repeat for fold in folds):
         return {}
     calibrated = []
     for fold in folds:

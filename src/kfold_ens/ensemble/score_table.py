@@ -117,11 +117,11 @@ def _measured(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]
     if by["difference"] is None:
         flattered = f"Cross-fitting has no value of {label}."
     else:
-        ends = "" if by["low"] is None else f" (95% interval {by['low']:+.4f} to {by['high']:+.4f})"
+        ends = "no interval" if by["low"] is None else f"95% interval {by['low']:+.4f} to {by['high']:+.4f}"
         flattered = (
             f"Cross-fitted: half of a fold's held-out images choose the epoch that scores the other half. "
             f"As chosen: all of them choose it ({entry['select']}), which flatters {label} by "
-            f"{by['difference']:.4f}{ends}."
+            f"{by['difference']:.4f} ({ends})."
         )
     if not entry["without_views"]:
         return [flattered]
@@ -161,6 +161,8 @@ def headline_entry(metrics: Mapping[str, Any], method: str) -> tuple[Mapping[str
     honest = cross_fitted_name(metrics) + after
     if honest in rows and is_of_submission(metrics):
         return rows[honest]["out_of_fold"], f"out of fold{CROSS_FITTED}{after}"
+    if is_of_submission(metrics) and not find_metric(metric_of(metrics)).needs_probabilities:
+        return rows[cross_fitted_name(metrics)]["out_of_fold"], f"out of fold{CROSS_FITTED}, not calibrated"
     chosen = as_chosen(metrics)
     return rows[chosen + after]["out_of_fold"], f"out of fold{chosen.removeprefix(ALL_FOLDS)}{fitted}"
 
