@@ -84,6 +84,7 @@ def test_the_best_row_says_what_choosing_it_flattered(tmp_path):
     assert row["honest_low"] < row["honest"] < row["out_of_fold"]
     words = f"Choosing the best of 8 recipes ({best}) flattered macro F1 out of fold by {row['flattered_by']:.4f}"
     assert words in as_text(rows, "f1_macro")
+    assert "did not choose the recipe (BBC-CV; epochs as select chose them)" in as_text(rows, "f1_macro")
     rows.to_csv(tmp_path / "ablation.csv", index=False)
     write_ablation(pd.read_csv(tmp_path / "ablation.csv"), tmp_path / "ablation.html", "f1_macro")
     assert words in (tmp_path / "ablation.html").read_text(encoding="utf-8")

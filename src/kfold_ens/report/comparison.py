@@ -129,8 +129,8 @@ def about_choice(table: pd.DataFrame, metric: str) -> list[str]:
     return [
         f"Choosing the best of {row.best_of:.0f} recipes ({row.recipe}) flattered {label} out of fold by "
         f"{row.flattered_by:.4f} (95% interval {row.flattered_by_low:+.4f} to {row.flattered_by_high:+.4f}). Scored on "
-        f"images that did not choose (BBC-CV), the choice has {row.honest:.4f} ({row.honest_low:.4f} to "
-        f"{row.honest_high:.4f})."
+        f"images that did not choose the recipe (BBC-CV; epochs as select chose them), the choice has {row.honest:.4f} "
+        f"({row.honest_low:.4f} to {row.honest_high:.4f})."
         for row in chosen.itertuples()
     ]
 
