@@ -48,9 +48,11 @@ def log_restored() -> Iterator[None]:
     """Undo at the end what a command does to the package's log."""
     log = logging.getLogger("kfold_ens")
     before = log.handlers, log.level, log.propagate
-    yield
-    log.handlers, log.propagate = before[0], before[2]
-    log.setLevel(before[1])
+    try:
+        yield
+    finally:
+        log.handlers, log.propagate = before[0], before[2]
+        log.setLevel(before[1])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
