@@ -6,7 +6,7 @@ close, float16 is most precise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -58,6 +58,19 @@ def write_epochs(path: Path, epochs: EpochLogits, history: Path) -> None:
     }
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **columns)
+
+
+def name_images(history: Path, image_id: np.ndarray) -> None:
+    """Put the images' present names (N,), in the order of a fold, into its restored logits of epochs.
+
+    A kept fold is found by the bytes of its images, in this order; their names may have changed since.
+    """
+    try:
+        epochs = read_epochs(history)
+    except NotKept:
+        return
+    if len(image_id) == len(epochs.image_id) and not np.array_equal(epochs.image_id, image_id):
+        write_epochs(history.with_name(FILE), replace(epochs, image_id=image_id), history)
 
 
 def read_epochs(history: str | Path) -> EpochLogits:

@@ -10,7 +10,7 @@ import pytest
 import test_fold
 from hypothesis import given
 from hypothesis import strategies as st
-from stages import make_stage
+from stages import make_stage, renamed_stage
 from test_fold import RECIPE, train, train_until
 from test_full_fit import WithoutHeldOut
 
@@ -18,8 +18,8 @@ from kfold_ens.epoch_logits import FILE, EpochLogits, NotKept, compact, read_epo
 from kfold_ens.files import read_table
 from kfold_ens.metrics import value
 from kfold_ens.training.epochs import epochs_size
-from kfold_ens.training.fold import TrainingOutputs
-from kfold_ens.training.kept import KeptFolds
+from kfold_ens.training.fold import FoldFiles, TrainingOutputs
+from kfold_ens.training.kept import KeptFolds, restore_fold
 
 LONG = RECIPE.model_copy(update={"epochs": 3})
 
@@ -114,6 +114,17 @@ def test_a_kept_fold_is_restored_with_the_logits_of_its_epochs(kept, tmp_path):
     np.testing.assert_array_equal(
         read_epochs(outputs.history).values, read_epochs(tmp_path / "tiny/fold1/history.csv").values
     )
+
+
+def test_the_logits_of_renamed_images_have_their_new_names(stage, kept, tmp_path):
+    renamed = renamed_stage(stage, tmp_path / "renamed")
+    outputs = TrainingOutputs(*(tmp_path / name for name in ("history.csv", "model.safetensors", "state")))
+    paths = {name: renamed.file(name) for name in ("folds", "classes", "pixels", "index")}
+    files = FoldFiles(LONG, 1, 0, 1, **paths, weights=None)
+    assert restore_fold(files, outputs, kept, again=False)
+    found, before = read_epochs(outputs.history), read_epochs(tmp_path / "tiny/fold1/history.csv")
+    assert list(found.image_id) == list(files.fold().validation.image_id) != list(before.image_id)
+    np.testing.assert_array_equal(found.values, before.values)
 
 
 @pytest.mark.parametrize("damage", ["missing", "damaged"])

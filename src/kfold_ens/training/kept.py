@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from kfold_ens.epoch_logits import name_images
 from kfold_ens.files import link, read_json, sha256_of, sync, umask, write_json
 from kfold_ens.members import Number, member_of, title
 from kfold_ens.model_header import header_of
@@ -150,7 +151,10 @@ def restore_fold(files: FoldFiles, outputs: TrainingOutputs, kept: KeptFolds, ag
         write_json(asked, owner)
     if asked.is_file() and read_json(asked) == owner:
         return False
-    return kept.restore(owner, outputs.by_name(), outputs.epochs)
+    restored = kept.restore(owner, outputs.by_name(), outputs.epochs)
+    if restored and outputs.epochs.is_file():
+        name_images(outputs.history, files.fold().validation.image_id)
+    return restored
 
 
 def clean(kept: KeptFolds, models: Iterable[Path], configured: Sequence[FoldFiles]) -> None:
