@@ -129,6 +129,7 @@ class RunLog(logging.Handler):
                 return lines(self._run, width, time.time(), cells)
 
             self._picture = Picture(draw, colours=not self._own.nocolor)
+            self._picture.start()
 
     def _end_picture(self) -> None:
         picture, self._picture = self._picture, None

@@ -49,6 +49,9 @@ class Picture:
             redirect_stderr=False,
         )
         self._reader = threading.Thread(target=self._print, args=(self._capture(),), daemon=True)
+
+    def start(self) -> None:
+        """Show the picture. If Ctrl-C interrupts this, ``end`` gives the terminal back."""
         self._reader.start()
         self._live.start(refresh=True)
 
@@ -59,7 +62,8 @@ class Picture:
         for number, terminal in self._terminals.items():
             os.dup2(terminal, number)
             os.close(terminal)
-        self._reader.join(SECONDS)
+        if self._reader.is_alive():
+            self._reader.join(SECONDS)
         with suppress(OSError):  # the terminal was closed
             self._live.stop()
 
