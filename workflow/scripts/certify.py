@@ -16,6 +16,7 @@ if __name__ == "__main__":
         from kfold_ens.compute.compute import leased_compute
         from kfold_ens.data.pixels import PixelStore
 
+        Path(snakemake.params.certificate).unlink(missing_ok=True)  # an older one must not outlive an error
         files, params, run = snakemake.input, snakemake.params, load_config(snakemake.config)
         recipe = TrainingRecipe.model_validate_json(params.recipe)
         with leased_compute(run.model_copy(update={"deterministic": True}), snakemake.threads) as compute:

@@ -109,7 +109,7 @@ class Rebuild:
         trainer = Trainer(bench.recipe, self.fold, bench.weights, bench.compute)
         weights = trainer.network.state_dict()
         return {
-            "loss": digest([_losses(trainer)]),
+            "loss": digest([_losses(trainer, bench.epochs)]),
             "weights": digest(weights[name].cpu().numpy() for name in sorted(weights)),
             "inputs": digest(_first_inputs(trainer)),
         }
@@ -153,14 +153,13 @@ class Rebuild:
         return combined_over_repeats([each.trained.logits for each in self._folds], self.bench.run.over_repeats)
 
 
-def _losses(trainer: Trainer) -> np.ndarray:
-    """The loss of fixed logits for each class, at the first and last epoch: it shows class weights and shifts."""
+def _losses(trainer: Trainer, epochs: int) -> np.ndarray:
+    """The loss of fixed logits for each class, at the recipe's first and last epoch: shows class weights and shifts."""
     classes = len(trainer.fold.classes)
     logits = torch.linspace(-1, 1, classes, device=trainer.compute.device)[None]
     labels = torch.arange(classes, device=trainer.compute.device)
-    epochs = (0, trainer.recipe.epochs - 1)
     loss = trainer.backward.criterion
-    return np.array([[float(loss(logits, label[None], epoch)) for label in labels] for epoch in epochs])
+    return np.array([[float(loss(logits, label[None], epoch)) for label in labels] for epoch in (0, epochs - 1)])
 
 
 def _first_inputs(trainer: Trainer) -> Iterable[np.ndarray]:

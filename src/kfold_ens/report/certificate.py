@@ -32,7 +32,7 @@ def write_certificate_page(certificate: Mapping[str, Any], splits: Sequence[str]
 
 def _verdict(certificate: Mapping[str, Any]) -> str:
     if not certificate["passed"]:
-        return "Something that scores a fold has seen its held-out labels or images. Each note above names one way."
+        return "Not certified. Each note above says why."
     folds = ", ".join(str(entry["fold"]) for entry in certificate["folds"])
     return (
         f"Nothing that scores these folds has seen the labels of their held-out images: {folds}. Each was rebuilt "
