@@ -188,7 +188,7 @@ def test_a_module_from_git_runs_to_a_submission_and_a_report(user, repository):
     project = user(from_git(repository), named=" as kfold_*", **said)
     done = project.run()
     assert done.returncode == 0, done.stdout
-    for line in ("mine starts", "mine succeeds", "all folds ", "results/submission.csv is ready"):
+    for line in ("mine starts", "mine succeeds", "all folds", "results/submission.csv is ready"):
         assert line in done.stdout
 
     report = project.run("kfold_report")

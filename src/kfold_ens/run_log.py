@@ -40,7 +40,11 @@ def show_run(logger: logging.Logger, settings: Any) -> None:
     """
     own: Any = next((handler for handler in logger.handlers if handler.name == "DefaultStreamHandler"), None)
     quiet = {str(each) for each in settings.quiet or ()} - {"rules", "host", "reason"}
-    if own and not (quiet or settings.dryrun or settings.verbose or settings.debug_dag or settings.printshellcmds):
+    if (
+        own
+        and own.stream
+        and not (quiet or settings.dryrun or settings.verbose or settings.debug_dag or settings.printshellcmds)
+    ):
         logger.removeHandler(own)
         logger.addHandler(RunLog(own))
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 from rich.text import Text
 
@@ -87,6 +87,8 @@ class Picture:
             return self._last
         self._drawn_at = time.monotonic()
         with suppress(Exception):  # a picture must not end a run; the next one may succeed
+            # rich would ask the descriptors 0 to 2 for the size, which may lead elsewhere
+            self._console.size = ConsoleDimensions(*os.get_terminal_size(self._console.file.fileno()))
             drawn = Text("\n".join(self._draw(self._console.width - MARGIN)), no_wrap=True, overflow="ellipsis")
             for pattern, colour in COLOURS.items():
                 drawn.highlight_regex(f"(?m){pattern}", colour)
