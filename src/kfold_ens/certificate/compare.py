@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kfold_ens.certificate.artefacts import ARTEFACTS, CONTROLS, Artefact
@@ -25,13 +26,17 @@ class Compared:
     other: Any
     reads: str = ""  # the key by which it reads held-out labels on purpose
 
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        return {"true": fingerprint(self.true), "other": fingerprint(self.other)}
+
     @property
     def is_same(self) -> bool:
-        return fingerprint(self.true) == fingerprint(self.other)
+        return self.hashes["true"] == self.hashes["other"]
 
     def as_json(self) -> dict[str, Any]:
-        hashes = {"true": fingerprint(self.true), "other": fingerprint(self.other), "is_same": self.is_same}
-        return {"name": self.name} | hashes | ({"reads": self.reads} if self.reads else {})
+        reads = {"reads": self.reads} if self.reads else {}
+        return {"name": self.name, **self.hashes, "is_same": self.is_same, **reads}
 
 
 def compare(true: Rebuild, other: Rebuild, again: Callable[[], Rebuild]) -> dict[str, Any]:
@@ -91,7 +96,7 @@ ON_CPU = "certify with --config device=cpu precision=fp32"
 
 
 def _is_reproducible(compared: Compared, again: Callable[[], Rebuild]) -> bool:
-    return fingerprint(ARTEFACTS[compared.name].build(again())) == fingerprint(compared.true)
+    return fingerprint(ARTEFACTS[compared.name].build(again())) == compared.hashes["true"]
 
 
 def _leak(compared: Compared, after: list[Compared]) -> str:

@@ -89,7 +89,7 @@ class Rebuild:
     split: pd.DataFrame
     others: Mapping[Member, Rebuild]
 
-    @property
+    @cached_property
     def label_of(self) -> dict[str, str]:
         """Labels by image id."""
         return dict(zip(self.split["image_id"], self.split["label"], strict=True))
