@@ -45,9 +45,9 @@ class FoldFiles:
         """Read the fold's images."""
         return read_fold(self.number, self.seed, self.folds, self.classes, PixelStore(self.pixels, self.index))
 
-    def fingerprint(self) -> str:
-        """Compute the fold's fingerprint, see ``fold_fingerprint``."""
-        return fold_fingerprint(self.own_recipe, self.fold(), self.weights_file, self.version)
+    def fingerprint(self, fold: Fold | None = None) -> str:
+        """Compute the fold's fingerprint, see ``fold_fingerprint``; reads its images unless given."""
+        return fold_fingerprint(self.own_recipe, fold or self.fold(), self.weights_file, self.version)
 
     @property
     def weights_file(self) -> Path | None:

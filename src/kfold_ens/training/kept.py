@@ -146,14 +146,15 @@ def restore_fold(files: FoldFiles, outputs: TrainingOutputs, kept: KeptFolds, ag
     With ``again``, returns False in any case, also in later runs if this one is interrupted. The kept fold stays until
     the new one replaces it.
     """
-    owner, asked = files.fingerprint(), outputs.state / "again"
+    fold = files.fold()
+    owner, asked = files.fingerprint(fold), outputs.state / "again"
     if again:
         write_json(asked, owner)
     if asked.is_file() and read_json(asked) == owner:
         return False
     restored = kept.restore(owner, outputs.by_name(), outputs.epochs)
     if restored and outputs.epochs.is_file():
-        name_images(outputs.history, files.fold().validation.image_id)
+        name_images(outputs.history, fold.validation.image_id)
     return restored
 
 
