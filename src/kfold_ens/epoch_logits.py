@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
-from kfold_ens.files import atomic, sha256_of
-from kfold_ens.logits import Logits
+from kfold_ens.files import sha256_of
+from kfold_ens.logits import DAMAGED, Logits, write_arrays
 
 FILE = "oof_epochs.npz"
 DTYPE = np.dtype(np.float16)
@@ -50,14 +48,7 @@ def size_of(epochs: int, images: int, classes: int) -> int:
 
 def write_epochs(path: Path, epochs: EpochLogits, history: Path) -> None:
     """Write the logits of all epochs atomically; ``history`` is the file of the same training."""
-    columns: dict[str, Any] = {
-        "image_id": np.asarray(epochs.image_id, dtype=np.str_),
-        "logits": epochs.values,
-        "classes": np.asarray(epochs.classes, dtype=np.str_),
-        "history": np.asarray(sha256_of(history)),
-    }
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **columns)
+    write_arrays(path, epochs.image_id, epochs.values, epochs.classes, history=np.asarray(sha256_of(history)))
 
 
 def name_images(history: Path, image_id: np.ndarray) -> None:
@@ -88,7 +79,7 @@ def read_epochs(history: str | Path) -> EpochLogits:
                 columns["image_id"].astype(object), columns["logits"], tuple(columns["classes"].tolist())
             )
             owner = str(columns["history"])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except DAMAGED as error:
         raise NotKept(f"{path} is damaged ({error})") from None
     if owner != sha256_of(history):
         raise NotKept(f"{path} is of another training than {history}")

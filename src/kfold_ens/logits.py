@@ -14,6 +14,8 @@ from scipy.special import logsumexp
 from kfold_ens.errors import DataError
 from kfold_ens.files import atomic
 
+DAMAGED = (OSError, ValueError, KeyError, EOFError, BadZipFile)  # raised by np.load and by missing arrays
+
 
 @dataclass(frozen=True)
 class Logits:
@@ -68,10 +70,18 @@ def log_mean_softmax(logits_mnk: np.ndarray) -> np.ndarray:
 
 def write_logits(path: str | Path, logits: Logits) -> None:
     """Write a logits file atomically, readable without pickle."""
+    write_arrays(path, logits.image_id, logits.values, logits.classes)
+
+
+def write_arrays(
+    path: str | Path, image_id: np.ndarray, values: np.ndarray, classes: Sequence[str], **more: Any
+) -> None:
+    """Write the arrays of a logits file, and ``more`` of them, atomically. ``values`` may have any shape."""
     columns: dict[str, Any] = {
-        "image_id": np.asarray(logits.image_id, dtype=np.str_),
-        "logits": logits.values,
-        "classes": np.asarray(logits.classes, dtype=np.str_),
+        "image_id": np.asarray(image_id, dtype=np.str_),
+        "logits": values,
+        "classes": np.asarray(classes, dtype=np.str_),
+        **more,
     }
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **columns)
@@ -90,7 +100,7 @@ def read_logits(path: str | Path) -> Logits:
                 values=columns["logits"],
                 classes=tuple(columns["classes"].tolist()),
             )
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except DAMAGED as error:
         raise DataError(f"{path} is damaged ({error}); delete it and run again") from None
     if len(np.unique(logits.image_id)) != len(logits.image_id):
         raise DataError(f"{path} holds an image twice; delete it and run again")
