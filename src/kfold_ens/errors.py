@@ -46,6 +46,6 @@ def listing(findings: Iterable[object], most: int = 20) -> str:
     return "\n".join(lines[:most] + ([f"  ... and {rest} more"] if rest > 0 else []))
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number and its noun: 1 file, 2 files."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, several: str = "", form: str = "d") -> str:
+    """Return a number and its noun: 1 file, 2 files. ``several`` is an irregular plural; ``form`` formats numbers."""
+    return f"{number:{form}} {noun if number == 1 else several or noun + 's'}"

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import yaml
+
+from kfold_ens import errors
+
+counted = partial(errors.counted, form=",")  # 1 image, 2 images, 10,000 images
 
 
 @dataclass(frozen=True)
@@ -105,8 +110,3 @@ def _is_plain(text: str) -> bool:
         return text.isprintable() and yaml.safe_load(f"[{text}]") == [text] and yaml.safe_load(text) == text
     except yaml.YAMLError:
         return False
-
-
-def counted(number: int, what: str, several: str = "") -> str:
-    """Write a number of things: 1 image, 2 images."""
-    return f"{number:,} {what if number == 1 else several or what + 's'}"
