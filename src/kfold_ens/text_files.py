@@ -155,3 +155,12 @@ def _oddity(one: str, other: str) -> int:
     if latin[0] != latin[1]:
         return 3
     return (all(latin) and one > "\x7f" and other > "\x7f") + (one.islower() and other.isupper())
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a text, such as a file name, can be written in UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kfold_ens.data.image_files import FORMATS, could_be_image, files_below, summary, why_ignored
 from kfold_ens.errors import DataError, Together, counted, listing
+from kfold_ens.text_files import is_utf8
 from kfold_ens.user_tables import read_user_table
 
 log = logging.getLogger(__name__)
@@ -102,17 +103,9 @@ def _matching(pattern: str) -> list[str]:
 
 def _refuse_names(paths: Iterable[str]) -> None:
     """Refuse names that do not fit in one line of a CSV in UTF-8."""
-    wrong = [repr(path) for path in paths if not _is_utf8(path) or set(NOT_IN_A_ROW) & set(path)]
+    wrong = [repr(path) for path in paths if not is_utf8(path) or set(NOT_IN_A_ROW) & set(path)]
     if wrong:
         raise DataError(
             "these file names contain a line break or are not UTF-8, so a CSV cannot hold them; "
             f"rename the files:\n{listing(wrong)}"
         )
-
-
-def _is_utf8(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

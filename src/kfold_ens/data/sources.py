@@ -20,6 +20,7 @@ from kfold_ens.data.ids import find_images
 from kfold_ens.data.image_files import FORMATS, could_be_image, files_below, is_ignored_folder, summary, why_ignored
 from kfold_ens.data.listings import COLUMNS, limited, with_extra
 from kfold_ens.errors import DataError, Together, listing
+from kfold_ens.text_files import is_utf8
 from kfold_ens.user_tables import read_user_table
 
 log = logging.getLogger(__name__)
@@ -135,10 +136,8 @@ def _refuse_unreadable(error: OSError) -> None:
 
 def _utf8(path: Path) -> str:
     text = path.as_posix()
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"data: the file name {text!r} is not UTF-8; rename it") from None
+    if not is_utf8(text):
+        raise DataError(f"data: the file name {text!r} is not UTF-8; rename it")
     return text
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from kfold_ens.data.image_files import could_be_image, files_below
 from kfold_ens.errors import DataError
+from kfold_ens.text_files import is_utf8
 
 Role = Literal["sample", "val", "train", "test"]
 
@@ -109,7 +110,5 @@ def _refuse(error: OSError) -> None:
 
 
 def _refuse_other_encodings(path: Path) -> None:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise DataError(f"the file name {str(path)!r} is not UTF-8; rename it") from None
+    if not is_utf8(str(path)):
+        raise DataError(f"the file name {str(path)!r} is not UTF-8; rename it")
