@@ -16,6 +16,7 @@ from kfold_ens.files import read_json
 from kfold_ens.history import column_of, scores_in, selected_row, selecting_column
 from kfold_ens.members import FOLDERS, Member, place_of
 from kfold_ens.model_header import header_of
+from kfold_ens.picture import clock
 
 STALE = 60  # seconds; a fold writes its progress every 5 seconds, except during evaluation
 DAY = 24 * 3600
@@ -109,13 +110,12 @@ def _finished_cells(last: pd.Series) -> dict[str, str]:
 
 def _live_cells(live: dict[str, Any]) -> dict[str, str]:
     share = live["epoch"] - 1 + live["step"] / live["steps"]
-    minutes, seconds = divmod(round(live["seconds_left"]), 60)
     return {
         "epoch": f"{share:.1f}/{live['epochs']}",
         "loss": f"{live['loss']:.3f}",
         "accuracy": f"{live['accuracy']:.3f}",
         "images/s": f"{live['images_per_second']:.0f}",
-        "left": f"{minutes // 60}:{minutes % 60:02}:{seconds:02}",
+        "left": clock(round(live["seconds_left"])),
     }
 
 
