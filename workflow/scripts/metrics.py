@@ -2,10 +2,9 @@
 
 from kfold_ens.config import METHODS, Choosing, Submission
 from kfold_ens.data.manifest import read_manifest
-from kfold_ens.ensemble.cross_fitting import ScoredBy, cross_fitted_scores
+from kfold_ens.ensemble.cross_fitting import ScoredBy, with_cross_fitted
 from kfold_ens.ensemble.known_labels import known_groups, known_labels
 from kfold_ens.ensemble.metrics import read_scoring
-from kfold_ens.ensemble.score_table import is_calibrated
 from kfold_ens.ensemble.summary import summarize, with_members
 from kfold_ens.files import write_json
 from kfold_ens.jobs import job
@@ -29,10 +28,10 @@ if __name__ == "__main__":
             group_of=group_of,
             over_repeats=method,
         )
-        metrics["cross_fitted"] = cross_fitted_scores(
+        metrics = with_cross_fitted(
+            metrics,
             histories=by_number(files.history, str),
             choosing=Choosing.model_validate_json(params.choosing),
             scored_by=ScoredBy(label_of, scoring, group_of, method),
-            calibrates=is_calibrated(metrics),
         )
         write_json(snakemake.output[0], with_members(metrics, params.get("members", "folds")))

@@ -4,9 +4,8 @@ import pandas as pd
 
 from kfold_ens.config import Config, Recipe
 from kfold_ens.data.manifest import read_manifest
-from kfold_ens.ensemble.cross_fitting import ScoredBy, cross_fitted_scores
+from kfold_ens.ensemble.cross_fitting import ScoredBy, with_cross_fitted
 from kfold_ens.ensemble.known_labels import known_groups, known_labels
-from kfold_ens.ensemble.score_table import is_calibrated
 from kfold_ens.ensemble.summary import summarize
 from kfold_ens.files import read_json
 from kfold_ens.jobs import job
@@ -34,11 +33,11 @@ if __name__ == "__main__":
                 group_of=group_of,
                 over_repeats=run.over_repeats,
             )
-            metrics["cross_fitted"] = cross_fitted_scores(
+            metrics = with_cross_fitted(
+                metrics,
                 histories={number: histories[number] for number in params.folds},
                 choosing=recipe.choosing,
                 scored_by=ScoredBy(label_of, run.scoring, group_of, run.over_repeats),
-                calibrates=is_calibrated(metrics),
             )
         write_overview(
             run=run,

@@ -20,7 +20,7 @@ from kfold_ens.config import Choosing, Scoring
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.metrics import DEFAULT, difference, group_numbers, score
 from kfold_ens.ensemble.out_of_fold import combined_over_repeats
-from kfold_ens.ensemble.score_table import MEASURED, NOTHING_CHOSEN, UNKNOWN
+from kfold_ens.ensemble.score_table import MEASURED, NOTHING_CHOSEN, UNKNOWN, is_calibrated
 from kfold_ens.ensemble.temperature import fitted
 from kfold_ens.epoch_logits import EpochLogits, NotKept, read_epochs
 from kfold_ens.history import Row, goodness, selected_row, selecting_column
@@ -61,6 +61,14 @@ class ScoredBy:
 
     def _whole(self, folds: Sequence[Logits]) -> Logits:
         return concatenated(combined_over_repeats(list(folds), self.over_repeats))
+
+
+def with_cross_fitted(
+    metrics: Mapping[str, Any], histories: Mapping[Number, str], choosing: Choosing, scored_by: ScoredBy
+) -> dict[str, Any]:
+    """Add the entry ``cross_fitted`` to the scores of a recipe; calibrated if these are."""
+    entry = cross_fitted_scores(histories, choosing, scored_by, is_calibrated(metrics))
+    return {**metrics, "cross_fitted": entry}
 
 
 def cross_fitted_scores(
