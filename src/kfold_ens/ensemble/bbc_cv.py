@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array
 from scipy.stats import norm
 
+from kfold_ens.ensemble.intervals import RESAMPLES, confusions_of_units, times_drawn
 from kfold_ens.metrics import Metric
 
-RESAMPLES = 2000
 OUTER = 500  # of the resamples, for the intervals
 CELLS = 8_000_000  # numbers held at once (64 MB of float64)
 Inputs = tuple[np.ndarray, np.ndarray]  # scores (N, K) and class indices (N,)
@@ -88,15 +87,10 @@ def _resampled(metric: Metric, inputs: Sequence[Inputs], group: np.ndarray | Non
     parts = []
     step = max(1, CELLS // max(units, totals.cells))
     for start in range(0, RESAMPLES, step):
-        times = _times_drawn(units, min(step, RESAMPLES - start), rng)
+        drawn = rng.integers(0, units, (min(step, RESAMPLES - start), units), dtype=np.int32)
+        times = times_drawn(drawn).astype(float)
         parts.append((totals.of(times), totals.of((times == 0).astype(float))))
     return whole, *(np.concatenate(side, axis=1) for side in zip(*parts, strict=True))
-
-
-def _times_drawn(units: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return how often each unit is drawn in each resample: (units, resamples)."""
-    draws = rng.integers(0, units, (resamples, units), dtype=np.int32)
-    return np.stack([np.bincount(row, minlength=units) for row in draws], axis=1).astype(float)
 
 
 class _Means:
@@ -126,10 +120,9 @@ class _Confusions:
         unit = np.arange(len(target)) if group is None else group
         assert metric.of_confusion
         self._score = metric.of_confusion
-        self.units, self.cells = int(unit.max()) + 1, self._classes**2
-        ones, shape = np.ones(len(target)), (self.cells, self.units)
-        cells = [target * self._classes + scores.argmax(axis=1) for scores, _ in inputs]
-        self._of_units = [csr_array((ones, (cell, unit)), shape) for cell in cells]
+        predicted = np.stack([scores.argmax(axis=1) for scores, _ in inputs])
+        self._of_units = confusions_of_units(predicted, target, self._classes, unit)
+        self.cells, self.units = self._of_units[0].shape
 
     def of(self, times: np.ndarray) -> np.ndarray:
         """Score units drawn so often: (units, B) to (C, B)."""

@@ -140,14 +140,28 @@ def _confusions_of_resampled_groups(
     predicted: np.ndarray, target: np.ndarray, num_classes: int, group: np.ndarray, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """Yield the same for resamples of whole groups."""
-    groups, cells = int(group.max()) + 1, num_classes**2
-    ones = np.ones(len(target))
-    of_group = [csr_array((ones, (target * num_classes + row, group)), (cells, groups)) for row in predicted]
+    of_group = confusions_of_units(predicted, target, num_classes, group)
+    cells, groups = of_group[0].shape
     for part in _parts(max(len(predicted) * cells, groups)):
-        drawn = rng.integers(0, groups, (part.stop - part.start, groups))
-        times = np.stack([np.bincount(row, minlength=groups) for row in drawn], axis=1)
+        times = times_drawn(rng.integers(0, groups, (part.stop - part.start, groups)))
         confusion = np.stack([(each @ times).T for each in of_group])
         yield confusion.reshape(*confusion.shape[:2], num_classes, num_classes)
+
+
+def confusions_of_units(
+    predicted: np.ndarray, target: np.ndarray, num_classes: int, unit: np.ndarray
+) -> list[csr_array]:
+    """Return the flat confusion matrices of units of images, for each of P predictions (P, N): (K * K, units).
+
+    ``unit`` (N,) numbers the units: images, or groups of them.
+    """
+    ones, shape = np.ones(len(target)), (num_classes**2, int(unit.max()) + 1)
+    return [csr_array((ones, (target * num_classes + row, unit)), shape) for row in predicted]
+
+
+def times_drawn(drawn: np.ndarray) -> np.ndarray:
+    """Return how often each of U units is in resamples of U units (B, U): (U, B)."""
+    return np.stack([np.bincount(row, minlength=drawn.shape[1]) for row in drawn], axis=1)
 
 
 def _parts(cells_each: int) -> Iterator[slice]:
