@@ -68,7 +68,7 @@ PROGRESS = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A workflow of two folds, the first of which has reported its progress."""
+    """A workflow of two folds. The first has reported its progress."""
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
     write_json(tmp_path / "state/tiny/fold0/progress.json", PROGRESS)
     return tmp_path

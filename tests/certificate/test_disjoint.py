@@ -9,7 +9,7 @@ NOTHING_ALIKE = pd.DataFrame(columns=["group", "image_id", "split", "label"])
 
 
 def images_of(**columns):
-    """Five training images in two folds, of which the last only trains, and one test image."""
+    """Five training images, one test image. The first four are in two folds; the last is never held out."""
     ids = [*"abcde", "test"]
     manifest = pd.DataFrame({"image_id": ids, "split": ["train"] * 5 + ["test"], "sha256": ids} | columns)
     split = manifest[:5][["image_id", "sha256"]].assign(label="x", fold=FOLDS)

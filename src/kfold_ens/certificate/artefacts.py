@@ -139,7 +139,7 @@ ARTEFACTS: dict[str, Artefact] = {
 
 @dataclass(frozen=True)
 class Control:
-    """Something that depends on held-out labels and scores nothing. If no control differs, nothing is proven."""
+    """Something that depends on held-out labels and scores nothing. If the first is the same, nothing is proven."""
 
     build: Callable[[Rebuild], Any]
     applies: Callable[[Bench], bool] = lambda bench: True
