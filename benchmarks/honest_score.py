@@ -26,7 +26,6 @@ import pandas as pd
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-WORKFLOW = ("Snakefile", "workflow", "profiles", "recipes", "environment.yml")
 RECIPE = {
     "image": {"kind": "squash", "size": 32, "short_side": 32, "normalize": False},
     "augmentation": [
@@ -53,14 +52,12 @@ def measured(data: dict[str, Any], epochs: int, patience: int | None, seed: int)
     stops = {"kind": "patience", "patience": patience, "monitor": "accuracy"} if patience else {"kind": "none"}
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder)
-        for name in WORKFLOW:
-            copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy
-            copy(REPOSITORY / name, project / name)
         recipe = RECIPE | {"epochs": epochs, "early_stopping": stops}
         config = {"data": data, "recipe": "small.yaml", "seed": seed, "device": "cpu"}
         for name, values in (("small.yaml", recipe), ("config.yaml", config)):
             (project / name).write_text(yaml.safe_dump(values))
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all", "--", "submission"]
+        snakefile = ["--snakefile", str(REPOSITORY / "Snakefile")]
+        command = [sys.executable, "-m", "snakemake", *snakefile, "--cores", "2", "--quiet", "all", "--", "submission"]
         subprocess.run(command, cwd=project, check=True, stdout=sys.stderr)
         return scores(project / "results")
 
