@@ -44,7 +44,7 @@ def copied_from_git(source):
 
 
 PLACE, COPIED_COMMIT = place()
-IN_A_MODULE = not workflow.modifier.is_main_snakefile()
+IN_A_MODULE = workflow.modifier.base_snakefile is not None
 as_typed = workflow.modifier.modify_rulename  # a rule's name as users type it: kfold_train_fold3
 
 
