@@ -1,0 +1,128 @@
+# The recipes listed at `ablation:`, compared over the same folds, all of them or in a race.
+RACE_ENDS = len(FOLDS) - 1  # folds; after the last one, nothing is left to stop
+
+
+def race_file(folds):
+    """The race after so many folds: which recipes train the next one. It is never in the storage."""
+    return local(f"results/race/after_{folds}_folds.json")
+
+
+def raced(folds):
+    """Read the race after so many folds. Snakemake finishes these folds before it asks again."""
+    return read_json(checkpoints.race.get(folds=folds).output[0])
+
+
+def files_to_judge(wildcards):
+    """What decides which recipes train the next fold: the race so far, and the logits of recipes that have a rival."""
+    folds = int(wildcards.folds)
+    before = raced(folds - 1) if folds > FIRST_LOOK else {"racing": ABLATION}
+    racing = before["racing"] if len(before["racing"]) > 1 else []
+    oof = [file for recipe in racing for file in files_of(FOLDS[:folds], recipe, "oof_logits.npz")]
+    return {"oof": oof} | ({"before": race_file(folds - 1)} if folds > FIRST_LOOK else {})
+
+
+def folds_of_ablation():
+    """The folds of each recipe that are compared: all, or in a race those before the recipe was stopped."""
+    stopped = raced(RACE_ENDS)["stopped"] if RACES else {}
+    return {recipe: FOLDS[: stopped[recipe]["folds"]] if recipe in stopped else FOLDS for recipe in ABLATION}
+
+
+def files_to_compare(wildcards):
+    """The results of the recipes, of their folds recipe by recipe. A recipe that was stopped has no scores."""
+    folds_of = folds_of_ablation()
+    of_folds = {
+        name: [file for recipe, folds in folds_of.items() for file in files_of(folds, recipe, path)]
+        for name, path in {"oof": "oof_logits.npz", "history": "history.csv", "model": "model.safetensors"}.items()
+    }
+    metrics = [f"results/{recipe}/metrics.json" for recipe, folds in folds_of.items() if folds == FOLDS]
+    race = {"race": race_file(RACE_ENDS)} if RACES else {}
+    return {"metrics": metrics, **of_folds, "model": ancient(of_folds["model"]), **race}
+
+
+def files_of_ablation(wildcards):
+    """The small files of each recipe, as in ``intermediate_files``, or in a race those of its folds."""
+    files = [
+        intermediate_files(recipe) if folds == FOLDS else [small_files_of(recipe, fold) for fold in folds]
+        for recipe, folds in folds_of_ablation().items()
+    ]
+    return list(flatten(files))
+
+
+def race_sentence():
+    """What a race may train. Empty if there is none."""
+    if not RACES:
+        return ""
+    trained = sum(all(map(exists, outputs_of(recipe, fold))) for recipe in ABLATION for fold in FOLDS)
+    return (
+        f"The ablation is a race of {len(ABLATION)} recipes: it trains at most {len(ABLATION) * len(FOLDS)} folds, of "
+        f"which {trained} are trained, and stops a recipe that is clearly worse than the leader after {FIRST_LOOK} or "
+        f"more folds."
+    )
+
+
+def threads_to_judge(wildcards):
+    """One thread. Also logs the race: Snakemake calls this only if a look is still to come."""
+    log_race()
+    return 1
+
+
+@cache
+def log_race():
+    """Log once that the ablation is a race."""
+    if workflow.is_main_process:
+        logger.info(race_sentence())
+
+
+# Compare the recipes listed at `ablation:` over the same folds.
+rule ablation:
+    input:
+        "results/ablation.csv",
+        files_of_ablation,
+
+
+if RACES:
+
+    # Stop the recipes that are clearly worse than the leader. The next fold of the others is trained afterwards.
+    checkpoint race:
+        input:
+            unpack(files_to_judge),
+            manifest=TRAIN,
+        output:
+            race_file("{folds}"),
+        log:
+            "logs/race/after_{folds}_folds.log",
+        wildcard_constraints:
+            folds=r"\d+",
+        localrule: True
+        conda:
+            ENVIRONMENT
+        threads: threads_to_judge
+        params:
+            **scoring_param(),
+            **repeats_param(),
+            recipes=ABLATION,
+            folds=len(FOLDS),
+            version=ensemble.VERSION,
+        script:
+            "../scripts/race.py"
+
+
+# Write the table of that comparison.
+rule compare_recipes:
+    input:
+        unpack(files_to_compare),
+        manifest=TRAIN,
+    output:
+        "results/ablation.csv",
+    log:
+        "logs/ablation.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        **scoring_param(),
+        **repeats_param(),
+        recipes=ABLATION,
+        version=ensemble.VERSION,  # raise it if report/comparison.py changes results too
+    script:
+        "../scripts/ablation.py"
