@@ -41,11 +41,11 @@ def files_to_compare(wildcards):
 
 def files_of_ablation(wildcards):
     """The small files of each recipe, as in ``intermediate_files``, or in a race those of its folds."""
-    files = [
-        intermediate_files(recipe) if folds == FOLDS else [small_files_of(recipe, fold) for fold in folds]
+    return [
+        file
         for recipe, folds in folds_of_ablation().items()
+        for file in (intermediate_files(recipe) if folds == FOLDS else small_files_of(recipe, folds))
     ]
-    return list(flatten(files))
 
 
 def race_sentence():
@@ -54,9 +54,8 @@ def race_sentence():
         return ""
     trained = sum(all(map(exists, outputs_of(recipe, fold))) for recipe in ABLATION for fold in FOLDS)
     return (
-        f"The ablation is a race of {len(ABLATION)} recipes: it trains at most {len(ABLATION) * len(FOLDS)} folds, of "
-        f"which {trained} are trained, and stops a recipe that is clearly worse than the leader after {FIRST_LOOK} or "
-        f"more folds."
+        f"The ablation is a race of {len(ABLATION)} recipes: at most {len(ABLATION) * len(FOLDS)} folds, {trained} of them "
+        f"trained already. A recipe that is clearly worse than the leader is stopped after {FIRST_LOOK} folds or more."
     )
 
 

@@ -151,9 +151,9 @@ def logits_of(recipe, member):
     return [f"results/{recipe}/{member.folder}/{file}" for file in files]
 
 
-def small_files_of(recipe, member):
-    """All files of a member but its model."""
-    return [outputs_of(recipe, member)[1], *logits_of(recipe, member)]
+def small_files_of(recipe, members):
+    """All files of members but their models."""
+    return [file for member in members for file in [outputs_of(recipe, member)[1], *logits_of(recipe, member)]]
 
 
 def model_of(recipe, member):
@@ -187,8 +187,7 @@ def intermediate_files(recipe):
     ``ablation:``, its full fit trains only if scores depend on it.
     """
     members = MEMBERS if recipe == RECIPE else dict.fromkeys([*FOLDS, *COMBINED])
-    of_members = [small_files_of(recipe, member) for member in members]
-    return [TRAIN, TEST, CLASSES, *SPLITS, *of_members, f"results/{recipe}/metrics.json"]
+    return [TRAIN, TEST, CLASSES, *SPLITS, *small_files_of(recipe, members), f"results/{recipe}/metrics.json"]
 
 
 # --- inputs of training -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-from snakemake.io import contains_wildcard, flatten
+from snakemake.io import contains_wildcard
 from snakemake.logging import logger
 
 
