@@ -17,7 +17,7 @@ from kfold_ens.logits import Logits, write_logits
 
 LABELS = ["0", "7", "90"]
 NAMES = ["tiny", "twin", "bad"]
-GOOD = RECIPE | {"batch_size": 8}
+GOOD = RECIPE | {"batch_size": 5}
 TWIN = GOOD | {"optimizer": RECIPE["optimizer"] | {"weight_decay": 0.02}}
 BAD = GOOD | {"epochs": 1, "optimizer": RECIPE["optimizer"] | {"lr": 1e-12}}  # learns nothing
 DATA = ["results/data/folds.csv", "results/data/folds_repeat1.csv", "results/data/test.csv"]
@@ -53,7 +53,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder.mkdir()
     random = np.random.default_rng(0)
     for label in LABELS:
-        for index in range(12):
+        for index in range(20):
             write_colour(folder / "data/train" / label / f"{index}.png", label, random)
         write_colour(folder / "data/test" / f"{label}.png", label, random)
     write_yaml(folder / "twin.yaml", TWIN)
