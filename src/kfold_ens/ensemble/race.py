@@ -44,9 +44,9 @@ def judge(
     leader = _leader(oof, label_of, scoring, group_of)
     worse = {}
     for name, own in oof.items() if leader else ():
-        pair = [own, oof[leader]] if find_metric(scoring.metric).better == "min" else [oof[leader], own]
-        by = difference(*pair, label_of, scoring, group_of, level)
-        if name != leader and by["low"] is not None and by["low"] > 0:
+        some, others = (own, oof[leader]) if find_metric(scoring.metric).better == "min" else (oof[leader], own)
+        by = difference(some, others, label_of, scoring, group_of, level)
+        if name != leader and (by["low"] or 0) > 0:
             worse[name] = {"leader": leader, "worse_by": by["difference"], "low": by["low"], "high": by["high"]}
     return worse
 
