@@ -107,7 +107,7 @@ def test_groups_count_as_one():
     labels = np.arange(200) % 2
     rights = {"good": np.full(200, True), "bad": np.repeat([True, False, True, False], 50)}
     oof = {name: predictions(each, labels) for name, each in rights.items()}
-    label_of = dict(zip(oof["good"].image_id, np.array(CLASSES)[labels], strict=True))
-    group_of = {image: str(place // 50) for place, image in enumerate(oof["good"].image_id)}
-    assert list(judge(oof, label_of, 0.99)) == ["bad"]
-    assert judge(oof, label_of, 0.99, group_of=group_of) == {}
+    manifest, race = manifest_of(labels), start(["good", "bad"], folds=3)
+    assert after_fold(race, oof, manifest, Scoring())["racing"] == ["good"]
+    grouped = manifest.assign(group=np.repeat(["a", "b", "c", "d"], 50))
+    assert after_fold(race, oof, grouped, Scoring())["racing"] == ["good", "bad"]
