@@ -6,7 +6,7 @@ from kfold_ens.ensemble.cross_fitting import ScoredBy, with_cross_fitted
 from kfold_ens.ensemble.known_labels import known_groups, known_labels
 from kfold_ens.ensemble.metrics import read_scoring
 from kfold_ens.ensemble.summary import summarize, with_members
-from kfold_ens.files import write_json
+from kfold_ens.files import read_json, write_json
 from kfold_ens.jobs import job
 from kfold_ens.logits import read_logits
 from kfold_ens.members import by_number
@@ -28,10 +28,13 @@ if __name__ == "__main__":
             group_of=group_of,
             over_repeats=method,
         )
-        metrics = with_cross_fitted(
-            metrics,
-            histories=by_number(files.history, str),
-            choosing=Choosing.model_validate_json(params.choosing),
-            scored_by=ScoredBy(label_of, scoring, group_of, method),
-        )
+        if blend := files.get("blend"):
+            metrics["blend"] = read_json(blend)
+        else:
+            metrics = with_cross_fitted(
+                metrics,
+                histories=by_number(files.history, str),
+                choosing=Choosing.model_validate_json(params.choosing),
+                scored_by=ScoredBy(label_of, scoring, group_of, method),
+            )
         write_json(snakemake.output[0], with_members(metrics, params.get("members", "folds")))
