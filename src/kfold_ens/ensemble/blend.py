@@ -22,7 +22,7 @@ from kfold_ens.ensemble.cross_fitting import ScoredBy
 from kfold_ens.ensemble.weights import WEIGHING
 from kfold_ens.errors import KfoldError
 from kfold_ens.logits import Logits, class_indices, concatenated, read_logits, write_logits
-from kfold_ens.members import Number, member_with, place_of
+from kfold_ens.members import Number, member_of, member_with, place_of
 from kfold_ens.metrics import find_metric, inputs_of, places_in_order
 
 Weights = Mapping[str, float]  # by recipe
@@ -62,7 +62,7 @@ def fit(oof: OfMembers, scored_by: ScoredBy, weighing: BlendWeights, of: BlendOf
     Raises:
         KfoldError: if weights are fitted, and fewer than two folds are common to all recipes.
     """
-    numbers = list(dict.fromkeys(fold for folds in oof.values() for fold in folds))
+    numbers = sorted({fold for folds in oof.values() for fold in folds}, key=member_of)
     if weighing == "equal":
         same = {recipe: 1 / len(oof) for recipe in oof}
         return Blend(weighing, of, same, dict.fromkeys(numbers, same))
