@@ -119,7 +119,9 @@ def metrics_of(weighing, scoring=DEFAULT, select="best_accuracy", missing=(), se
     choosing = {recipe: {"select": select, "watched": []} for recipe in oof}
     about = describe(blend, oof, scored_by) | {"missing": dict(missing), "choosing": choosing}
     crossed = scored_by.score(list(blend_members(oof, blend.of_folds, blend.of).values()))
-    return {"metric": scoring.metric, "out_of_fold": crossed, "folds": {}, "methods": {"average": {}}, "blend": about}
+    epochs = {"state": "nothing chosen"} if select == "last" else {"state": "unknown", "why": "r0: none is kept"}
+    own = {"metric": scoring.metric, "out_of_fold": crossed, "blend": about, "cross_fitted": epochs}
+    return own | {"folds": {}, "methods": {"average": {}}}
 
 
 @pytest.mark.parametrize(("metric", "worse"), [("accuracy", "too high"), ("log_loss", "too low")])
@@ -136,12 +138,23 @@ def test_the_score_as_fitted_is_told_from_the_cross_fitted_one_by_the_metrics_di
     assert "all folds, weights as fitted, epochs as chosen" in text
 
 
-def test_the_headline_of_a_blend_is_cross_fitted_in_its_weights_only():
+def test_without_logits_of_epochs_the_headline_of_a_blend_is_cross_fitted_in_its_weights_only():
     metrics = metrics_of("simplex")
+    assert "By how much is unknown: r0: none is kept." in " ".join(about_choice(metrics))
     assert headline_entry(metrics, "average") == (
         metrics["out_of_fold"],
         "out of fold, weights cross-fitted, epochs as chosen",
     )
+
+
+def test_the_headline_of_a_blend_is_cross_fitted_in_epochs_and_weights():
+    metrics = metrics_of("simplex")
+    by = {"difference": 0.02, "low": 0.01, "high": 0.03}
+    crossed = {"state": "measured", "without_views": False, "out_of_fold": metrics["out_of_fold"], "flattered_by": by}
+    metrics |= {"cross_fitted": crossed}
+    assert headline_entry(metrics, "average")[1] == "out of fold, cross-fitted"
+    assert "all folds, cross-fitted" in as_text(metrics, "average")
+    assert "weights are fitted on the other folds. As chosen" in " ".join(about_choice(metrics))
 
 
 def test_equal_weights_are_not_fitted_so_no_score_is_as_fitted():

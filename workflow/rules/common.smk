@@ -86,9 +86,9 @@ def choosing_param(wildcards):
 
 
 def choices_of(wildcards):
-    """What was chosen by held-out scores: the epochs of a recipe's folds, or the weights of a blend."""
+    """What was chosen by held-out scores: the epochs of folds, and the weights of a blend."""
     if wildcards.recipe not in RECIPES:
-        return {"blend": WEIGHTS_OF_BLEND}
+        return {"blend": WEIGHTS_OF_BLEND, "history": blended_files("history.csv", FOLDS)}
     return {"history": files_of(FOLDS, wildcards.recipe, "history.csv")}
 
 

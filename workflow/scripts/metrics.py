@@ -2,6 +2,7 @@
 
 from kfold_ens.config import METHODS, Choosing, Submission
 from kfold_ens.data.manifest import read_manifest
+from kfold_ens.ensemble.blend_score import with_blend
 from kfold_ens.ensemble.cross_fitting import ScoredBy, with_cross_fitted
 from kfold_ens.ensemble.known_labels import known_groups, known_labels
 from kfold_ens.ensemble.metrics import read_scoring
@@ -28,13 +29,10 @@ if __name__ == "__main__":
             group_of=group_of,
             over_repeats=method,
         )
+        scored_by = ScoredBy(label_of, scoring, group_of, method)
         if blend := files.get("blend"):
-            metrics["blend"] = read_json(blend)
+            metrics = with_blend(metrics, read_json(blend), files.history, scored_by)
         else:
-            metrics = with_cross_fitted(
-                metrics,
-                histories=by_number(files.history, str),
-                choosing=Choosing.model_validate_json(params.choosing),
-                scored_by=ScoredBy(label_of, scoring, group_of, method),
-            )
+            choosing = Choosing.model_validate_json(params.choosing)
+            metrics = with_cross_fitted(metrics, by_number(files.history, str), choosing, scored_by)
         write_json(snakemake.output[0], with_members(metrics, params.get("members", "folds")))

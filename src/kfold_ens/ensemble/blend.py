@@ -22,7 +22,7 @@ from kfold_ens.ensemble.cross_fitting import ScoredBy
 from kfold_ens.ensemble.weights import WEIGHING
 from kfold_ens.errors import KfoldError
 from kfold_ens.logits import Logits, class_indices, concatenated, read_logits, write_logits
-from kfold_ens.members import Number, member_of, member_with, place_of
+from kfold_ens.members import Number, files_by_recipe, member_of, member_with
 from kfold_ens.metrics import find_metric, inputs_of, places_in_order
 
 Weights = Mapping[str, float]  # by recipe
@@ -46,12 +46,10 @@ class Blend:
 
 def read_members(files: Iterable[str]) -> OfMembers:
     """Read logits files by recipe and member."""
-    members: dict[str, dict[Number, Logits]] = {}
-    for file in files:
-        place = place_of(file)
-        assert place, f"{file} is not in the folder of a member"
-        members.setdefault(place[0], {})[place[1].number] = read_logits(file)
-    return members
+    return {
+        recipe: {number: read_logits(file) for number, file in own.items()}
+        for recipe, own in files_by_recipe(files).items()
+    }
 
 
 def fit(oof: OfMembers, scored_by: ScoredBy, weighing: BlendWeights, of: BlendOf = "probabilities") -> Blend:

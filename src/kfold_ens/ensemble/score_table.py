@@ -139,15 +139,11 @@ def about_blend(metrics: Mapping[str, Any]) -> list[str]:
     """Say in sentences what a blend lacks, and how far its weights and its recipes' epochs flatter its score."""
     choosing = metrics["blend"]["choosing"]
     selects = ", ".join(f"{recipe}: {each['select']}" for recipe, each in choosing.items() if each["select"] != "last")
-    chosen = (
-        f"Epochs as chosen: each recipe's epochs were chosen on its own held-out images ({selects}), which flatters "
-        f"{label_of_metric(metrics)} out of fold by an unknown amount. Only the weights of a blend are cross-fitted."
-    )
     watched = dict.fromkeys(section for each in choosing.values() for section in each["watched"])
     return [
         *_lacking(metrics["blend"]),
         *_of_weights(metrics),
-        *([chosen] if selects else []),
+        *([_of_epochs(metrics, selects)] if selects else []),
         *_watched(list(watched)),
     ]
 
@@ -171,6 +167,24 @@ def _of_weights(metrics: Mapping[str, Any]) -> list[str]:
         f"As fitted: on the images that they were fitted on, where {label} tends to be {worse}. That flatters it by "
         f"{by['difference']:.4f} ({_ends(by)})."
     ]
+
+
+def _of_epochs(metrics: Mapping[str, Any], selects: str) -> str:
+    """Say how far epochs and weights, both as chosen, flatter a blend's score."""
+    label, entry = label_of_metric(metrics), metrics["cross_fitted"]
+    if not is_cross_fitted(metrics):
+        return (
+            f"Epochs as chosen: each recipe's epochs were chosen on its own held-out images ({selects}), which "
+            f"flatters {label} out of fold. By how much is unknown: {entry['why']}."
+        )
+    by = entry["flattered_by"]
+    if by["difference"] is None:
+        return f"Cross-fitting has no value of {label}."
+    fitted = ", and weights are fitted on the other folds" if metrics["blend"]["as_fitted"] else ""
+    return (
+        f"Cross-fitted: half of a fold's held-out images choose the epochs that score the other half{fitted}. "
+        f"As chosen on all held-out images ({selects}), that flatters {label} by {by['difference']:.4f} ({_ends(by)})."
+    )
 
 
 def _ends(by: Mapping[str, Any]) -> str:
