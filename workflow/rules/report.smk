@@ -205,7 +205,7 @@ if BLENDED:
             metrics="results/blend/metrics.json",
             model=ancient(blended_files("model.safetensors", OF_A_BLEND)),
         output:
-            page=page("blend", recipe="blend"),
+            page=page("blend", recipe=SUBMITTED),
             score="results/blend/report/score.html",
         log:
             "logs/blend/report/blend.log",
