@@ -114,7 +114,7 @@ def cropped(line: str, width: int) -> str:
 def _head(run: Run, width: int, now: float) -> str:
     done = len(run.done)
     line = f"{bar(done / run.total if run.total else 0)}  {done} of {run.total} steps done, {clock(now - run.since)}"
-    line += ", stopping: jobs save their state" if run.stopping else ""
+    line += ", stopping after the running jobs" if run.stopping else ""
     return cropped(line if cell_len(line) <= width else line[BAR + 2 :], width)
 
 
