@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Record = Any  # a logging.LogRecord to which Snakemake has added an event's attributes
 
 WITHOUT_NEWS = ("job_started", "group_info", "shellcmd", "workflow_started")
-SELECTS = "Select jobs to execute..."
+ROUTINE = ("Assuming unrestricted shared", "Using shell: ", "Conda environments: ignored", "Select jobs to execute")
 STOPS = ("Terminating processes on user request", "Will exit after finishing")  # Ctrl-C; SIGTERM
 IS_EXPECTED = re.compile(rf"CalledProcessError.*exit status ({INTERRUPTED}|{TERMINATED})", re.DOTALL)
 BEGINS_ERROR = re.compile(r"(?:ERROR: |This is a bug in kfold_ens)")
@@ -157,8 +157,9 @@ def job_of(record: Record, now: float) -> Job:
 
 
 def is_noise(message: str, stopping: bool) -> bool:
-    """Whether a message tells users nothing: repeated while a run stops, or the exit code of a job that was stopped."""
-    return message == SELECTS or (stopping and (message.startswith(STOPS) or bool(IS_EXPECTED.search(message))))
+    """Whether a message tells users nothing: routine, repeated while a run stops, or a stopped job's exit code."""
+    is_repeated = stopping and message.startswith(STOPS)
+    return is_repeated or message.startswith(ROUTINE) or (stopping and bool(IS_EXPECTED.search(message)))
 
 
 def outcome(run: Run) -> str:
