@@ -194,7 +194,7 @@ def test_sigterm_too_says_what_comes_next(folder, monkeypatch):
 
 
 def test_a_run_in_the_background_draws_nothing_until_it_is_in_front(folder):
-    in_background = f"set -m; {shlex.join(command())} & sleep 1; read; echo in front; fg"
+    in_background = f"set -m; {shlex.join(command())} & sleep 1; read -t 30; echo in front; fg"
     code, shown = in_terminal(
         folder, ["bash", "-c", in_background], after=lambda shown: "fold0 starts" in shown, typed="\n"
     )
