@@ -52,6 +52,11 @@ METHODS = {
 }
 
 
+def sure_by(method: str) -> str:
+    """Return the ensembling method that gives the probabilities: the method itself, or ``softmax`` for a vote."""
+    return method if METHODS[method].gives_probabilities else "softmax"
+
+
 def combine(members: Mapping[str, Logits], method: str) -> Logits:
     """Combine members by an ensembling method, in float64.
 
