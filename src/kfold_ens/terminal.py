@@ -19,7 +19,7 @@ from rich.text import Text
 from kfold_ens.jobs import HAS_PICTURE
 
 EVERY = 1.0  # seconds between pictures
-PAUSED = 2.0  # seconds; a longer wait means that the process was stopped meanwhile
+PAUSED = 3.0  # seconds between pictures after which the process must have been stopped, and the shell has written below
 REDRAWN = 0.5  # seconds; each printed line moves the picture, but the files of folds need not be read again
 SECONDS = 10  # to wait for the last output: a job that outlives Snakemake would keep the pipe open
 # Jobs outlive a Snakemake that is killed. Without this process their pipe would break, and so would they.
@@ -43,7 +43,7 @@ class Picture:
     def __init__(self, draw: Callable[[int], list[str]], colours: bool = True) -> None:
         os.environ[HAS_PICTURE] = "yes"
         self._draw, self._last, self._drawn_at = draw, Text(), -REDRAWN
-        self._height, self._ends = 0, False  # lines of the picture on the terminal
+        self._height, self._printed_at, self._ends = 0, 0.0, False  # lines of the picture on the terminal
         self._terminals = {number: os.dup(number) for number in (1, 2) if os.isatty(number)}
         out = open(os.dup(max(self._terminals)), "w", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._console = Console(file=out, highlight=False, no_color=True if not colours else None)
@@ -100,17 +100,14 @@ class Picture:
 
     def _next(self, pipe: int) -> bytes | None:
         """Return output; None if it is time for the next picture; nothing at the output's end."""
-        since = time.monotonic()
-        has_output = select.select([pipe], [], [], EVERY)[0]
-        if time.monotonic() - since > PAUSED:  # Ctrl-Z, then fg: the shell has written below the picture
-            self._height = 0
-        return os.read(pipe, 65536) if has_output else None
+        return os.read(pipe, 65536) if select.select([pipe], [], [], EVERY)[0] else None
 
     def _print(self, lines: list[bytes]) -> None:
         """Print lines, and the picture below them."""
         with suppress(Exception), self._console:  # a picture must not end a run; the next one may succeed
             in_front = self.is_in_front()
-            if in_front and self._height:
+            picture = self._picture() if in_front and not self._ends else None
+            if in_front and self._height and time.monotonic() - self._printed_at < PAUSED:
                 self._console.control(
                     Control(*((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)) * self._height)
                 )
@@ -118,18 +115,19 @@ class Picture:
             for line in lines:
                 words = line.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
                 self._console.print(Text.from_ansi(words), soft_wrap=True)
-            if in_front and not self._ends:
-                self._print_picture()
+            if picture is not None:
+                self._console.print(picture)
+                self._height = picture.plain.count("\n") + 1
+        self._printed_at = time.monotonic()
 
-    def _print_picture(self) -> None:
+    def _picture(self) -> Text:
         # rich would ask the descriptors 0 to 2 for the size, which may lead elsewhere
         self._console.size = ConsoleDimensions(*os.get_terminal_size(self._console.file.fileno()))
         if time.monotonic() - self._drawn_at >= REDRAWN:
             self._drawn_at = time.monotonic()
             with suppress(Exception):
                 self._last = self._drawn()
-        self._console.print(self._last)
-        self._height = self._last.plain.count("\n") + 1
+        return self._last
 
     def _drawn(self) -> Text:
         lines = self._draw(self._console.width)[: self._console.height - 1]  # the cursor is in the line below
