@@ -170,7 +170,7 @@ def test_the_error_of_a_fold_and_what_to_do_come_last(folder, monkeypatch):
     assert "CalledProcessError" in shown
 
 
-RESUMES = "0 of 3 steps are done.\nThe same command runs the rest, and resumes each fold from its last saved step."
+RESUMES = " of 3 steps are done.\nThe same command runs the rest, and resumes each fold from its last saved step."
 
 
 def test_ctrl_c_leaves_the_terminal_clean_and_says_what_comes_next(folder, monkeypatch):
@@ -188,7 +188,7 @@ def test_sigterm_too_says_what_comes_next(folder, monkeypatch):
     assert code != 0
     assert "stopping after the running jobs" in words(shown)
     assert_left_clean(shown)
-    assert words(shown).rstrip().endswith(RESUMES.replace("0 of", "1 of"))
+    assert words(shown).rstrip().endswith("1" + RESUMES)
     assert "failed" not in words(shown)
     assert words(shown).count("Will exit after finishing") == 1
 
