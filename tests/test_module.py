@@ -14,6 +14,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY, TINY_RECIPE, write_classes, write_image, write_yaml
 from projects import WORKFLOW, Project
+from snakemake.settings.enums import RerunTrigger
 
 DATA = {"source": "imagefolder", "train": "data/train", "test": "data/test"}
 CONFIG = {"recipe": "tiny", "num_folds": 2, "device": "cpu", "data": DATA}
@@ -155,6 +156,20 @@ def test_a_blend_is_planned_under_my_names(user):
 def test_a_part_of_my_configuration_configures_the_module(user):
     project = user(from_path(REPOSITORY), {"other": 1, "kfold": CONFIG}, config='config["kfold"]')
     assert project.planned() == JOBS
+
+
+def test_a_changed_script_reruns_nothing_unless_i_ask_for_it(user, repository, tmp_path):
+    copy = Path(shutil.copytree(repository, tmp_path / "copy", ignore=shutil.ignore_patterns(".git")))
+    project = user(from_path(copy))
+    assert project.run("manifest").returncode == 0
+    script = copy / "workflow/scripts/manifest.py"
+    script.write_text(script.read_text() + "# why\n")
+    assert project.planned("manifest") == set()
+    assert project.planned("manifest", "--rerun-triggers", *RerunTrigger.choices()) == {"manifest"}
+
+
+def test_conda_is_left_to_my_own_rules(user):
+    assert user(from_path(REPOSITORY)).planned("--sdm", "conda") == JOBS
 
 
 def test_a_prefix_of_paths_is_refused(user):

@@ -48,7 +48,12 @@ TRAINING_VERSION = [data.VERSION, network.VERSION, training.VERSION]
 
 
 def environment():
-    """The conda environment, relative to the rules. Snakemake formats the whole path, so braces in it are doubled."""
+    """The conda environment, relative to the rules. Snakemake formats the whole path, so braces in it are doubled.
+
+    None in a module: environment.post-deploy.sh installs the library from the folder in which Snakemake runs.
+    """
+    if IN_A_MODULE:
+        return None
     file = "../../environment.yml"
     path = workflow.current_basedir.join(file).get_path_or_uri(secret_free=False)
     return re.sub("[{}]", r"\g<0>\g<0>", path) if set(path) & set("{}") else file
