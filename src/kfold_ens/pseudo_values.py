@@ -21,7 +21,7 @@ def area(scores: np.ndarray, positive: np.ndarray) -> float:
 def _below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return how many of the other scores (M,) are below each score (N,); a tie counts half."""
     ranked = np.sort(others)
-    return sum(np.searchsorted(ranked, scores, side) for side in ("left", "right")) / 2
+    return (np.searchsorted(ranked, scores, "left") + np.searchsorted(ranked, scores, "right")) / 2
 
 
 def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:

@@ -20,7 +20,6 @@ from kfold_ens.certificate.rebuild import Bench, Rebuild
 from kfold_ens.compute.compute import Compute
 from kfold_ens.config import NoTta, load_config
 from kfold_ens.data.folds import read_fold
-from kfold_ens.data.manifest import read_manifest
 from kfold_ens.ensemble.temperature import calibrate, fitted
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_json, read_table
@@ -311,10 +310,9 @@ def test_training_that_is_not_reproducible_is_no_leak_but_proves_nothing(both):
 
 
 def write(stage, bench, path) -> None:
-    manifest = read_manifest(stage.file("train.csv"), stage.file("test.csv"))
-    images = manifest, read_table(stage.file("alike"))
+    manifests, about = [stage.file("train.csv"), stage.file("test.csv")], {"recipe": "tiny", "commit": None}
     with signals_kept(), log_restored():
-        write_certificate(path, bench, [stage.file("folds")], images, {"recipe": "tiny", "commit": None})
+        write_certificate(path, bench, [stage.file("folds")], manifests, stage.file("alike"), about)
 
 
 def test_a_failed_certificate_is_written_before_the_error(stage, tmp_path):
