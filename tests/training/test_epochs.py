@@ -68,12 +68,12 @@ def test_a_run_of_another_recipe_in_between_changes_no_logits(stage, whole, tmp_
     )
 
 
-def test_a_fold_begun_by_an_earlier_version_ends_without_them(stage, tmp_path, caplog):
+def test_a_fold_that_lacks_the_logits_of_an_epoch_ends_without_any(stage, tmp_path, caplog):
     train_until(5, stage, tmp_path, LONG)
     for file in (tmp_path / "state").glob("epochs-*/*.npy"):
         file.unlink()
     train(stage, tmp_path, LONG)
-    assert "an earlier version trained the first 1" in caplog.text
+    assert "the logits of 1 of 3 epochs are missing, so none are kept" in caplog.text
     assert not (tmp_path / FILE).exists()
 
 
@@ -140,6 +140,16 @@ def test_a_kept_fold_without_them_is_restored_all_the_same(damage, kept, tmp_pat
     assert outputs.model.is_file()
     assert not outputs.epochs.exists()
     assert "has no held-out logits of epochs" in caplog.text
+
+
+def test_a_restored_full_fit_lacks_nothing_since_it_holds_out_no_image(stage, tmp_path, caplog):
+    kept = KeptFolds(tmp_path / "trained")
+    train(WithoutHeldOut(stage), tmp_path / "results/tiny/full", LONG.of_all_images(2), kept=kept)
+    with caplog.at_level(logging.INFO, "kfold_ens"):
+        outputs = restored(kept, tmp_path / "again")
+    assert "already trained" in caplog.text
+    assert "has no held-out logits" not in caplog.text
+    assert not outputs.epochs.exists()
 
 
 # --- the file --------------------------------------------------------------------------------------------
