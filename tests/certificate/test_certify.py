@@ -139,6 +139,16 @@ def test_a_class_weight_computed_from_held_out_labels_is_named(stage, tmp_path, 
     )
 
 
+def test_a_leak_into_the_loss_of_late_epochs_is_named_by_a_short_certificate(stage, tmp_path, monkeypatch):
+    """The recipe switches its loss in epoch 6 of 8; the certificate trains one epoch."""
+    after_init(monkeypatch, count_held_out_labels)
+    weighted = {"kind": "cross_entropy", "weights": "balanced"}
+    blend = {"blend_from": 6, "switch_at": 6}
+    switched = {"kind": "switched", "before": {"kind": "cross_entropy"}, "after": weighted, **blend}
+    (found,) = findings(bench_of(stage, tmp_path, loss=switched), stage)
+    assert found.startswith("fold 1: class weights changed with the labels: the loss weighs")
+
+
 def test_normalisation_by_a_statistic_of_held_out_labels_is_named(stage, tmp_path, monkeypatch):
     def shift(trainer):
         mean = float(trainer.fold.validation.target.mean())
@@ -297,6 +307,16 @@ def test_a_leak_into_what_other_folds_fit_is_named_even_after_another_one(both):
 
 def test_a_rebuild_that_the_other_labels_did_not_reach_proves_nothing(both):
     (found,) = compare(both[0], both[0], again=lambda: both[0])["findings"]
+    assert "nothing is proven" in found
+
+
+def test_held_out_scores_that_never_move_prove_nothing_even_if_a_temperature_moves(both):
+    for each in both:
+        each.trained.history[0]["val_accuracy"] = 0.5
+    entry = compared(both)
+    assert [each["is_same"] for each in entry["controls"]] == [True, False]
+    (found,) = entry["findings"]
+    assert "held-out scores of each epoch did not change with the labels" in found
     assert "nothing is proven" in found
 
 
