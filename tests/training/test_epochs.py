@@ -163,7 +163,7 @@ def written(folder, epochs=2):
     return folder / "history.csv"
 
 
-@pytest.mark.parametrize("left", [0, 30, 400])
+@pytest.mark.parametrize("left", [1, 30, 400])
 def test_a_damaged_file_is_named(left, tmp_path):
     history = written(tmp_path)
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:left])
@@ -178,7 +178,10 @@ def test_a_file_of_another_training_is_refused(tmp_path):
         read_epochs(history)
 
 
-def test_a_missing_file_says_what_writes_it(tmp_path):
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_a_missing_file_says_what_writes_it(is_empty, tmp_path):
+    if is_empty:
+        (tmp_path / FILE).touch()
     with pytest.raises(NotKept, match="epoch_logits_mb"):
         read_epochs(tmp_path / "history.csv")
 

@@ -63,6 +63,7 @@ rule metrics:
         oof=files_of(FOLDS, "{recipe}", "oof_logits.npz"),
         test=files_of(FOLDS, "{recipe}", "test_logits.npz"),
         history=files_of(FOLDS, "{recipe}", "history.csv"),
+        epochs=stored_epochs_of_folds,
         methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
         manifests=[TRAIN, TEST],
     output:

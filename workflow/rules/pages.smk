@@ -84,7 +84,8 @@ def scores_of_finished_folds(wildcards):
     folds, recipe = finished_folds(wildcards.recipe), wildcards.recipe
     if is_complete(recipe):
         return {"metrics": f"results/{recipe}/metrics.json"}
-    return {name: files_of(folds, recipe, f"{name}_logits.npz") for name in ("oof", "test")}
+    logits = {name: files_of(folds, recipe, f"{name}_logits.npz") for name in ("oof", "test")}
+    return logits | {"epochs": stored_epochs(recipe, folds)}
 
 
 def of_shown_members(file):
