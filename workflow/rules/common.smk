@@ -92,9 +92,11 @@ def choosing_param(wildcards):
 
 def choices_of(wildcards):
     """What was chosen by held-out scores: the epochs of folds, and the weights of a blend."""
-    if wildcards.recipe not in RECIPES:
-        return {"blend": WEIGHTS_OF_BLEND, "history": blended_files("history.csv", FOLDS)}
-    return {"history": files_of(FOLDS, wildcards.recipe, "history.csv")}
+    if wildcards.recipe in RECIPES:
+        epochs = stored_epochs(wildcards.recipe, FOLDS)
+        return {"history": files_of(FOLDS, wildcards.recipe, "history.csv"), "epochs": epochs}
+    epochs = [each for recipe, own in BLENDED_MEMBERS.items() for each in stored_epochs(recipe, own)]
+    return {"blend": WEIGHTS_OF_BLEND, "history": blended_files("history.csv", FOLDS), "epochs": epochs}
 
 
 def repeats_param():

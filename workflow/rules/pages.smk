@@ -84,7 +84,8 @@ def scores_of_finished_folds(wildcards):
     folds, recipe = finished_folds(wildcards.recipe), wildcards.recipe
     if is_complete(recipe):
         return {"metrics": f"results/{recipe}/metrics.json"}
-    return {name: files_of(folds, recipe, f"{name}_logits.npz") for name in ("oof", "test")}
+    logits = {name: files_of(folds, recipe, f"{name}_logits.npz") for name in ("oof", "test")}
+    return logits | {"epochs": stored_epochs(recipe, folds)}
 
 
 def of_shown_members(file):
@@ -146,17 +147,26 @@ def certificate_of(recipe):
 
 
 def certified_as(recipe):
-    """What a certificate is about, as a hash. The report shows it only for the same configuration."""
-    keys = ("num_folds", "seed", "repeats", "keep_together", "rare_classes")
-    run = as_param(RUN, include=dict.fromkeys(keys, True) | {"submission": {"calibrate"}})
-    versions = [certificate.VERSION, *TRAINING_VERSION, prediction.VERSION, ensemble.VERSION]
-    return fingerprint([as_param(RECIPES[recipe]), run, RUN.over_repeats, versions])
+    """All values that a certificate is about, by key. Its page names those that changed since."""
+    keys = ("num_folds", "seed", "repeats", "keep_together", "rare_classes", "over_repeats")
+    sections = RECIPES[recipe].model_dump(mode="json", exclude_defaults=True)
+    return canonical(
+        {key: getattr(RUN, key) for key in keys}
+        | {"submission.calibrate": RUN.submission.calibrate}
+        | {f"{key} of the recipe": section for key, section in sections.items()}
+        | {"version of kfold_ens' stages": [*TRAINING_VERSION, prediction.VERSION, ensemble.VERSION]}
+    )
+
+
+def certificate_param(wildcards):
+    """What a certificate of the page's recipe would be about now."""
+    return certified_as(wildcards.recipe)
 
 
 def is_certified(recipe):
-    """Whether a certificate, passed or failed, is about the current configuration."""
+    """Whether a recipe has a certificate, passed or failed."""
     file = Path(certificate_of(recipe))
-    return file.is_file() and read_json(file).get("configuration") == certified_as(recipe)
+    return file.is_file() and read_json(file).get("version") == certificate.VERSION
 
 
 def own_certificate(wildcards):

@@ -246,7 +246,7 @@ rule provenance:
 rule certificate_page:
     input:
         certificate=own_certificate,
-        splits=SPLITS,
+        files=[*SPLITS, TRAIN, TEST, LOOK_ALIKES],
     output:
         **pages("certificate"),
     log:
@@ -255,6 +255,8 @@ rule certificate_page:
     conda:
         ENVIRONMENT
     params:
+        configuration=certificate_param,
+        commit=commit,
         version=report_stage.VERSION,
     script:
         "../scripts/certificate_page.py"

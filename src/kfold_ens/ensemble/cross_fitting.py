@@ -254,8 +254,8 @@ def _others(number: Number, numbers: Mapping[Number, Any]) -> list[Number]:
 def _calibrated(folds: Sequence[_Fold], scored_by: ScoredBy) -> dict[str, Any]:
     """Score at temperatures that the other folds fit, as chosen.
 
-    Empty if there is one fold, and with repeats: there, each image's prediction holds models that other repeats' folds
-    were fitted with.
+    Empty if there is one fold, and with repeats: there, a temperature is fitted on combined predictions, and those of
+    other images hold models whose epochs this image helped to choose.
     """
     if len(folds) < 2 or any(member_of(fold.number).repeat for fold in folds):
         return {}
