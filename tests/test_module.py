@@ -144,6 +144,15 @@ def test_recipes_of_an_ablation_are_found_beside_the_workflow(user, repository):
     assert "train_plain_fold1" in project.planned("ablation")
 
 
+def test_a_blend_is_planned_under_my_names(user):
+    project = user(from_path(REPOSITORY), CONFIG | {"blend": ["tiny", "digits"]}, named=" as kfold_*")
+    assert project.planned() >= PREFIXED | {"kfold_blend", "kfold_train_digits_fold1"}
+    done = project.run("--dry-run", "kfold_ensemble")
+    assert "an ensemble file holds the models of one recipe, but blend: has several" in done.stdout
+    done = project.run("--dry-run", "--config", "allow_partial=true")
+    assert "(snakemake --cores 4 kfold_train_digits_fold0)" in done.stdout
+
+
 def test_a_part_of_my_configuration_configures_the_module(user):
     project = user(from_path(REPOSITORY), {"other": 1, "kfold": CONFIG}, config='config["kfold"]')
     assert project.planned() == JOBS

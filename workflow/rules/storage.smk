@@ -4,7 +4,7 @@ HAS_STORAGE = workflow.storage_settings.default_storage_provider is not None
 KEPT = "state/trained" if HAS_STORAGE else "trained"
 COPIED_AT_THE_END = [
     *ENSEMBLE_FILES,
-    f"results/{RECIPE}/metrics.json",
+    f"results/{SUBMITTED}/metrics.json",
     *(f"results/{name}" for name in ("submission.csv", "submission.zip", "ablation.csv", "report.html")),
 ]
 
