@@ -107,7 +107,8 @@ class Picture:
         with suppress(Exception), self._console:  # a picture must not end a run; the next one may succeed
             in_front = self.is_in_front()
             picture = self._picture() if in_front and not self._ends else None
-            if in_front and self._height and time.monotonic() - self._printed_at < PAUSED:
+            before, self._printed_at = self._printed_at, time.monotonic()
+            if in_front and self._height and self._printed_at - before < PAUSED:
                 self._console.control(
                     Control(*((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)) * self._height)
                 )
@@ -118,7 +119,6 @@ class Picture:
             if picture is not None:
                 self._console.print(picture)
                 self._height = picture.plain.count("\n") + 1
-        self._printed_at = time.monotonic()
 
     def _picture(self) -> Text:
         # rich would ask the descriptors 0 to 2 for the size, which may lead elsewhere
