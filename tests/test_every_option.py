@@ -20,6 +20,7 @@ CONFIGS = """
     intensity_range: per_image}
   recipe: kfold_mix
   ablation: [digits, kfold_mix]
+  ablation_race: true
   num_folds: 3
   seed: 7
   keep_together: near_duplicates

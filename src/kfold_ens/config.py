@@ -135,6 +135,7 @@ METRIC_KINDS = (
 
 
 K = re.compile(r"(?<=_)k(?=_|$)")  # the k of a kind, in place of a metric's number
+FIRST_LOOK = 2  # folds after which a race first stops recipes; after one, the luck of one training would decide
 OF_PROBABILITIES = ("log_loss", "roc_auc", "average_precision")  # metrics that need probabilities
 
 
@@ -470,6 +471,9 @@ class Config(Section):
     allow_partial: bool = False
     """Blends the folds that are trained already, trains none, and says which recipes of ``blend`` lack which folds. By
     default a blend trains all of them."""
+    ablation_race: bool = False
+    """Trains the recipes of ``ablation`` fold by fold, and stops one that is clearly worse than the leader after two or
+    more folds. By default every recipe trains all folds."""
     num_folds: Annotated[int, Field(strict=True, ge=2)] = 5
     """Splits the training images into this many folds and trains one model per fold."""
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
@@ -528,6 +532,15 @@ class Config(Section):
     """Lists the folds that ``snakemake certify`` rebuilds under other labels. By default it rebuilds all folds."""
     certify_epochs: Count = 2
     """Sets how many epochs ``snakemake certify`` trains each model, at most those of the recipe."""
+
+    @model_validator(mode="after")
+    def _a_race_can_save_a_fold(self):
+        if self.ablation_race and self.folds_in_all <= FIRST_LOOK:
+            raise ValueError(
+                f"ablation_race stops recipes after {FIRST_LOOK} folds at the earliest, but there are only "
+                f"{self.folds_in_all}; raise num_folds, or write ablation_race: false"
+            )
+        return self
 
     @model_validator(mode="after")
     def _certified_folds_exist(self):

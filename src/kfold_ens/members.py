@@ -70,6 +70,16 @@ def place_of(file: str | Path) -> tuple[str, Member] | None:
     return (found["recipe"], _member(found)) if found else None
 
 
+def of_recipes(files: Iterable[str]) -> dict[str, list[str]]:
+    """Group files in members' folders by their recipes."""
+    groups: dict[str, list[str]] = {}
+    for file in files:
+        place = place_of(file)
+        assert place, f"{file} is not in the folder of a member"
+        groups.setdefault(place[0], []).append(file)
+    return groups
+
+
 def member_with(file: str | Path) -> Member:
     """Return the member whose folder holds a file."""
     place = place_of(file)

@@ -40,6 +40,7 @@ ENSEMBLE_FILES = [f"results/{RECIPE}/ensemble.{ending}" for ending in ("safetens
 ABLATION = list(dict.fromkeys(file.stem for file in COMPARED))
 BLENDED = sorted({file.stem for file in OF_BLEND})
 SUBMITTED = "blend" if BLENDED else RECIPE  # the folder of the submission's logits and scores
+RACES = RUN.ablation_race and len(ABLATION) > 1
 FOLDS = folds_of(RUN.repeats, RUN.num_folds)
 FULL_FIT = [Member()] if RUN.full_fit else []
 MEMBERS = [*FOLDS, *FULL_FIT]  # every model of a recipe
@@ -157,11 +158,6 @@ def files_of(members, recipe, file):
     return [f"results/{recipe}/{member.folder}/{file}" for member in members]
 
 
-def of_compared_folds(file):
-    """This file of each fold of the recipes listed at ``ablation:``, recipe by recipe."""
-    return [each for recipe in ABLATION for each in files_of(FOLDS, recipe, file)]
-
-
 def outputs_of(recipe, member):
     """A member's model and history."""
     return [f"results/{recipe}/{member.folder}/{file}" for file in ("model.safetensors", "history.csv")]
@@ -171,6 +167,11 @@ def logits_of(recipe, member):
     """A member's logits for its held-out images, if any, and for the test images."""
     files = ["oof_logits.npz", "test_logits.npz"] if member.holds_out else ["test_logits.npz"]
     return [f"results/{recipe}/{member.folder}/{file}" for file in files]
+
+
+def small_files_of(recipe, members):
+    """All files of members but their models."""
+    return [file for member in members for file in [outputs_of(recipe, member)[1], *logits_of(recipe, member)]]
 
 
 def model_of(recipe, member):
@@ -204,8 +205,7 @@ def intermediate_files(recipe):
     ``ablation:``, its full fit trains only if scores depend on it.
     """
     members = MEMBERS if recipe == RECIPE else dict.fromkeys([*FOLDS, *COMBINED])
-    of_members = [[outputs_of(recipe, member)[1], *logits_of(recipe, member)] for member in members]
-    return [TRAIN, TEST, CLASSES, *SPLITS, *of_members, f"results/{recipe}/metrics.json"]
+    return [TRAIN, TEST, CLASSES, *SPLITS, *small_files_of(recipe, members), f"results/{recipe}/metrics.json"]
 
 
 # --- inputs of training -----------------------------------------------------------------------------------

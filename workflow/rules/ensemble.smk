@@ -82,34 +82,3 @@ rule metrics:
         version=ensemble.VERSION,
     script:
         "../scripts/metrics.py"
-
-
-# Compare the recipes listed at `ablation:` over the same folds.
-rule ablation:
-    input:
-        "results/ablation.csv",
-        [intermediate_files(recipe) for recipe in ABLATION],
-
-
-# Write the table of that comparison.
-rule compare_recipes:
-    input:
-        metrics=collect("results/{recipe}/metrics.json", recipe=ABLATION),
-        oof=of_compared_folds("oof_logits.npz"),
-        history=of_compared_folds("history.csv"),
-        model=ancient(of_compared_folds("model.safetensors")),
-        manifest=TRAIN,
-    output:
-        "results/ablation.csv",
-    log:
-        "logs/ablation.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    params:
-        **scoring_param(),
-        **repeats_param(),
-        recipes=ABLATION,
-        version=ensemble.VERSION,  # raise it if report/comparison.py changes results too
-    script:
-        "../scripts/ablation.py"

@@ -36,6 +36,7 @@ def describe_plan(wildcards):
         named = [f"folds {folds}"] * bool(folds) + ["the full fit"] * (Member() in left)
         done = f"would train {' and '.join(named)}, unless {KEPT}/ has them" if left else "all trained"
         lines.append(f"recipe {recipe}, {models}: {done}")
+    lines += [race_sentence()] if RACES else []
     return "\n".join(lines + ([PLAN.sentence] if PLAN else []))
 
 

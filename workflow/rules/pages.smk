@@ -201,12 +201,18 @@ def reports_blend():
     return bool(BLENDED) and all(finished) and not ABSENT
 
 
+def is_compared():
+    """Whether recipes can be compared without training more of them. In a race, the table then exists."""
+    if RACES:
+        return exists("results/ablation.csv") and all(len(FINISHED[recipe]) >= FIRST_LOOK for recipe in ABLATION)
+    return ABLATION and all(FINISHED[recipe] and is_complete(recipe) for recipe in ABLATION)
+
+
 def reported():
-    """Every page of the report, and the ablation's if all compared recipes are finished."""
+    """Every page of the report, and the ablation's if its recipes are compared."""
     files = [file for recipe in reported_recipes() for file in pages_of(recipe)]
     files += page_files({"blend", "ensemble", "submission"}, "blend", [""]) if reports_blend() else []
-    is_compared = ABLATION and all(FINISHED[recipe] and is_complete(recipe) for recipe in ABLATION)
-    return [*files, page_file("ablation")] if is_compared else files
+    return [*files, page_file("ablation")] if is_compared() else files
 
 
 REPORTED = reported()
