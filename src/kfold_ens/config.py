@@ -461,9 +461,6 @@ class Config(Section):
     """Names the recipe to train: a file in ``recipes/`` without its ending, or the path of a YAML file."""
     ablation: list[Place] = []
     """Lists the recipes that ``snakemake ablation`` trains and compares. By default there are none."""
-    ablation_race: bool = False
-    """Trains the recipes of ``ablation`` fold by fold, and stops one that is clearly worse than the leader after two or
-    more folds. By default every recipe trains all folds."""
     blend: list[Place] = []
     """Lists the recipes that a submission blends, instead of using ``recipe``. By default there are none."""
     blend_weights: BlendWeights = "equal"
@@ -474,6 +471,9 @@ class Config(Section):
     allow_partial: bool = False
     """Blends the folds that are trained already, trains none, and says which recipes of ``blend`` lack which folds. By
     default a blend trains all of them."""
+    ablation_race: bool = False
+    """Trains the recipes of ``ablation`` fold by fold, and stops one that is clearly worse than the leader after two or
+    more folds. By default every recipe trains all folds."""
     num_folds: Annotated[int, Field(strict=True, ge=2)] = 5
     """Splits the training images into this many folds and trains one model per fold."""
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
