@@ -98,12 +98,142 @@ def test_val_without_test_images_has_two_answers(folder, init):
     assert "First decide in config.yaml: data.train, data.test." in said
 
 
-def test_one_folder_of_class_folders_and_one_of_new_images_need_no_names(folder, init):
-    write_classes(folder / "birds", {"owl": 2, "tit": 2})
+def test_a_folder_without_a_name_that_says_so_is_offered_for_prediction_not_taken(folder, init):
+    write_classes(folder / "train", {"owl": 2, "tit": 2})
     images(folder / "to do", "1.PNG", "2.PNG")
     _, config, said = init()
-    assert config["data"] == {"source": "imagefolder", "train": "birds", "test": "to do"}
-    assert "the only other folder of images" in said
+    assert config["data"] == {"source": "imagefolder", "train": "train"}
+    assert "data.test: not decided, since only its place says that it is to be predicted: test: to do" in said
+    assert "  # test: to do # 2 images\n" in (folder / "config.yaml").read_text()
+
+
+def test_cats_beside_breeds_of_dogs_may_be_a_class_or_the_test_images(folder, init):
+    write_classes(folder / "dogs", {"beagle": 2, "poodle": 2})
+    images(folder / "cats", "1.png")
+    _, config, said = init()
+    assert config["data"] == {"source": "imagefolder"}
+    assert "data.train: not decided, since cats, dogs may be the classes" in said
+    assert "First decide in config.yaml: data.train, data.test." in said
+
+
+def test_screenshots_are_no_doubt_about_folders_that_are_named(folder, init):
+    write_classes(folder / "photos", {"owl": 2, "tit": 2})
+    images(folder, "docs/1.png", "test/1.png")
+    assert init()[1]["data"] == {"source": "imagefolder", "train": "photos", "test": "test"}
+
+
+# --- folders of classes that are named like halves of the data -------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["train", "test", "val", "sample", "sample_2", "freight_train", "test_tube", "Tests"])
+@pytest.mark.parametrize("root", ["train", "data/train"])
+def test_a_class_may_be_named_like_a_half_of_the_data(folder, init, root, name):
+    write_classes(folder / root, {"apple": 2, "bus": 2, name: 2})
+    images(folder / "test", "1.png")
+    assert init()[1]["data"] == {"source": "imagefolder", "train": root, "test": "test"}
+    assert name in (folder / "config.yaml").read_text()
+
+
+def test_both_train_and_test_may_be_classes_in_a_folder_named_train(folder, init):
+    write_classes(folder / "train", {"train": 2, "test": 2, "bus": 2})
+    images(folder / "test", "1.png")
+    assert init()[1]["data"] == {"source": "imagefolder", "train": "train", "test": "test"}
+
+
+@pytest.mark.parametrize("name", ["freight_train", "test_tube", "sample_2", "samples"])
+def test_a_class_named_with_more_than_a_half_needs_no_folder_named_train(folder, init, name):
+    write_classes(folder / "things", {"apple": 2, name: 2})
+    images(folder / "test", "1.png")
+    assert init()[1]["data"] == {"source": "imagefolder", "train": "things", "test": "test"}
+
+
+@pytest.mark.parametrize("name", ["test", "train", "val"])
+def test_a_half_beside_classes_is_asked_about(folder, init, name):
+    write_classes(folder / "things", {"apple": 2, "bus": 2, name: 2})
+    _, config, said = init()
+    assert config["data"] == {"source": "imagefolder"}
+    assert f"since things/{name} may be no class; if so, move it out of things: train: things" in said
+
+
+def test_patients_in_a_class_named_test_tube_are_training_images(folder, init):
+    write_classes(folder / "train/test_tube", {"p1": 2, "p2": 2})
+    write_classes(folder / "train/beaker", {"p1": 2, "p2": 2}, seed=99)
+    _, config, said = init()
+    assert "train: [train/beaker, train/test_tube]" in said
+    assert "data.test: not found" in said
+
+
+def test_a_single_class_named_test_tube_is_no_test_folder(folder, init):
+    write_classes(folder / "train", {"test_tube": 2})
+    write_classes(folder / "train/beaker", {"big": 2, "small": 2}, seed=99)
+    assert "data.test: not found" in init()[2]
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("birds_train", "birds_test"),
+        ("stage1_train", "stage1_test"),
+        ("TrainImages", "TestImages"),
+        ("training", "test2"),
+        ("train_set/train", "test_set/test_set"),
+        ("training_2019/train", "training_2019/test"),
+    ],
+)
+def test_names_of_a_pair_are_halves(folder, init, train, test):
+    write_classes(folder / train, {"owl": 2, "tit": 2})
+    images(folder / test, "1.png")
+    data = init()[1]["data"]
+    assert data["train"] == train
+    assert data["test"] in (test, test.split("/")[0])
+
+
+def test_a_folder_whose_name_only_mentions_a_test_is_offered(folder, init):
+    write_classes(folder / "train", {"beaker": 2, "flask": 2})
+    images(folder / "test_tubes", "1.png")
+    _, config, said = init()
+    assert "test" not in config["data"]
+    assert "not decided, since its name may mean something else: test: test_tubes (1 image)" in said
+
+
+def test_loose_halves_of_a_table_are_no_classes(folder, init):
+    images(folder / "data/train_images", *(f"a{number}.png" for number in range(4)))
+    images(folder, "data/test_images/b.png", "data/masks/c.png")
+    table(folder / "train.csv", "id,label", "a0,x", "a1,y", "a2,x", "a3,y")
+    table(folder / "test.csv", "id", "b")
+    data = init()[1]["data"]
+    assert (data["source"], data["images"], data["test_images"]) == ("csv", "data/train_images", "data/test_images")
+
+
+@pytest.mark.parametrize("name", ["train_1", "masks"])
+def test_a_table_decides_about_a_folder_named_train_beside_others(folder, init, name):
+    images(folder / "data/train", *(f"a{number}.png" for number in range(4)))
+    images(folder / "data" / name, "c.png")
+    table(folder / "train.csv", "id,label", "a0,x", "a1,y", "a2,x", "a3,y")
+    assert init()[1]["data"]["source"] == "csv"
+
+
+def test_only_a_sample_of_class_folders_has_a_key(folder, init):
+    write_classes(folder / "sample", {"cat": 2, "dog": 2})
+    images(folder / "test", "1.png")
+    assert init()[1]["data"] == {"source": "imagefolder", "train": "sample", "test": "test"}
+
+
+def test_a_sample_beside_all_images_has_two_answers(folder, init):
+    write_classes(folder / "train", {"cat": 3, "dog": 3})
+    write_classes(folder / "sample", {"cat": 1, "dog": 1}, seed=99)
+    _, config, said = init()
+    assert "train" not in config["data"]
+    assert "train: [train, sample]" in said
+
+
+def test_val_and_screenshots_may_both_be_the_test_images(folder, init):
+    write_classes(folder / "train", {"cat": 3, "dog": 3})
+    write_classes(folder / "val", {"cat": 1, "dog": 1}, seed=99)
+    images(folder / "docs", "1.png")
+    _, config, said = init()
+    assert config["data"] == {"source": "imagefolder"}
+    assert "train: [train, val], test: docs" in said
 
 
 def test_two_folders_of_class_folders_have_several_answers(folder, init):
