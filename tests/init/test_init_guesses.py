@@ -423,6 +423,111 @@ def test_a_table_that_names_no_images_is_said_to_be_unused(folder, init):
     assert "broken.csv: not used (" in said
 
 
+def test_a_table_for_validation_is_offered_for_training(folder, init):
+    labelled(folder)
+    images(folder / "train", "v0.png", "v1.png")
+    table(folder / "val.csv", "id,label", "v0,x", "v1,y")
+    table(folder / "test.csv", "id", *(f"b{number}" for number in range(4)))
+    _, config, said = init()
+    assert "extra" not in config["data"]
+    assert "its images can train in every fold, and are never held out: extra: val.csv (2 rows)" in said
+    assert "First decide" not in said
+    load_config(yaml.safe_load((folder / "config.yaml").read_text().replace("# extra: val.csv", "extra: val.csv")))
+
+
+def test_a_table_for_validation_with_images_elsewhere_is_said_to_be_unused(folder, init):
+    labelled(folder)
+    images(folder / "val", "v0.png", "v1.png")
+    table(folder / "val.csv", "id,label", "v0,x", "v1,y")
+    table(folder / "test.csv", "id", *(f"b{number}" for number in range(4)))
+    assert "val.csv: not used (its name says it is for validation" in init()[2]
+
+
+def test_labels_of_test_images_are_offered_for_scores(folder, init):
+    labelled(folder)
+    table(folder / "test.csv", "id,label", *(f"b{number},{'xy'[number % 2]}" for number in range(4)))
+    _, config, said = init()
+    assert config["data"]["test"] == "test.csv"
+    assert "test_labels" not in config["data"]
+    assert "test_labels: test.csv (4 rows; also write submission.id_column: id, submission.label_column: label)" in said
+    assert "First decide" not in said
+
+
+def test_labels_that_training_images_lack_are_not_offered(folder, init):
+    labelled(folder)
+    table(folder / "test.csv", "id,label", *(f"b{number},unknown" for number in range(4)))
+    assert "data.test_labels" not in init()[2]
+
+
+def test_a_table_of_test_labels_is_not_taken_for_the_list_of_test_images(folder, init):
+    labelled(folder)
+    table(folder / "test.csv", "id", *(f"b{number}" for number in range(4)))
+    table(folder / "test_labels.csv", "id,label", *(f"b{number},x" for number in range(4)))
+    _, config, said = init()
+    assert config["data"]["test"] == "test.csv"
+    assert "test_labels: test_labels.csv (4 rows" in said
+
+
+def test_labels_of_test_images_are_offered_beside_class_folders(folder, init):
+    write_classes(folder / "train", {"cat": 2, "dog": 2})
+    images(folder / "test", "1.png", "2.png")
+    table(folder / "test.csv", "name,class", "1,cat", "2,dog")
+    table(folder / "val.csv", "name,class", "1,cat", "2,dog")
+    said = init()[2]
+    assert "test_labels: test.csv (2 rows" in said
+    assert "val.csv: not used (" in said
+
+
+def test_several_columns_named_as_labels_are_said_to_be_so(folder, init):
+    labelled(folder, "id,label,category", form="{name},{label},{at}")
+    table(folder / "test.csv", "id", *(f"b{number}" for number in range(4)))
+    assert "data.label_column: 2 answers are possible, since several names say that they hold labels" in init()[2]
+
+
+def test_a_column_of_0_and_1_per_class_is_no_column_of_labels(folder, init):
+    labelled(folder, "id,rust,scab", form="{name},0,1")
+    table(folder / "test.csv", "id", *(f"b{number}" for number in range(4)))
+    _, config, said = init()
+    assert "label_column" not in config["data"]
+    assert "data.label_column: not found; 'rust', 'scab' have a single 1 in each row" in said
+
+
+def test_what_is_not_certain_about_one_of_two_sources_is_said(folder, init):
+    write_classes(folder / "birds", {"owl": 4, "tit": 4})
+    images(folder / "new", "1.png")
+    table(folder / "notes.csv", "file,note", *(f"birds/owl/{index:04d}.png,x{index}" for index in range(4)))
+    said = init()[2]
+    assert "2 answers are possible, since both folders and a table say the labels" in said
+    assert "data.test: not decided, since only its place says" in said
+
+
+# --- what is no data -------------------------------------------------------------------------------------
+
+
+def test_images_where_a_run_writes_are_said_to_be_unused(folder, init):
+    write_classes(folder / "train", {"cat": 2, "dog": 2})
+    images(folder, "test/1.png", "resources/1.png")
+    table(folder / "logs/train.csv", "id,label", "1,cat")
+    said = init()[2]
+    assert "resources: not used (holds 1 image or table, but a run writes its own files there" in said
+    assert "logs: not used (" in said
+
+
+@pytest.mark.parametrize(
+    ("place", "sign"),
+    [("venv", "pyvenv.cfg"), ("tools/env", "conda-meta/history"), ("web/node_modules", "x"), ("my/site-packages", "x")],
+)
+def test_images_of_installed_programs_are_no_data(folder, init, place, sign):
+    write_classes(folder / "train", {"cat": 2, "dog": 2})
+    images(folder / "test", "1.png")
+    write_classes(folder / place / "lib/icons", {"a": 2, "b": 2}, seed=99)
+    table(folder / place / sign, "")
+    _, config, said = init()
+    assert config["data"] == {"source": "imagefolder", "train": "train", "test": "test"}
+    assert f"{place}: not used (holds installed programs)" in said
+    assert "holds 5 images and 0 tables" in said
+
+
 # --- samples ---------------------------------------------------------------------------------------------
 
 
@@ -434,6 +539,14 @@ def test_a_download_with_a_sample_is_complete(folder, init):
     assert config["data"]["label_column"] == "diagnosis"
     assert config["submission"]["sample"] == "sample_submission.csv"
     assert "names the test images, such as 'b0'; predicts diagnosis" in said
+
+
+@pytest.mark.parametrize("name", ["sampleSubmission.csv", "SampleSubmission.csv", "samplesubmission.csv"])
+def test_a_sample_may_be_one_word(folder, init, name):
+    labelled(folder)
+    table(folder / name, "id,label", *(f"b{number},x" for number in range(4)))
+    _, config, _ = init()
+    assert config["submission"]["sample"] == name
 
 
 def test_a_sample_beside_class_folders_says_the_form_of_ids(folder, init):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kfold_ens.init.findings import Answer, Finding, counted, doubt, guess, nothing
 from kfold_ens.init.names import role_of
-from kfold_ens.init.tables import GROUPS, Table, label_columns
+from kfold_ens.init.tables import GROUPS, Table, label_columns, one_hot
 
 MOST = 4  # answers in a message
 
@@ -112,6 +112,11 @@ def _labels(train: Table, test: Table | None, sample: Table | None) -> Finding:
     columns, reason = label_columns(train, test, sample)
     if len(columns) == 1:
         return guess("data", f"{reason}; {_values(train, columns[0])}", label_column=columns[0])
+    if spread := one_hot(train):
+        advice = (
+            f"{', '.join(map(repr, spread))} have a single 1 in each row: write the name of its column into one column"
+        )
+        return nothing("data", "label_column", advice)
     answers = [Answer({"label_column": name}, _values(train, name)) for name in columns]
     more = f"; here {MOST} of {len(columns)}" if len(columns) > MOST else ""
     return doubt("data", answers[:MOST], f"since {reason}{more}")

@@ -35,11 +35,12 @@ def guesses() -> tuple[str, list[Finding], dict[str, str]]:
 
 
 def _one_source(folders: list[Finding], tables: list[Finding]) -> list[Finding]:
-    """The findings of the only possible source; if there are two, one finding with both as answers."""
+    """The findings of the only possible source; if there are two, one finding with both, and what is not certain."""
     if not (folders and tables):
         return folders or tables
     answers = [Answer(_values(each), each[0].answers[0].reason) for each in (folders, tables)]
-    return [doubt("data", answers, "since both folders and a table say the labels")]
+    source = doubt("data", answers, "since both folders and a table say the labels")
+    return [source, *(each for each in (*folders, *tables) if not each.is_sure)]
 
 
 def _unknown(top: Folder) -> Finding:

@@ -11,7 +11,7 @@ Half = Literal["val", "train", "test"]
 Role = Literal["sample"] | Half
 
 WORDS: dict[Role, str] = {  # a sample may be called sample_test.csv
-    "sample": "sample|submission|submit|example|prediction|template",
+    "sample": "sample|submission|samplesubmission|submit|example|prediction|template",
     "val": "val|valid|validation|dev",
     "train": "train|training",
     "test": "test|testing",
@@ -53,9 +53,14 @@ def halves_among(names: Iterable[str]) -> dict[str, Half]:
 
 def _rest(name: str) -> tuple[str, ...]:
     """The words of a name besides those that say that it is a half."""
-    words = re.findall(f"{LETTER}+", name.lower())
+    words = re.findall(f"{LETTER}+", _plain(name))
     return tuple(word for word in words if not SAYS_NO_MORE.fullmatch(word))
 
 
 def _roles_in(name: str) -> list[Role]:
-    return [role for role, words in ROLES.items() if words.search(name.lower())]
+    return [role for role, words in ROLES.items() if words.search(_plain(name))]
+
+
+def _plain(name: str) -> str:
+    """The name in lower case, with its words apart: sample_submission for sampleSubmission."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()

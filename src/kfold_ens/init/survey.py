@@ -90,12 +90,12 @@ def survey() -> tuple[Folder, list[str], dict[str, str]]:
     made: Counter[str] = Counter()
     for path in files_below(Path("."), _refuse, partial(_is_installed, skipped)):
         if path.parts[0] in MADE_BY_RUNS and len(path.parts) > 1:
-            made[path.parts[0]] += could_be_image(path)
+            made[path.parts[0]] += could_be_image(path) or _is_table(path)
             continue
         _refuse_other_encodings(path)
         if could_be_image(path):
             _folder_of(path, top).names.append(path.name)
-        elif TABLE.search(path.name) and not path.name.startswith("."):
+        elif _is_table(path):
             tables.append(path.as_posix())
     _name_halves(top)
     return top, sorted(tables), skipped | _where_runs_write(made)
@@ -109,10 +109,15 @@ def _is_installed(skipped: dict[str, str], folder: Path) -> bool:
     return False
 
 
-def _where_runs_write(images: Mapping[str, int]) -> dict[str, str]:
+def _is_table(path: Path) -> bool:
+    return bool(TABLE.search(path.name)) and not path.name.startswith(".")
+
+
+def _where_runs_write(files: Mapping[str, int]) -> dict[str, str]:
     return {
-        name: f"a run writes its own files there. If {counted(count, 'image')} in it are your data, rename the folder"
-        for name, count in sorted(images.items())
+        name: f"holds {counted(count, 'image or table', 'images and tables')}, but a run writes its own files there; "
+        "rename it if it is your data"
+        for name, count in sorted(files.items())
         if count
     }
 

@@ -103,6 +103,13 @@ def label_columns(train: Table, test: Table | None, sample: Table | None) -> tup
     return others, "no name or value says which column holds the labels"
 
 
+def one_hot(table: Table) -> list[str]:
+    """The columns of 0 and 1 that say the class together: each row has a single 1. Empty if there are none."""
+    ones = {name: table.cells[name].isin(["1", "1.0"]) for name in table.others}
+    marks = [name for name in ones if (ones[name] | table.cells[name].isin(["0", "0.0"])).all()]
+    return marks if len(marks) > 1 and (sum(ones[name].astype(int) for name in marks) == 1).all() else []
+
+
 def classes_in(table: Table, column: str) -> list[str]:
     """The distinct labels of a column."""
     return sorted(set(table.cells[column]))
