@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from projects import RECIPE, new_project, write_colour
 
-from kfold_ens.files import read_json
+from kfold_ens.files import read_json, write_json
 
 pytestmark = pytest.mark.slow
+DATA = {"source": "imagefolder", "train": "train", "test": "test"}
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +21,7 @@ def project(tmp_path_factory):
         for index in range(8):
             write_colour(folder / "train" / label / f"{index}.png", label, random)
         write_colour(folder / "test" / f"{label}.png", label, random)
-    data = {"source": "imagefolder", "train": "train", "test": "test"}
-    return new_project(folder, RECIPE | {"select": "last", "batch_size": 8, "epochs": 3}, data=data)
+    return new_project(folder, RECIPE | {"select": "last", "batch_size": 8, "epochs": 3}, data=DATA)
 
 
 def test_the_last_epoch_is_certified_and_the_best_one_is_not(project):
@@ -41,7 +43,10 @@ def test_the_last_epoch_is_certified_and_the_best_one_is_not(project):
     assert "Nothing that scores these folds has seen" in (project.folder / page).read_text(encoding="utf-8")
 
     project.edit("tiny.yaml", "select: last", "select: best_accuracy")
-    assert "certificate_page" not in project.planned("report")  # it was about another recipe
+    assert project.run(page).returncode == 0
+    stale = (project.folder / page).read_text(encoding="utf-8")
+    assert "Certificate: no longer valid" in stale
+    assert "Changed since: select of the recipe. Run snakemake certify again." in stale
     done = project.run("certify", "--config", "certify=[0]", "certify_epochs=3")
     assert done.returncode != 0
     assert "ERROR: results/tiny/certificate.json: the certificate fails" in done.stdout
@@ -54,6 +59,23 @@ def test_the_last_epoch_is_certified_and_the_best_one_is_not(project):
     shown = (project.folder / page).read_text(encoding="utf-8")
     assert "Certificate: failed" in shown
     assert "Only 1 of 2 folds were rebuilt." in shown
+    assert "Changed since" not in shown
+
+    project.configure(data=DATA | {"groups": r"^(\d)"})
+    assert project.run(page).returncode == 0
+    stale = (project.folder / page).read_text(encoding="utf-8")
+    assert "Changed since: train.csv. Run snakemake certify again." in stale
+
+
+def test_a_certificate_that_crashes_leaves_no_earlier_one_behind(project):
+    file, scratch = project.folder / "results/tiny/certificate.json", project.folder / "state/.certificate"
+    write_json(file, {"passed": True})
+    scratch.parent.mkdir(exist_ok=True)
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.touch()  # so that the folder of the rebuilds cannot be made
+    assert project.run("certify").returncode != 0
+    assert not file.exists()
+    scratch.unlink()
 
 
 def test_a_fold_that_does_not_exist_is_refused_before_anything_runs(project):

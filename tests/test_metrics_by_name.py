@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
 from kfold_ens.config import METRIC_KINDS
 from kfold_ens.errors import DataError
@@ -93,6 +93,18 @@ def test_pseudo_values_and_confusions_give_the_metric(name, data):
     else:
         own = metric.of_confusion(confusion_matrix(target, logits.argmax(axis=1), labels=range(logits.shape[1])))
     assert own == pytest.approx(metric.compute(*inputs), abs=1e-9, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "of_class"), [("roc_auc", roc_auc_score), ("average_precision", average_precision_score)]
+)
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_ranking_metrics_are_those_of_scikit_learn(name, of_class, data):
+    logits, target = data.draw(predictions(every_class=True))
+    probabilities = softmax(logits, axis=1)
+    expected = np.mean([of_class(target == place, column) for place, column in enumerate(probabilities.T)])
+    assert value(name, logits, target) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["roc_auc", "average_precision"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from cluster import s3_server
 from projects import RECIPE, Project, new_project, write_colour
 
+METRICS = "results/tiny/metrics.json"
 DIGITS = {"source": "digits", "limit_per_class": 6}
 SHORT = RECIPE | {"epochs": 1}
 
@@ -46,7 +48,7 @@ def project_in(folder: Path, **config: object) -> Project:
 @pytest.mark.slow
 def test_results_in_a_storage_are_the_same_and_stay_done_and_are_reported_without_their_copies(tmp_path, storage):
     plain, project = (project_in(tmp_path / name, data=DIGITS) for name in ("plain", "stored"))
-    for done in (plain.run("write_submission"), project.run("submission", *storage)):
+    for done in (plain.run("submission"), project.run("submission", *storage)):
         assert done.returncode == 0, done.stdout
     assert "results/submission.csv is ready" in done.stdout
     there = stored(storage)
@@ -54,6 +56,9 @@ def test_results_in_a_storage_are_the_same_and_stay_done_and_are_reported_withou
         assert there[f"results/{name}"] == (plain.folder / "results" / name).read_bytes()
     assert (project.folder / "results/submission.csv").read_bytes() == there["results/submission.csv"]
     assert {"results/tiny/fold0/model.safetensors", "logs/tiny/fold0/train.log"} <= there.keys()
+    entries = [json.loads(each)["cross_fitted"] for each in (there[METRICS], (plain.folder / METRICS).read_text())]
+    assert entries[0] == entries[1]
+    assert entries[0]["state"] == "measured"
     assert project.planned("submission", *storage) == set()
     for copies in ("results", ".snakemake/storage"):
         shutil.rmtree(project.folder / copies)
@@ -65,6 +70,18 @@ def test_results_in_a_storage_are_the_same_and_stay_done_and_are_reported_withou
     report = (project.folder / "results/report.html").read_text(encoding="utf-8")
     assert "Only 1 of 2 folds are finished" in report
     assert stored(storage)["results/report.html"].decode() == report
+
+
+@pytest.mark.slow
+def test_folds_in_a_storage_without_logits_of_epochs_stay_and_say_so(tmp_path, storage):
+    project = project_in(tmp_path / "stored", data=DIGITS)
+    done = project.run("submission", *storage, "--config", "epoch_logits_mb=0")
+    assert done.returncode == 0, done.stdout
+    assert "By how much is unknown" in done.stdout
+    for fold in range(2):  # as an earlier version left them
+        bucket(storage).Object(f"project/results/tiny/fold{fold}/oof_epochs.npz").delete()
+    shutil.rmtree(project.folder / ".snakemake/storage", ignore_errors=True)
+    assert not [rule for rule in project.planned("submission", *storage) if rule.startswith("train")]
 
 
 @pytest.mark.slow

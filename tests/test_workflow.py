@@ -546,8 +546,10 @@ def test_every_recipe_goes_from_images_to_a_submission(tmp_path):
     assert done.returncode == 0, done.stdout
     table = pd.read_csv(tmp_path / "results/ablation.csv").set_index("recipe")
     assert list(table.index) == [f"{name}_small" for name in names]
-    of_the_best = table.filter(regex="best_of|honest|flattered_by")
-    assert table.drop(columns=of_the_best).notna().all(axis=None)
+    of_the_best, crossed = table.filter(regex="best_of|honest|flattered_by"), table.filter(like="cross_fitted")
+    assert table.drop(columns=[*of_the_best, *crossed]).notna().all(axis=None)
+    has_views = [load_recipe(tmp_path / f"{name}_small.yaml", tmp_path).tta.kind != "none" for name in names]
+    assert crossed.isna().all(axis=1).tolist() == has_views  # the views of other epochs are not computed
     assert of_the_best.notna().all(axis=1).sum() == 1
     assert (table["difference"].iloc[0], table["difference_low"].iloc[0] < 0) == (0, True)
     for name in names:

@@ -71,7 +71,7 @@ def read_epochs(history: str | Path) -> EpochLogits:
         NotKept: if there are none, if they are damaged, or if they are of another training.
     """
     path = Path(history).with_name(FILE)
-    if not path.is_file():
+    if not path.is_file() or not path.stat().st_size:  # in a storage, it is empty if none are kept
         raise NotKept(f"there is no {path}, which training writes if epoch_logits_mb allows it")
     try:
         with np.load(path, allow_pickle=False) as columns:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,6 +100,17 @@ def sha256_of(path: str | Path) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def touch(files: Iterable[str | Path]) -> None:
+    """Create empty files where there are none."""
+    for file in files:
+        Path(file).touch()
+
+
+def hashes_of(files: Iterable[str | Path]) -> dict[str, str]:
+    """Return the SHA-256 of each file by its name, wherever it lies."""
+    return {Path(file).name: sha256_of(file) for file in files}
 
 
 def canonical(value: Any) -> str:

@@ -77,6 +77,16 @@ def member_with(file: str | Path) -> Member:
     return place[1]
 
 
+def files_by_recipe(files: Iterable[str]) -> dict[str, dict[Number, str]]:
+    """Sort files in members' folders by recipe and number."""
+    found: dict[str, dict[Number, str]] = {}
+    for file in files:
+        place = place_of(file)
+        assert place, f"{file} is not in the folder of a member"
+        found.setdefault(place[0], {})[place[1].number] = file
+    return found
+
+
 def member_of(number: Number) -> Member:
     """Return the member with this number in tables and figures."""
     if number == FULL:

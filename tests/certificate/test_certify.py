@@ -20,7 +20,6 @@ from kfold_ens.certificate.rebuild import Bench, Rebuild
 from kfold_ens.compute.compute import Compute
 from kfold_ens.config import NoTta, load_config
 from kfold_ens.data.folds import read_fold
-from kfold_ens.data.manifest import read_manifest
 from kfold_ens.ensemble.temperature import calibrate, fitted
 from kfold_ens.errors import KfoldError
 from kfold_ens.files import read_json, read_table
@@ -138,6 +137,16 @@ def test_a_class_weight_computed_from_held_out_labels_is_named(stage, tmp_path, 
     assert found.startswith(
         "fold 1: class weights changed with the labels, and so did model.safetensors: the loss weighs"
     )
+
+
+def test_a_leak_into_the_loss_of_late_epochs_is_named_by_a_short_certificate(stage, tmp_path, monkeypatch):
+    """The recipe switches its loss in epoch 6 of 8; the certificate trains one epoch."""
+    after_init(monkeypatch, count_held_out_labels)
+    weighted = {"kind": "cross_entropy", "weights": "balanced"}
+    blend = {"blend_from": 6, "switch_at": 6}
+    switched = {"kind": "switched", "before": {"kind": "cross_entropy"}, "after": weighted, **blend}
+    (found,) = findings(bench_of(stage, tmp_path, loss=switched), stage)
+    assert found.startswith("fold 1: class weights changed with the labels: the loss weighs")
 
 
 def test_normalisation_by_a_statistic_of_held_out_labels_is_named(stage, tmp_path, monkeypatch):
@@ -301,6 +310,16 @@ def test_a_rebuild_that_the_other_labels_did_not_reach_proves_nothing(both):
     assert "nothing is proven" in found
 
 
+def test_held_out_scores_that_never_move_prove_nothing_even_if_a_temperature_moves(both):
+    for each in both:
+        each.trained.history[0]["val_accuracy"] = 0.5
+    entry = compared(both)
+    assert [each["is_same"] for each in entry["controls"]] == [True, False]
+    (found,) = entry["findings"]
+    assert "held-out scores of each epoch did not change with the labels" in found
+    assert "nothing is proven" in found
+
+
 def test_training_that_is_not_reproducible_is_no_leak_but_proves_nothing(both):
     draws = iter(range(9))
     (found,) = compared(both, **{"model.safetensors": Artefact(lambda rebuild: next(draws), "", "")})["findings"]
@@ -311,10 +330,9 @@ def test_training_that_is_not_reproducible_is_no_leak_but_proves_nothing(both):
 
 
 def write(stage, bench, path) -> None:
-    manifest = read_manifest(stage.file("train.csv"), stage.file("test.csv"))
-    images = manifest, read_table(stage.file("alike"))
+    manifests, about = [stage.file("train.csv"), stage.file("test.csv")], {"recipe": "tiny", "commit": None}
     with signals_kept(), log_restored():
-        write_certificate(path, bench, [stage.file("folds")], images, {"recipe": "tiny", "commit": None})
+        write_certificate(path, bench, [stage.file("folds")], manifests, stage.file("alike"), about)
 
 
 def test_a_failed_certificate_is_written_before_the_error(stage, tmp_path):

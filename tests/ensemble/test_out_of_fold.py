@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from kfold_ens.config import Scoring
-from kfold_ens.ensemble.combine import METHODS
+from kfold_ens.ensemble.combine import METHODS, sure_by
 from kfold_ens.ensemble.metrics import score
-from kfold_ens.ensemble.out_of_fold import combined_over_repeats, with_probabilities
+from kfold_ens.ensemble.out_of_fold import combined_over_repeats
 from kfold_ens.ensemble.summary import summarize
 from kfold_ens.logits import Logits, concatenated
 
@@ -95,4 +95,4 @@ def test_the_out_of_fold_score_is_of_the_averaged_predictions():
 
 
 def test_pages_about_confidence_replace_a_vote():
-    assert [with_probabilities(method) for method in METHODS] == ["average", "softmax", "average"]
+    assert [sure_by(method) for method in METHODS] == ["average", "softmax", "softmax"]

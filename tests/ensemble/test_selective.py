@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from kfold_ens.bundle.about import About
 from kfold_ens.bundle.answers import Columns, answers_of
-from kfold_ens.ensemble.combine import METHODS, combine
+from kfold_ens.ensemble.combine import METHODS, combine, sure_by
 from kfold_ens.ensemble.metrics import score
 from kfold_ens.ensemble.selective import (
     Predicted,
@@ -20,7 +20,6 @@ from kfold_ens.ensemble.selective import (
     least_aurc,
     predicted,
     risk_coverage,
-    sure_by,
     threshold_for,
     with_intervals,
 )

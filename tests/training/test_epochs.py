@@ -68,12 +68,12 @@ def test_a_run_of_another_recipe_in_between_changes_no_logits(stage, whole, tmp_
     )
 
 
-def test_a_fold_begun_by_an_earlier_version_ends_without_them(stage, tmp_path, caplog):
+def test_a_fold_that_lacks_the_logits_of_an_epoch_ends_without_any(stage, tmp_path, caplog):
     train_until(5, stage, tmp_path, LONG)
     for file in (tmp_path / "state").glob("epochs-*/*.npy"):
         file.unlink()
     train(stage, tmp_path, LONG)
-    assert "an earlier version trained the first 1" in caplog.text
+    assert "the logits of 1 of 3 epochs are missing, so none are kept" in caplog.text
     assert not (tmp_path / FILE).exists()
 
 
@@ -142,6 +142,16 @@ def test_a_kept_fold_without_them_is_restored_all_the_same(damage, kept, tmp_pat
     assert "has no held-out logits of epochs" in caplog.text
 
 
+def test_a_restored_full_fit_lacks_nothing_since_it_holds_out_no_image(stage, tmp_path, caplog):
+    kept = KeptFolds(tmp_path / "trained")
+    train(WithoutHeldOut(stage), tmp_path / "results/tiny/full", LONG.of_all_images(2), kept=kept)
+    with caplog.at_level(logging.INFO, "kfold_ens"):
+        outputs = restored(kept, tmp_path / "again")
+    assert "already trained" in caplog.text
+    assert "has no held-out logits" not in caplog.text
+    assert not outputs.epochs.exists()
+
+
 # --- the file --------------------------------------------------------------------------------------------
 
 
@@ -153,7 +163,7 @@ def written(folder, epochs=2):
     return folder / "history.csv"
 
 
-@pytest.mark.parametrize("left", [0, 30, 400])
+@pytest.mark.parametrize("left", [1, 30, 400])
 def test_a_damaged_file_is_named(left, tmp_path):
     history = written(tmp_path)
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:left])
@@ -168,7 +178,10 @@ def test_a_file_of_another_training_is_refused(tmp_path):
         read_epochs(history)
 
 
-def test_a_missing_file_says_what_writes_it(tmp_path):
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_a_missing_file_says_what_writes_it(is_empty, tmp_path):
+    if is_empty:
+        (tmp_path / FILE).touch()
     with pytest.raises(NotKept, match="epoch_logits_mb"):
         read_epochs(tmp_path / "history.csv")
 

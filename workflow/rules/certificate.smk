@@ -22,7 +22,7 @@ rule certify:
         tta=literal(as_param(RECIPES[RECIPE].tta)),
         name=literal(RECIPE),
         certificate=certificate_of(RECIPE),
-        configuration=certified_as(RECIPE),
+        configuration=literal(certified_as(RECIPE)),
         scratch=f"state/.certificate/{RECIPE}",
         commit=commit,
         version=TRAINING_VERSION,

@@ -30,12 +30,16 @@ if workflow.is_main_process:
 (RUN,) = checked(load_config, [config], MERGED)
 config.update(RUN.model_dump(mode="json"))  # with defaults, for captions
 RECIPE_FOLDER = PLACE / "recipes"
-CONFIGURED, *COMPARED = checked(find_recipe, [RUN.recipe, *RUN.ablation], RECIPE_FOLDER)
-RECIPES = read_recipes([CONFIGURED, *COMPARED])
-FILES = {file.stem: file for file in [CONFIGURED, *COMPARED]}
+# Sorted, so that the order of a blend changes nothing.
+CONFIGURED, *OTHERS = checked(find_recipe, [RUN.recipe, *RUN.ablation, *sorted(RUN.blend)], RECIPE_FOLDER)
+COMPARED, OF_BLEND = OTHERS[: len(RUN.ablation)], OTHERS[len(RUN.ablation) :]
+RECIPES = read_recipes([CONFIGURED, *OTHERS])
+FILES = {file.stem: file for file in [CONFIGURED, *OTHERS]}
 RECIPE = CONFIGURED.stem
 ENSEMBLE_FILES = [f"results/{RECIPE}/ensemble.{ending}" for ending in ("safetensors", "md")]
 ABLATION = list(dict.fromkeys(file.stem for file in COMPARED))
+BLENDED = sorted({file.stem for file in OF_BLEND})
+SUBMITTED = "blend" if BLENDED else RECIPE  # the folder of the submission's logits and scores
 FOLDS = folds_of(RUN.repeats, RUN.num_folds)
 FULL_FIT = [Member()] if RUN.full_fit else []
 MEMBERS = [*FOLDS, *FULL_FIT]  # every model of a recipe
@@ -44,7 +48,12 @@ TRAINING_VERSION = [data.VERSION, network.VERSION, training.VERSION]
 
 
 def environment():
-    """The conda environment, relative to the rules. Snakemake formats the whole path, so braces in it are doubled."""
+    """The conda environment, relative to the rules. Snakemake formats the whole path, so braces in it are doubled.
+
+    None in a module: environment.post-deploy.sh installs the library from the folder in which Snakemake runs.
+    """
+    if IN_A_MODULE:
+        return None
     file = "../../environment.yml"
     path = workflow.current_basedir.join(file).get_path_or_uri(secret_free=False)
     return re.sub("[{}]", r"\g<0>\g<0>", path) if set(path) & set("{}") else file
@@ -56,7 +65,7 @@ ENVIRONMENT = environment()
 wildcard_constraints:
     short_side=r"\d+",
     method="|".join(METHODS),
-    recipe="|".join(map(re.escape, RECIPES)),
+    recipe="|".join(map(re.escape, dict.fromkeys([*RECIPES, SUBMITTED]))),
     member="|".join(member.folder for member in MEMBERS),
 
 
@@ -77,8 +86,17 @@ def scoring_param():
 
 
 def choosing_param(wildcards):
-    """What a recipe chooses by held-out scores."""
-    return as_param(RECIPES[wildcards.recipe].choosing)
+    """What a recipe chooses by held-out scores. Empty for a blend."""
+    return as_param(RECIPES[wildcards.recipe].choosing if wildcards.recipe in RECIPES else Choosing())
+
+
+def choices_of(wildcards):
+    """What was chosen by held-out scores: the epochs of folds, and the weights of a blend."""
+    if wildcards.recipe in RECIPES:
+        epochs = stored_epochs(wildcards.recipe, FOLDS)
+        return {"history": files_of(FOLDS, wildcards.recipe, "history.csv"), "epochs": epochs}
+    epochs = [each for recipe, own in BLENDED_MEMBERS.items() for each in stored_epochs(recipe, own)]
+    return {"blend": WEIGHTS_OF_BLEND, "history": blended_files("history.csv", FOLDS), "epochs": epochs}
 
 
 def repeats_param():
@@ -175,7 +193,7 @@ def bundled(recipe):
 
 def calibration_files():
     """The files that a temperature is fitted on. Empty without ``submission.calibrate``."""
-    return {"oof": files_of(FOLDS, RECIPE, "oof_logits.npz"), "train": TRAIN} if RUN.submission.calibrate else {}
+    return {"oof": files_of(FOLDS, SUBMITTED, "oof_logits.npz"), "train": TRAIN} if RUN.submission.calibrate else {}
 
 
 def intermediate_files(recipe):

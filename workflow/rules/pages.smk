@@ -84,7 +84,8 @@ def scores_of_finished_folds(wildcards):
     folds, recipe = finished_folds(wildcards.recipe), wildcards.recipe
     if is_complete(recipe):
         return {"metrics": f"results/{recipe}/metrics.json"}
-    return {name: files_of(folds, recipe, f"{name}_logits.npz") for name in ("oof", "test")}
+    logits = {name: files_of(folds, recipe, f"{name}_logits.npz") for name in ("oof", "test")}
+    return logits | {"epochs": stored_epochs(recipe, folds)}
 
 
 def of_shown_members(file):
@@ -100,7 +101,8 @@ def pixels_of_recipe(half):
     """The decoded images of the page's recipe."""
 
     def pixels(wildcards):
-        return pixels_of(RECIPES[wildcards.recipe], half)
+        recipe = BLENDED[0] if wildcards.recipe not in RECIPES else wildcards.recipe
+        return pixels_of(RECIPES[recipe], half)
 
     return pixels
 
@@ -145,17 +147,26 @@ def certificate_of(recipe):
 
 
 def certified_as(recipe):
-    """What a certificate is about, as a hash. The report shows it only for the same configuration."""
-    keys = ("num_folds", "seed", "repeats", "keep_together", "rare_classes")
-    run = as_param(RUN, include=dict.fromkeys(keys, True) | {"submission": {"calibrate"}})
-    versions = [certificate.VERSION, *TRAINING_VERSION, prediction.VERSION, ensemble.VERSION]
-    return fingerprint([as_param(RECIPES[recipe]), run, RUN.over_repeats, versions])
+    """All values that a certificate is about, by key. Its page names those that changed since."""
+    keys = ("num_folds", "seed", "repeats", "keep_together", "rare_classes", "over_repeats")
+    sections = RECIPES[recipe].model_dump(mode="json", exclude_defaults=True)
+    return canonical(
+        {key: getattr(RUN, key) for key in keys}
+        | {"submission.calibrate": RUN.submission.calibrate}
+        | {f"{key} of the recipe": section for key, section in sections.items()}
+        | {"version of kfold_ens' stages": [*TRAINING_VERSION, prediction.VERSION, ensemble.VERSION]}
+    )
+
+
+def certificate_param(wildcards):
+    """What a certificate of the page's recipe would be about now."""
+    return certified_as(wildcards.recipe)
 
 
 def is_certified(recipe):
-    """Whether a certificate, passed or failed, is about the current configuration."""
+    """Whether a recipe has a certificate, passed or failed."""
     file = Path(certificate_of(recipe))
-    return file.is_file() and read_json(file).get("configuration") == certified_as(recipe)
+    return file.is_file() and read_json(file).get("version") == certificate.VERSION
 
 
 def own_certificate(wildcards):
@@ -172,23 +183,32 @@ def pages_of(recipe):
     """The files of a recipe's pages."""
     shown = {"recipe", "fold"}
     if is_complete(recipe):
-        shown |= {"ensemble", "submission"} if recipe == RECIPE else {"ensemble"}
+        shown |= {"ensemble", "submission"} if recipe == SUBMITTED else {"ensemble"}
     if is_certified(recipe):
         shown.add("certificate")
     return page_files(shown, recipe, [member.folder for member in shown_members(recipe)])
 
 
 def reported_recipes():
-    """The configured recipe, and recipes of the ablation that have a finished fold."""
-    return [recipe for recipe in RECIPES if recipe == RECIPE or FINISHED[recipe]]
+    """The recipes of the submission, and other recipes that have a finished fold. A partial blend trains none."""
+    submitted = [] if BLENDED and RUN.allow_partial else BLENDED or [RECIPE]
+    return [recipe for recipe in RECIPES if recipe in submitted or FINISHED[recipe]]
+
+
+def reports_blend():
+    """Whether all members of a blend are finished, or those of each recipe that has any."""
+    finished = [set(own) <= set(FINISHED[recipe] or MEMBERS) for recipe, own in BLENDED_MEMBERS.items()]
+    return bool(BLENDED) and all(finished) and not ABSENT
 
 
 def reported():
     """Every page of the report, and the ablation's if all compared recipes are finished."""
     files = [file for recipe in reported_recipes() for file in pages_of(recipe)]
+    files += page_files({"blend", "ensemble", "submission"}, "blend", [""]) if reports_blend() else []
     is_compared = ABLATION and all(FINISHED[recipe] and is_complete(recipe) for recipe in ABLATION)
     return [*files, page_file("ablation")] if is_compared else files
 
 
 REPORTED = reported()
+SCORES = [f"results/{each}/report/score.html" for each in [*["blend"] * reports_blend(), *reported_recipes()]]
 MAKES_REPORT = any(each.split("=")[0] == "--report" for each in sys.argv)  # then `submission` makes all pages

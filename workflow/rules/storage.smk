@@ -4,13 +4,31 @@ HAS_STORAGE = workflow.storage_settings.default_storage_provider is not None
 KEPT = "state/trained" if HAS_STORAGE else "trained"
 COPIED_AT_THE_END = [
     *ENSEMBLE_FILES,
-    f"results/{RECIPE}/metrics.json",
+    f"results/{SUBMITTED}/metrics.json",
     *(f"results/{name}" for name in ("submission.csv", "submission.zip", "ablation.csv", "report.html")),
 ]
 
 if workflow.is_main_process:
     # The report is made by another Snakemake process, which reads the provider's options from the environment.
     os.environ.update(workflow.spawned_job_args_factory.get_storage_provider_envvars())
+
+
+def has_stored_epochs(recipe, fold):
+    """Whether the held-out logits of all epochs are an output of a fold: in a storage, only outputs outlive a job.
+
+    They are none of a fold in the storage without them, such as an earlier version's: it must not train again.
+    """
+    history, epochs = files_of([fold], recipe, "history.csv"), files_of([fold], recipe, "oof_epochs.npz")
+    return HAS_STORAGE and (exists(*epochs) or not exists(*history))
+
+
+# By recipe. Found here, since an input function cannot ask the storage.
+FOLDS_WITH_STORED_EPOCHS = {recipe: [fold for fold in FOLDS if has_stored_epochs(recipe, fold)] for recipe in RECIPES}
+
+
+def stored_epochs(recipe, folds):
+    """The held-out logits of all epochs of folds, as far as they are outputs."""
+    return files_of([fold for fold in folds if fold in FOLDS_WITH_STORED_EPOCHS[recipe]], recipe, "oof_epochs.npz")
 
 
 def storage_options():

@@ -34,6 +34,7 @@ for recipe, sections in RECIPES.items():
                 **trained_first(recipe, member),
                 **choosing_histories(recipe, member),
             output:
+                epochs=stored_epochs(recipe, [member]),
                 model=f"results/{recipe}/{member.folder}/model.safetensors",
                 history=f"results/{recipe}/{member.folder}/history.csv",
             log:

@@ -1,12 +1,11 @@
 """Certify that nothing that scores a fold has seen its labels: certificate.json, and an error if that fails."""
 
+import json
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from kfold_ens.config import TrainingRecipe, Tta, load_config
-from kfold_ens.data.manifest import read_manifest
-from kfold_ens.files import read_table
 from kfold_ens.jobs import job
 
 if __name__ == "__main__":
@@ -36,6 +35,11 @@ if __name__ == "__main__":
                 path=params.certificate,
                 bench=bench,
                 split_files=files.splits,
-                images=(read_manifest(*files.manifests), read_table(files.look_alikes)),
-                about={"recipe": params.name, "configuration": params.configuration, "commit": params.commit},
+                manifests=files.manifests,
+                look_alikes=files.look_alikes,
+                about={
+                    "recipe": params.name,
+                    "configuration": json.loads(params.configuration),
+                    "commit": params.commit,
+                },
             )

@@ -12,13 +12,15 @@ from typing import Any
 
 import pandas as pd
 
+from kfold_ens.certificate import VERSION
 from kfold_ens.certificate.compare import compare
 from kfold_ens.certificate.disjoint import Check, check_images
 from kfold_ens.certificate.labels import with_other_labels
 from kfold_ens.certificate.rebuild import Bench, Rebuild
 from kfold_ens.compute.devices import device_name
+from kfold_ens.data.manifest import read_manifest
 from kfold_ens.errors import KfoldError
-from kfold_ens.files import read_json, read_table, sha256_of, write_json
+from kfold_ens.files import hashes_of, read_json, read_table, write_json
 from kfold_ens.members import Member, folds_of
 from kfold_ens.versions import versions
 
@@ -60,15 +62,17 @@ def write_certificate(
     path: str | Path,
     bench: Bench,
     split_files: Sequence[str],
-    images: tuple[pd.DataFrame, pd.DataFrame],
+    manifests: Sequence[str],
+    look_alikes: str,
     about: Mapping[str, Any],
 ) -> None:
     """Write ``certificate.json``.
 
     Arguments:
         split_files: one per repeat.
-        images: the manifest of both halves, and the near-duplicates.
-        about: goes into the file.
+        manifests: of both halves.
+        look_alikes: the table of near-duplicates.
+        about: recipe, configuration and commit; goes into the file.
 
     Raises:
         KfoldError: if the certificate fails; the file is written before.
@@ -76,17 +80,18 @@ def write_certificate(
     splits = list(map(read_table, split_files))
     with _empty(bench.scratch):
         folds = certify(bench, splits)
-    checks = check_images(splits, *images)
+    checks = check_images(splits, read_manifest(*manifests), read_table(look_alikes))
     findings = [words for entry in folds for words in entry["findings"]]
     findings += [check.finding for check in checks if check.is_leak and check.found]
     certificate = {
         "passed": not findings,
         "findings": findings,
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
+        "version": VERSION,
         **about,
         "versions": versions(),
         "settings": _settings(bench),
-        "splits": list(map(sha256_of, split_files)),
+        "files": hashes_of([*split_files, *manifests, look_alikes]),
         "held_fixed": HELD_FIXED,
         "folds": folds,
         "images": [check.as_json() for check in checks],

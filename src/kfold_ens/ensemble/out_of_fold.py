@@ -39,8 +39,3 @@ def _of_images(values_rk: np.ndarray, image: np.ndarray, chosen: np.ndarray) -> 
     rows = np.flatnonzero(np.isin(image, chosen))
     rows_nm = rows[np.argsort(image[rows], kind="stable")].reshape(len(chosen), -1)
     return values_rk[rows_nm.T].astype(np.float64)
-
-
-def with_probabilities(method: str) -> str:
-    """Return the method, or ``average`` if the method gives no probabilities."""
-    return method if METHODS[method].gives_probabilities else "average"

@@ -16,7 +16,6 @@ import pandas as pd
 from scipy.special import softmax
 from scipy.stats import binomtest
 
-from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.ensemble.intervals import interval
 from kfold_ens.ensemble.metrics import NO_GROUPS, group_numbers
 from kfold_ens.logits import Logits, class_indices
@@ -36,11 +35,6 @@ class Predicted:
     probability: np.ndarray
     right: np.ndarray
     group: np.ndarray | None = None
-
-
-def sure_by(method: str) -> str:
-    """Return the ensembling method that gives the probabilities: the method itself, or ``softmax`` for a vote."""
-    return method if METHODS[method].gives_probabilities else "softmax"
 
 
 def predicted(

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from kfold_ens.files import sha256_of
+from kfold_ens.files import hashes_of
 from kfold_ens.report import pages
 
 SHOWN = 12  # characters of a hash
 
 
-def write_certificate_page(certificate: Mapping[str, Any], splits: Sequence[str], path: str) -> None:
-    """Write the page of ``certificate.json``; ``splits`` are the files of the splits as they are now."""
+@dataclass(frozen=True)
+class Now:
+    """What a certificate would be about if it were made now: its files, its configuration by key, and the commit."""
+
+    files: Sequence[str]
+    configuration: Mapping[str, Any]
+    commit: str | None
+
+
+def write_certificate_page(certificate: Mapping[str, Any], now: Now, path: str) -> None:
+    """Write the page of ``certificate.json``, and name what has changed since."""
+    changed = _changed(certificate, now)
     pages.write_page(
         path,
-        "Certificate" if certificate["passed"] else "Certificate: failed",
-        *map(pages.note, [*_doubts(certificate, splits), *certificate["findings"]]),
-        pages.paragraph(_verdict(certificate)),
+        _title(certificate, changed),
+        *map(pages.note, [*changed, *_doubts(certificate, now), *certificate["findings"]]),
+        pages.paragraph("No longer valid." if changed else _verdict(certificate)),
         pages.definitions(_facts(certificate)),
         pages.heading("What was compared"),
         pages.table(_comparisons(certificate), "SHA-256 of each value, under the true and under other labels"),
@@ -28,6 +39,19 @@ def write_certificate_page(certificate: Mapping[str, Any], splits: Sequence[str]
         pages.heading("What was held fixed"),
         *map(pages.paragraph, certificate["held_fixed"]),
     )
+
+
+def _changed(certificate: Mapping[str, Any], now: Now) -> list[str]:
+    """Say what has changed since. The certificate is then about something else."""
+    before, after = certificate["configuration"] | certificate["files"], {**now.configuration, **hashes_of(now.files)}
+    differing = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
+    return [f"Changed since: {name}. Run snakemake certify again." for name in differing]
+
+
+def _title(certificate: Mapping[str, Any], changed: Sequence[str]) -> str:
+    if changed:
+        return "Certificate: no longer valid"
+    return "Certificate" if certificate["passed"] else "Certificate: failed"
 
 
 def _verdict(certificate: Mapping[str, Any]) -> str:
@@ -40,13 +64,14 @@ def _verdict(certificate: Mapping[str, Any]) -> str:
     )
 
 
-def _doubts(certificate: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
-    """Say if the certificate is about another split, or about some folds only."""
+def _doubts(certificate: Mapping[str, Any], now: Now) -> list[str]:
+    """Say if the certificate is about some folds only, or made by another commit."""
     settings, rebuilt = certificate["settings"], len(certificate["folds"])
     every = settings["num_folds"] * settings["repeats"]
     doubts = [f"Only {rebuilt} of {every} folds were rebuilt."] if rebuilt < every else []
-    if [sha256_of(file) for file in splits] != certificate["splits"]:
-        doubts.append("The split has changed since. Run snakemake certify again.")
+    if certificate["commit"] != now.commit:
+        commits = (each or "an unknown one" for each in (certificate["commit"], now.commit))
+        doubts.append("Made by another commit: {}, now {}. What the workflow does may have changed.".format(*commits))
     return doubts
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from kfold_ens.data.pixels import PixelStore
-from kfold_ens.ensemble.out_of_fold import combined_over_repeats, with_probabilities
+from kfold_ens.ensemble.combine import sure_by
+from kfold_ens.ensemble.out_of_fold import combined_over_repeats
 from kfold_ens.logits import Logits, concatenated
 from kfold_ens.report import figures, pages, tables
 from kfold_ens.report.pages import Markup
@@ -29,9 +30,9 @@ def write_errors(
     """Write the pages ``confusion``, ``classes``, ``pairs``, ``mistakes`` and ``labels``.
 
     The ensembling method ``over_repeats`` combines an image's predictions. A vote gives no probabilities, so the
-    average of logits replaces it.
+    average of softmax replaces it.
     """
-    logits, truth = _each_once(oof, label_of, with_probabilities(over_repeats))
+    logits, truth = _each_once(oof, label_of, sure_by(over_repeats))
     counts = tables.confusion_counts(logits, truth)
     wrong = tables.mistakes(logits, truth)
     notes = pages.unfinished(len(oof), num_folds)

@@ -8,7 +8,7 @@ import altair
 import numpy as np
 import pandas as pd
 
-from kfold_ens.ensemble.combine import METHODS
+from kfold_ens.ensemble.combine import METHODS, sure_by
 from kfold_ens.ensemble.metrics import NO_GROUPS
 from kfold_ens.ensemble.out_of_fold import combined_over_repeats
 from kfold_ens.ensemble.selective import (
@@ -19,7 +19,6 @@ from kfold_ens.ensemble.selective import (
     least_aurc,
     predicted,
     risk_coverage,
-    sure_by,
     threshold_for,
     with_intervals,
 )

@@ -38,7 +38,7 @@ class KeptEpochs:
         files = [_file(self.folder, epoch) for epoch in range(1, epochs + 1)] if self.folder else []
         missing = [file.name for file in files if not file.is_file()]
         if missing:
-            log.warning("the logits of epochs are not kept: an earlier version trained the first %d", len(missing))
+            log.warning("the logits of %d of %d epochs are missing, so none are kept", len(missing), epochs)
         elif files:
             values = np.stack([np.load(file, allow_pickle=False) for file in files])
             write_epochs(path, EpochLogits(fold.validation.image_id, values, tuple(fold.classes)), history)

@@ -136,7 +136,7 @@ def _restore_epochs(kept: KeptFold, path: Path) -> None:
     path.unlink(missing_ok=True)
     if kept.is_whole([path.name]):
         link(kept.folder / path.name, path)
-    else:
+    elif member_of(kept.about["fold"]).holds_out:
         log.info("%s has no held-out logits of epochs, so it has no score cross-fitted over them", kept.folder)
 
 
