@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from kfold_ens.config import TrainingRecipe, load_config
+from kfold_ens.epoch_logits import make_outputs
 from kfold_ens.jobs import is_asked_for, job
 from kfold_ens.training.fold import FoldFiles, TrainingOutputs
 from kfold_ens.training.kept import KeptFolds, restore_fold
@@ -41,5 +42,4 @@ if __name__ == "__main__":
             train = partial(train_fold_of_files, files=fold, outputs=outputs, kept=kept)
             with leased_computes(run, snakemake.threads, run.gpus_per_fold) as computes:
                 train_together(train, computes)
-        for file in snakemake.output.epochs:  # in a storage, an output: empty if the logits of epochs are not kept
-            Path(file).touch()
+        make_outputs(snakemake.output.epochs)
