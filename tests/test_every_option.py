@@ -20,6 +20,7 @@ CONFIGS = """
     intensity_range: per_image}
   recipe: kfold_mix
   ablation: [digits, kfold_mix]
+  ablation_race: true
   num_folds: 3
   seed: 7
   keep_together: near_duplicates
@@ -50,6 +51,12 @@ CONFIGS = """
 - data: {source: csv, train: a.csv, test: b.csv, images: i, test_images: j, id_column: file, label_column: species,
     extra: [m.csv], group_column: site, fold_column: fold, limit_per_class: 5, test_labels: t.csv, class_order: [b, a],
     intensity_range: [1, 2]}
+- data: {source: digits}
+  blend: [digits, kfold_mix]
+  blend_weights: greedy
+  blend_of: ranks
+  allow_partial: true
+  metric: roc_auc
 - data: {source: csv, train: a.csv, test: b.csv, images: i, groups: '^(p[0-9]+)_', folds: f.csv}
 - data: {source: torchvision, name: MNIST, root: elsewhere, download: false, limit_per_class: 5, test_labels: t.csv,
     folds: f.csv, class_order: [b, a], intensity_range: per_image}

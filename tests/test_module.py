@@ -14,6 +14,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY, TINY_RECIPE, write_classes, write_image, write_yaml
 from projects import WORKFLOW, Project
+from snakemake.settings.enums import RerunTrigger
 
 DATA = {"source": "imagefolder", "train": "data/train", "test": "data/test"}
 CONFIG = {"recipe": "tiny", "num_folds": 2, "device": "cpu", "data": DATA}
@@ -143,9 +144,32 @@ def test_recipes_of_an_ablation_are_found_beside_the_workflow(user, repository):
     assert "train_plain_fold1" in project.planned("ablation")
 
 
+def test_a_blend_is_planned_under_my_names(user):
+    project = user(from_path(REPOSITORY), CONFIG | {"blend": ["tiny", "digits"]}, named=" as kfold_*")
+    assert project.planned() >= PREFIXED | {"kfold_blend", "kfold_train_digits_fold1"}
+    done = project.run("--dry-run", "kfold_ensemble")
+    assert "an ensemble file holds the models of one recipe, but blend: has several" in done.stdout
+    done = project.run("--dry-run", "--config", "allow_partial=true")
+    assert "(snakemake --cores 4 kfold_train_digits_fold0)" in done.stdout
+
+
 def test_a_part_of_my_configuration_configures_the_module(user):
     project = user(from_path(REPOSITORY), {"other": 1, "kfold": CONFIG}, config='config["kfold"]')
     assert project.planned() == JOBS
+
+
+def test_a_changed_script_reruns_nothing_unless_i_ask_for_it(user, repository, tmp_path):
+    copy = Path(shutil.copytree(repository, tmp_path / "copy", ignore=shutil.ignore_patterns(".git")))
+    project = user(from_path(copy))
+    assert project.run("manifest").returncode == 0
+    script = copy / "workflow/scripts/manifest.py"
+    script.write_text(script.read_text() + "# why\n")
+    assert project.planned("manifest") == set()
+    assert project.planned("manifest", "--rerun-triggers", *RerunTrigger.choices()) == {"manifest"}
+
+
+def test_conda_is_left_to_my_own_rules(user):
+    assert user(from_path(REPOSITORY)).planned("--sdm", "conda") == JOBS
 
 
 def test_a_prefix_of_paths_is_refused(user):

@@ -61,6 +61,15 @@ def test_a_narrow_terminal_still_shows_epochs_and_the_time_left():
     assert drawn(run, 40)[1] == "fold 0  epoch 3.4/12  0:12:30 left"
 
 
+def test_folds_stand_in_order_and_say_when_they_start_and_finish():
+    run = Run(NOW)
+    for fold in (10, 1):
+        run.start(fold, Job(f"train_fold{fold}", NOW, place=("tiny", Member(0, fold))))
+    after_training = {"epoch": "6", "left": ""}
+    shown = lines(run, 80, NOW, lambda job: after_training if job.rule == "train_fold1" else {})
+    assert shown[1:] == ["fold 1   finishing", "fold 10  starting"]
+
+
 def test_a_job_that_is_tried_again_has_not_failed():
     run = run_in_training()
     run.start(2, Job("train_fold1", NOW))

@@ -113,3 +113,8 @@ def test_a_fold_that_resumes_does_not_show_the_progress_of_the_run_before(folder
     now = time.time()
     assert progress.live_row(folder, "tiny", Member(0, 2), now + 1) == {}
     assert progress.live_row(folder, "tiny", Member(0, 2), now - 60)["left"]
+
+
+def test_a_fold_that_has_ended_its_training_has_no_time_left(folder):
+    (folder / "state/tiny/fold2/progress.json").unlink()
+    assert progress.live_row(folder, "tiny", Member(0, 2), time.time() - 60)["left"] == ""

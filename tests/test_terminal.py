@@ -6,7 +6,7 @@ import fcntl
 import os
 import pty
 import re
-import signal
+import shlex
 import struct
 import subprocess
 import sys
@@ -24,7 +24,7 @@ from kfold_ens.run_log import error_in
 pytestmark = pytest.mark.slow
 
 CONTROL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-HIDES_CURSOR, SHOWS_CURSOR = "\x1b[?25l", "\x1b[?25h"
+HIDES_CURSOR, ERASES_LINE = "\x1b[?25l", "\x1b[1A\x1b[2K"
 SNAKEFILE = """
 import os
 from snakemake.logging import logger
@@ -48,6 +48,10 @@ rule:
     output: "results/tiny/fold1/model.safetensors"
     log: "train1.log"
     shell: os.environ.get("JOB_OF_FOLD1", "touch {output}")
+
+rule users:
+    message: "my own rule runs"
+    shell: "exit 1"
 
 onsuccess:
     print("the scores")
@@ -79,21 +83,33 @@ def command(*arguments: str) -> list[str]:
 
 
 def in_terminal(
-    folder: Path, arguments: list[str], columns: int = 120, interrupt_when: Callable[[str], bool] | None = None
+    folder: Path,
+    arguments: list[str],
+    columns: int = 120,
+    after: Callable[[str], bool] | None = None,
+    typed: str = "^C",
 ) -> tuple[int, str]:
-    """Run a command in a terminal; return its exit code and all that it writes there."""
+    """Run a command in a terminal of its own; return its exit code and all that is shown there.
+
+    ``typed`` is typed once what is shown satisfies ``after``.
+    """
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
-    environment = os.environ | {"TERM": "xterm-256color"}
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), follower)
-    process = subprocess.Popen(arguments, cwd=folder, env=environment, start_new_session=True, **streams)
+    process = subprocess.Popen(
+        arguments,
+        cwd=folder,
+        env=os.environ | {"TERM": "xterm-256color"},
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        **dict.fromkeys(("stdin", "stdout", "stderr"), follower),
+    )
     os.close(follower)
     shown = ""
     for part in parts_of(leader):
         shown += part
-        if interrupt_when and interrupt_when(shown):
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does at Ctrl-C
-            interrupt_when = None
+        if after and after(shown):
+            os.write(leader, typed.replace("^C", "\x03").encode())
+            after = None
     return process.wait(), shown
 
 
@@ -111,11 +127,14 @@ def words(shown: str) -> str:
     return CONTROL_CODE.sub("", shown).replace("\r", "")
 
 
+def at_the_end(shown: str) -> str:
+    """What is shown after the picture has been removed for the last time."""
+    return words(shown[shown.rindex(ERASES_LINE) :])
+
+
 def assert_left_clean(shown: str) -> None:
-    assert HIDES_CURSOR in shown
-    assert shown.rindex(SHOWS_CURSOR) > shown.rindex(HIDES_CURSOR)
-    after = words(shown[shown.rindex(SHOWS_CURSOR) :])
-    assert "steps done" not in after
+    assert HIDES_CURSOR not in shown
+    assert "steps done" not in at_the_end(shown)
 
 
 def test_a_terminal_shows_one_picture_and_then_the_scores(folder):
@@ -127,7 +146,7 @@ def test_a_terminal_shows_one_picture_and_then_the_scores(folder):
     assert "a warning" in shown
     assert "Select jobs" not in shown
     assert_left_clean(shown)
-    assert "the scores" in shown[shown.rindex(SHOWS_CURSOR) :]
+    assert "the scores" in at_the_end(shown)
 
 
 def test_a_narrow_terminal_shows_the_same_picture_on_lines_of_its_own(folder):
@@ -136,23 +155,82 @@ def test_a_narrow_terminal_shows_the_same_picture_on_lines_of_its_own(folder):
     assert "fold 0  epoch 1.5/4  0:01:15 left\n" in words(shown)
 
 
-def test_the_error_of_a_fold_is_the_last_thing_that_is_shown(folder, monkeypatch):
+FIX_IT = (
+    "train_fold1 failed:\nERROR: the disk is full\nThe whole log: train1.log\n\n1 of 3 steps are done.\n"
+    "Once this is fixed, the same command runs the rest, and resumes each fold from its last saved step."
+)
+
+
+def test_the_error_of_a_fold_and_what_to_do_come_last(folder, monkeypatch):
     monkeypatch.setenv("JOB_OF_FOLD1", FAILS)
     code, shown = in_terminal(folder, command())
     assert code == 1
     assert_left_clean(shown)
-    assert words(shown).rstrip().endswith("train_fold1 failed:\nERROR: the disk is full\nThe whole log: train1.log")
-    assert "1 of 3 steps are done.\nThe same command runs the rest" in words(shown)
+    assert words(shown).rstrip().endswith(FIX_IT)
     assert "CalledProcessError" in shown
+
+
+RESUMES = " of 3 steps are done.\nThe same command runs the rest, and resumes each fold from its last saved step."
 
 
 def test_ctrl_c_leaves_the_terminal_clean_and_says_what_comes_next(folder, monkeypatch):
     monkeypatch.setenv("JOB_OF_FOLD1", "exec sleep 60")
-    code, shown = in_terminal(folder, command(), interrupt_when=lambda shown: "fold 1 " in shown)
+    code, shown = in_terminal(folder, command(), after=lambda shown: shown.count("fold 1 ") > 2)
     assert code != 0
     assert_left_clean(shown)
-    assert words(shown).rstrip().endswith("and resumes each fold from its last saved step.")
+    assert words(shown).rstrip().endswith(RESUMES)
     assert "failed" not in words(shown)
+
+
+def test_sigterm_too_says_what_comes_next(folder, monkeypatch):
+    monkeypatch.setenv("JOB_OF_FOLD1", "kill $PPID; sleep 2; exit 143")
+    code, shown = in_terminal(folder, command())
+    assert code != 0
+    assert "stopping after the running jobs" in words(shown)
+    assert_left_clean(shown)
+    assert words(shown).rstrip().endswith("1" + RESUMES)
+    assert "failed" not in words(shown)
+    assert words(shown).count("Will exit after finishing") == 1
+
+
+def test_a_run_in_the_background_draws_nothing_until_it_is_in_front(folder):
+    in_background = f"set -m; {shlex.join(command())} & sleep 1; read -t 30; echo in front; fg"
+    code, shown = in_terminal(
+        folder, ["bash", "-c", in_background], after=lambda shown: "fold0 starts" in shown, typed="\n"
+    )
+    assert code == 0, shown
+    before, after = shown.split("in front")
+    assert "steps done" not in before
+    assert ERASES_LINE not in before
+    assert "train_fold0 starts" in before
+    assert "steps done" in after
+    assert_left_clean(shown)
+
+
+def test_a_stopped_run_draws_below_the_shells_lines_when_it_continues(folder):
+    with_shell = f"set -m; {shlex.join(command())}; echo $ fg; sleep 4; fg"
+    code, shown = in_terminal(
+        folder, ["bash", "-c", with_shell], after=lambda shown: "steps done" in shown, typed="\x1a"
+    )
+    assert code == 0, shown
+    assert shown.index("steps done", shown.index("$ fg")) < shown.index(ERASES_LINE, shown.index("$ fg"))
+    assert_left_clean(shown)
+
+
+def test_a_job_that_outlives_snakemake_can_still_print(folder, monkeypatch):
+    prints = "for i in 1 2 3; do echo line $i || exit; sleep 0.2; done; touch {output}"
+    monkeypatch.setenv("JOB_OF_FOLD1", f"sleep 1; kill -9 $PPID; sleep 1; {prints}")
+    _, shown = in_terminal(folder, ["bash", "-c", f"{shlex.join(command())}; sleep 4"])
+    assert (folder / "results/tiny/fold1/model.safetensors").exists()
+    assert "line 3" in words(shown)
+    assert HIDES_CURSOR not in shown
+
+
+def test_the_message_of_a_users_own_rule_is_shown(folder):
+    code, shown = in_terminal(folder, command("--", "users"))
+    assert code == 1
+    assert "my own rule runs\n" in words(shown)
+    assert "users failed:\nIt has no log. The lines above may say why.\n" in words(shown)
 
 
 def test_without_a_terminal_there_are_plain_lines_without_control_codes(folder):
@@ -169,13 +247,13 @@ def test_without_a_terminal_there_are_plain_lines_without_control_codes(folder):
 def test_without_a_terminal_too_the_error_comes_last(folder, monkeypatch):
     monkeypatch.setenv("JOB_OF_FOLD1", FAILS)
     done = subprocess.run(command(), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert done.stdout.rstrip().endswith("ERROR: the disk is full\nThe whole log: train1.log")
+    assert done.stdout.rstrip().endswith(FIX_IT)
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--verbose", "--printshellcmds"])
 def test_users_who_ask_for_snakemakes_output_get_it(option, folder):
     _, shown = in_terminal(folder, command(option))
-    assert HIDES_CURSOR not in shown
+    assert ERASES_LINE not in shown
     assert "Job stats" in shown
 
 
@@ -196,7 +274,7 @@ def test_the_same_command_resumes_a_fold_after_ctrl_c(tmp_path):
     project = new_project(tmp_path, TINY_RECIPE | {"epochs": 20}, data={"source": "digits", "limit_per_class": 6})
     history = project.folder / "results/tiny/fold0/history.csv"
     arguments = [sys.executable, "-m", "snakemake", "--cores", "1", "train_fold0"]
-    code, shown = in_terminal(project.folder, arguments, interrupt_when=lambda shown: history.exists())
+    code, shown = in_terminal(project.folder, arguments, after=lambda shown: history.exists())
     assert code != 0
     assert_left_clean(shown)
     assert "Traceback" not in shown

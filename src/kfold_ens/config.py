@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
@@ -134,6 +135,7 @@ METRIC_KINDS = (
 
 
 K = re.compile(r"(?<=_)k(?=_|$)")  # the k of a kind, in place of a metric's number
+FIRST_LOOK = 2  # folds after which a race first stops recipes; after one, the luck of one training would decide
 OF_PROBABILITIES = ("log_loss", "roc_auc", "average_precision")  # metrics that need probabilities
 
 
@@ -353,6 +355,8 @@ class Torchvision(Source):
 Data = Annotated[Digits | ImageFolder | Csv | Torchvision, Field(discriminator="source")]
 Method = Literal["average", "softmax", "vote"]
 METHODS: tuple[Method, ...] = get_args(Method)
+BlendWeights = Literal["equal", "greedy", "simplex"]
+BlendOf = Literal["probabilities", "ranks"]
 
 
 WITHOUT_PROBABILITIES: tuple[Method, ...] = ("vote",)
@@ -457,6 +461,19 @@ class Config(Section):
     """Names the recipe to train: a file in ``recipes/`` without its ending, or the path of a YAML file."""
     ablation: list[Place] = []
     """Lists the recipes that ``snakemake ablation`` trains and compares. By default there are none."""
+    blend: list[Place] = []
+    """Lists the recipes that a submission blends, instead of using ``recipe``. By default there are none."""
+    blend_weights: BlendWeights = "equal"
+    """Weighs the recipes of ``blend``: all ``equal``, by ``greedy`` selection on ``metric``, or on the ``simplex`` by
+    log loss. The last two are fitted on out-of-fold predictions, and scored cross-fitted by fold."""
+    blend_of: BlendOf = "probabilities"
+    """Chooses what ``blend`` averages: ``probabilities``, or the images' ``ranks`` for ``metric: roc_auc``."""
+    allow_partial: bool = False
+    """Blends the folds that are trained already, trains none, and says which recipes of ``blend`` lack which folds. By
+    default a blend trains all of them."""
+    ablation_race: bool = False
+    """Trains the recipes of ``ablation`` fold by fold, and stops one that is clearly worse than the leader after two or
+    more folds. By default every recipe trains all folds."""
     num_folds: Annotated[int, Field(strict=True, ge=2)] = 5
     """Splits the training images into this many folds and trains one model per fold."""
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
@@ -517,6 +534,15 @@ class Config(Section):
     """Sets how many epochs ``snakemake certify`` trains each model, at most those of the recipe."""
 
     @model_validator(mode="after")
+    def _a_race_can_save_a_fold(self):
+        if self.ablation_race and self.folds_in_all <= FIRST_LOOK:
+            raise ValueError(
+                f"ablation_race stops recipes after {FIRST_LOOK} folds at the earliest, but there are only "
+                f"{self.folds_in_all}; raise num_folds, or write ablation_race: false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _certified_folds_exist(self):
         absent = [fold for fold in self.certify if fold >= self.num_folds]
         if absent:
@@ -539,6 +565,32 @@ class Config(Section):
         if self.members != "folds" and not self.full_fit:
             raise ValueError(
                 f"members: {self.members} needs full_fit: true, which trains that model; otherwise write members: folds"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _blend_is_possible(self):
+        if len(self.blend) == 1:
+            raise ValueError("blend: needs at least two recipes (got 1); add one, or name this one at recipe: alone")
+        if twice := [name for name, times in Counter(self.blend).items() if times > 1]:
+            raise ValueError(f"blend: lists {', '.join(twice)} twice; list each recipe once")
+        if self.blend and self.bundle:
+            raise ValueError(
+                "bundle: true writes the models of one recipe, but blend: has several; write bundle: false"
+            )
+        if self.blend_of == "ranks" and self.metric != "roc_auc":
+            raise ValueError(
+                f"blend_of: ranks needs metric: roc_auc (got {self.metric}); otherwise write blend_of: probabilities"
+            )
+        needing = {
+            "blend_weights: simplex": self.blend_weights == "simplex",
+            "submission.calibrate: true": self.submission.calibrate,
+        }
+        if self.blend_of == "ranks" and any(needing.values()):
+            keys = " and ".join(key for key, is_asked in needing.items() if is_asked)
+            raise ValueError(
+                f"{keys} minimises the log loss, which needs probabilities, but blend_of: ranks averages ranks; write "
+                "blend_of: probabilities, or blend_weights: equal or greedy and submission.calibrate: false"
             )
         return self
 

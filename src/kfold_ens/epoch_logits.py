@@ -6,7 +6,6 @@ close, float16 is most precise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,12 +62,6 @@ def name_images(history: Path, image_id: np.ndarray) -> None:
         return
     if len(image_id) == len(epochs.image_id) and not np.array_equal(epochs.image_id, image_id):
         write_epochs(history.with_name(FILE), replace(epochs, image_id=image_id), history)
-
-
-def make_outputs(paths: Iterable[str]) -> None:
-    """Make the files that are outputs in a storage, and so must exist; empty if the logits of epochs are not kept."""
-    for path in paths:
-        Path(path).touch()
 
 
 def read_epochs(history: str | Path) -> EpochLogits:

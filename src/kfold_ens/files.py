@@ -102,6 +102,12 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def touch(files: Iterable[str | Path]) -> None:
+    """Create empty files where there are none."""
+    for file in files:
+        Path(file).touch()
+
+
 def hashes_of(files: Iterable[str | Path]) -> dict[str, str]:
     """Return the SHA-256 of each file by its name, wherever it lies."""
     return {Path(file).name: sha256_of(file) for file in files}

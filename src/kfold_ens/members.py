@@ -70,11 +70,31 @@ def place_of(file: str | Path) -> tuple[str, Member] | None:
     return (found["recipe"], _member(found)) if found else None
 
 
+def of_recipes(files: Iterable[str]) -> dict[str, list[str]]:
+    """Group files in members' folders by their recipes."""
+    groups: dict[str, list[str]] = {}
+    for file in files:
+        place = place_of(file)
+        assert place, f"{file} is not in the folder of a member"
+        groups.setdefault(place[0], []).append(file)
+    return groups
+
+
 def member_with(file: str | Path) -> Member:
     """Return the member whose folder holds a file."""
     place = place_of(file)
     assert place, f"{file} is not in the folder of a member"
     return place[1]
+
+
+def files_by_recipe(files: Iterable[str]) -> dict[str, dict[Number, str]]:
+    """Sort files in members' folders by recipe and number."""
+    found: dict[str, dict[Number, str]] = {}
+    for file in files:
+        place = place_of(file)
+        assert place, f"{file} is not in the folder of a member"
+        found.setdefault(place[0], {})[place[1].number] = file
+    return found
 
 
 def member_of(number: Number) -> Member:

@@ -74,7 +74,7 @@ class Run:
 
 def lines(run: Run, width: int, now: float, cells_of: Callable[[Job], Cells]) -> list[str]:
     """Draw a run. ``cells_of`` returns the row of kfold-progress of a job that trains a fold."""
-    folds = [job for job in run.running.values() if job.place]
+    folds = sorted((job for job in run.running.values() if job.place), key=lambda job: job.place or ())
     others = [f"{job.title} {clock(now - job.since)}" for job in run.running.values() if not job.place]
     after = [rule if count == 1 else f"{rule} ({count})" for rule, count in run.left.items() if count > 0]
     return [
@@ -114,7 +114,7 @@ def cropped(line: str, width: int) -> str:
 def _head(run: Run, width: int, now: float) -> str:
     done = len(run.done)
     line = f"{bar(done / run.total if run.total else 0)}  {done} of {run.total} steps done, {clock(now - run.since)}"
-    line += ", stopping: jobs save their state" if run.stopping else ""
+    line += ", stopping after the running jobs" if run.stopping else ""
     return cropped(line if cell_len(line) <= width else line[BAR + 2 :], width)
 
 
@@ -125,8 +125,8 @@ def bar(share: float) -> str:
 
 
 def _row(job: Job, cells: Cells) -> dict[str, str]:
-    """Put units and names to the cells of a fold; before its first step it has none."""
-    row = dict.fromkeys(COLUMNS, "") | {"fold": job.title, "epoch": "starting"}
+    """Put units and names to the cells of a fold: none before its first step, no time left after its last."""
+    row = dict.fromkeys(COLUMNS, "") | {"fold": job.title, "epoch": "finishing" if cells else "starting"}
     if not cells.get("left"):
         return row
     epoch, epochs = map(float, cells["epoch"].split("/"))

@@ -43,9 +43,10 @@ def fold_rows(folder: Path) -> list[dict[str, str]]:
 
 
 def live_row(folder: Path, recipe: str, member: Member, since: float) -> dict[str, str]:
-    """Return the row of a fold in training, by COLUMNS; empty until it saves its progress after ``since``, a time."""
-    file = folder / "state" / recipe / member.folder / "progress.json"
-    return _row(folder, recipe, member) if (_read(os.path.getmtime, file) or 0) >= since else {}
+    """Return the row of a fold in training, by COLUMNS; empty until it reports something after ``since``, a time."""
+    files = [folder / top / recipe / member.folder / name for top, name in HOLDING]
+    newest = max(_read(os.path.getmtime, file) or 0 for file in files)
+    return _row(folder, recipe, member) if newest >= since else {}
 
 
 def _row(folder: Path, recipe: str, member: Member) -> dict[str, str]:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 Record = Any  # a logging.LogRecord to which Snakemake has added an event's attributes
 
 WITHOUT_NEWS = ("job_started", "group_info", "shellcmd", "workflow_started")
-SELECTS = "Select jobs to execute..."
-STOPS = "Terminating processes on user request"
+ROUTINE = ("Assuming unrestricted shared", "Using shell: ", "Conda environments: ignored", "Select jobs to execute")
+STOPS = ("Terminating processes on user request", "Will exit after finishing")  # Ctrl-C; SIGTERM
 IS_EXPECTED = re.compile(rf"CalledProcessError.*exit status ({INTERRUPTED}|{TERMINATED})", re.DOTALL)
 BEGINS_ERROR = re.compile(r"(?:ERROR: |This is a bug in kfold_ens)")
 TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ", re.MULTILINE)  # of lines in a job's log file
@@ -64,8 +64,8 @@ class RunLog(logging.Handler):
         try:
             if seen := getattr(self, f"_{event}", None):
                 seen(record)
-            elif event not in WITHOUT_NEWS and not self._is_noise(str(record.msg)):
-                self._own.handle(record)
+            elif event not in WITHOUT_NEWS:
+                self._other(record)
         except Exception:
             self.handleError(record)
 
@@ -79,9 +79,11 @@ class RunLog(logging.Handler):
         self._own.close()
         super().close()
 
-    def _is_noise(self, message: str) -> bool:
+    def _other(self, record: Record) -> None:
+        message = str(record.msg)
+        if not is_noise(message, self._run.stopping):
+            self._own.handle(record)
         self._run.stopping |= message.startswith(STOPS)
-        return message == SELECTS or (self._run.stopping and bool(IS_EXPECTED.search(message)))
 
     # --- Snakemake's events -------------------------------------------------------------------------------
 
@@ -96,20 +98,21 @@ class RunLog(logging.Handler):
     def _job_info(self, record: Record) -> None:
         job = job_of(record, time.time())
         self._run.start(record.jobid, job)
-        if self._has_terminal:
-            self._show_picture()
-        elif job.place:
+        self._show_picture()
+        if record.rule_msg:
+            self._say(record.rule_msg)
+        if job.place and not self._is_seen():
             self._say(f"{time.strftime('%H:%M:%S')} {job.rule} starts")
 
     def _job_finished(self, record: Record) -> None:
         job, run = self._run.finish(record.job_id), self._run
-        if job and not self._has_terminal:
+        if job and not self._is_seen():
             took = clock(time.time() - job.since)
             self._say(f"{time.strftime('%H:%M:%S')} {job.rule} is done after {took}: {len(run.done)} of {run.total}")
 
     def _job_error(self, record: Record) -> None:
         if job := self._run.fail(record.jobid):
-            self._say(f"{time.strftime('%H:%M:%S')} {job.rule} failed: {job.log or 'it has no log'}")
+            self._say(f"{time.strftime('%H:%M:%S')} {job.rule} failed{f': {job.log}' if job.log else ''}")
 
     def _progress(self, record: Record) -> None:
         self._run.total = record.total
@@ -121,8 +124,12 @@ class RunLog(logging.Handler):
     def _say(self, words: str) -> None:
         print(words, file=self._own.stream, flush=True)
 
+    def _is_seen(self) -> bool:
+        """Whether the picture shows what plain lines would say. Not in a run that a shell has put in the background."""
+        return self._picture is not None and self._picture.is_in_front()
+
     def _show_picture(self) -> None:
-        if self._picture is None:
+        if self._has_terminal and self._picture is None:
             from kfold_ens.progress import live_row  # here: pandas loads slowly
             from kfold_ens.terminal import Picture
 
@@ -149,23 +156,31 @@ def job_of(record: Record, now: float) -> Job:
     return Job(record.rule_name, now, record.log[0] if record.log else None, place)
 
 
+def is_noise(message: str, stopping: bool) -> bool:
+    """Whether a message tells users nothing: routine, repeated while a run stops, or a stopped job's exit code."""
+    is_repeated = stopping and message.startswith(STOPS)
+    return is_repeated or message.startswith(ROUTINE) or (stopping and bool(IS_EXPECTED.search(message)))
+
+
 def outcome(run: Run) -> str:
     """Say what failed, with the errors, and what to do next. Empty if all jobs are done."""
-    unfinished = run.total - len(run.done)
-    if not (run.failed or run.stopping) or not unfinished:
+    if not (run.failed or run.stopping) or len(run.done) == run.total:
         return ""
     errors = [f"{job.rule} failed:\n{error_in(job.log)}" for job in run.failed.values()]
     next_step = (
-        f"{len(run.done)} of {run.total} steps are done.\nThe same command runs the rest, "
+        f"{len(run.done)} of {run.total} steps are done.\n"
+        f"{'Once this is fixed, the' if errors else 'The'} same command runs the rest, "
         "and resumes each fold from its last saved step."
     )
-    return "\n" + "\n\n".join([next_step, *errors])
+    return "\n" + "\n\n".join([*errors, next_step])
 
 
 def error_in(log: str | None) -> str:
     """Return a job's error message from its log file; without one, its last lines."""
+    if log is None:
+        return "It has no log. The lines above may say why."
     try:
-        text = TIME.sub("", Path(log or "").read_text(encoding="utf-8", errors="replace")).rstrip()
+        text = TIME.sub("", Path(log).read_text(encoding="utf-8", errors="replace")).rstrip()
     except OSError:
         text = ""
     if not text:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from kept_epochs import CLASSES, write_folds
 from projects import TINY_RECIPE
 
 from kfold_ens.config import Choosing, Recipe, Scoring
@@ -15,18 +16,16 @@ from kfold_ens.ensemble.cross_fitting import (
     ScoredBy,
     _by_other_half,
     _halves,
-    _mean_gain,
     cross_fitted_epochs,
     cross_fitted_scores,
+    mean_gain,
 )
 from kfold_ens.ensemble.score_table import about_choice, as_text, headline_entry
 from kfold_ens.ensemble.summary import summarize
 from kfold_ens.ensemble.temperature import fitted
 from kfold_ens.epoch_logits import FILE, EpochLogits, NotKept, compact, read_epochs, write_epochs
 from kfold_ens.logits import at_temperature, class_indices, concatenated
-from kfold_ens.metrics import value
 
-CLASSES = ("cat", "dog", "owl")
 BEST = Choosing(select="best_accuracy")
 
 
@@ -61,30 +60,6 @@ def test_folds_of_another_repeat_have_no_say():
 
 
 # --- scores ----------------------------------------------------------------------------------------------
-
-
-def write_folds(folder, folds=3, images=40, epochs=6, repeats=1, seed=0):
-    """Folds with logits that have little to do with the labels; return their histories and the labels."""
-    random = np.random.default_rng(seed)
-    label_of = {f"img{place}": CLASSES[random.integers(3)] for place in range(folds * images)}
-    histories = {}
-    for repeat in range(repeats):
-        ids = random.permutation(sorted(label_of)).astype(object)
-        for fold in range(folds):
-            own = ids[fold * images : (fold + 1) * images]
-            target = np.array([CLASSES.index(label_of[each]) for each in own])
-            values = random.normal(size=(epochs, images, 3)) + 0.5 * np.eye(3)[target]
-            values = np.stack([compact(each) for each in values])
-            rows = [
-                {"epoch": epoch + 1, "val_accuracy": value("accuracy", values[epoch], target)}
-                for epoch in range(epochs)
-            ]
-            place = folder / f"repeat{repeat}/fold{fold}"
-            place.mkdir(parents=True)
-            pd.DataFrame(rows).to_csv(place / "history.csv", index=False)
-            write_epochs(place / FILE, EpochLogits(own, values, CLASSES), place / "history.csv")
-            histories[f"{fold} of repeat {repeat}" if repeat else fold] = str(place / "history.csv")
-    return histories, label_of
 
 
 def scored(folder, choosing=BEST, calibrates=False, **options):
@@ -246,8 +221,8 @@ def test_a_recipe_tells_whether_its_loss_is_plain(loss, plain):
 def test_splits_without_spread_keep_the_interval_of_the_others():
     same, wide = {"difference": 0.0, "low": None, "high": None}, {"difference": 0.2, "low": 0.1, "high": 0.3}
     for gains in ([same, wide], [wide, same]):
-        assert _mean_gain(gains) == pytest.approx({"difference": 0.1, "low": 0.05, "high": 0.15})
-    assert _mean_gain([same, same]) == same
+        assert mean_gain(gains) == pytest.approx({"difference": 0.1, "low": 0.05, "high": 0.15})
+    assert mean_gain([same, same]) == same
 
 
 def test_a_vote_over_repeats_invents_no_flattery_of_a_metric_of_probabilities(tmp_path):

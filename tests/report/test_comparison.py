@@ -116,6 +116,39 @@ def test_a_missing_value_has_a_reason(tmp_path):
     assert "why" not in compared(tmp_path)
 
 
+def test_a_recipe_that_a_race_stopped_has_a_reason_and_no_scores(tmp_path):
+    run = make_run(tmp_path, ["no", "yes"], ["no", "yes"] * 20, ["no", "yes"] * 5)
+    oof = list(run.oof.values())
+    recipes = [
+        RecipeResults("bad", None, concatenated(oof[:1]), hours=0.1, parameters=1),
+        RecipeResults("good", run.metrics, concatenated(oof), hours=0.2, parameters=1),
+        RecipeResults("twin", run.metrics, concatenated(oof), hours=0.2, parameters=1),
+    ]
+    stopped = {"folds": 2, "leader": "good", "worse_by": 0.2, "low": 0.1, "high": 0.3}
+    rows = compare(recipes, run.manifest, race={"of": 5, "stopped": {"bad": stopped}})
+    assert rows["recipe"].to_list() == ["bad", "good", "twin"]
+    assert rows["folds"].to_list() == ["2 of 5", "5 of 5", "5 of 5"]
+    words = "stopped after 2 folds: worse than good by 0.2000 [0.1000, 0.3000]"
+    assert rows["status"].to_list() == [words, "finished", "finished"]
+    assert rows.loc[0].dropna().index.to_list() == ["recipe", "folds", "status", "hours", "parameters_m"]
+    assert rows["difference"].to_list()[1:] == [0, 0]  # from the first that finished
+    assert rows["best_of"].dropna().to_list() == [2]
+    assert f"bad was {words} (trained 2 of 5 folds)." in as_text(rows)
+    rows.to_csv(tmp_path / "ablation.csv", index=False)
+    write_ablation(pd.read_csv(tmp_path / "ablation.csv"), tmp_path / "ablation.html")
+    page = (tmp_path / "ablation.html").read_text(encoding="utf-8")
+    assert words in page
+    assert "what stopping the others flattered is not included" in page
+
+
+def test_the_only_recipe_that_finished_a_race_was_not_chosen(tmp_path):
+    run = make_run(tmp_path, ["no", "yes"], ["no", "yes"] * 20, ["no", "yes"] * 5)
+    oof = concatenated(list(run.oof.values()))
+    recipes = [RecipeResults("good", run.metrics, oof, 1, 1), RecipeResults("bad", None, oof, 1, 1)]
+    stopped = {"folds": 2, "leader": "good", "worse_by": 0.2, "low": 0.1, "high": 0.3}
+    assert "best_of" not in compare(recipes, run.manifest, race={"of": 5, "stopped": {"bad": stopped}})
+
+
 def test_an_ablation_without_recipes_is_refused_with_advice():
     with pytest.raises(KfoldError, match="config.yaml names no recipes to compare"):
         read_recipes([], [], [], [], [])

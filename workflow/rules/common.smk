@@ -30,12 +30,17 @@ if workflow.is_main_process:
 (RUN,) = checked(load_config, [config], MERGED)
 config.update(RUN.model_dump(mode="json"))  # with defaults, for captions
 RECIPE_FOLDER = PLACE / "recipes"
-CONFIGURED, *COMPARED = checked(find_recipe, [RUN.recipe, *RUN.ablation], RECIPE_FOLDER)
-RECIPES = read_recipes([CONFIGURED, *COMPARED])
-FILES = {file.stem: file for file in [CONFIGURED, *COMPARED]}
+# Sorted, so that the order of a blend changes nothing.
+CONFIGURED, *OTHERS = checked(find_recipe, [RUN.recipe, *RUN.ablation, *sorted(RUN.blend)], RECIPE_FOLDER)
+COMPARED, OF_BLEND = OTHERS[: len(RUN.ablation)], OTHERS[len(RUN.ablation) :]
+RECIPES = read_recipes([CONFIGURED, *OTHERS])
+FILES = {file.stem: file for file in [CONFIGURED, *OTHERS]}
 RECIPE = CONFIGURED.stem
 ENSEMBLE_FILES = [f"results/{RECIPE}/ensemble.{ending}" for ending in ("safetensors", "md")]
 ABLATION = list(dict.fromkeys(file.stem for file in COMPARED))
+BLENDED = sorted({file.stem for file in OF_BLEND})
+SUBMITTED = "blend" if BLENDED else RECIPE  # the folder of the submission's logits and scores
+RACES = RUN.ablation_race and len(ABLATION) > 1
 FOLDS = folds_of(RUN.repeats, RUN.num_folds)
 FULL_FIT = [Member()] if RUN.full_fit else []
 MEMBERS = [*FOLDS, *FULL_FIT]  # every model of a recipe
@@ -44,7 +49,12 @@ TRAINING_VERSION = [data.VERSION, network.VERSION, training.VERSION]
 
 
 def environment():
-    """The conda environment, relative to the rules. Snakemake formats the whole path, so braces in it are doubled."""
+    """The conda environment, relative to the rules. Snakemake formats the whole path, so braces in it are doubled.
+
+    None in a module: environment.post-deploy.sh installs the library from the folder in which Snakemake runs.
+    """
+    if IN_A_MODULE:
+        return None
     file = "../../environment.yml"
     path = workflow.current_basedir.join(file).get_path_or_uri(secret_free=False)
     return re.sub("[{}]", r"\g<0>\g<0>", path) if set(path) & set("{}") else file
@@ -56,7 +66,7 @@ ENVIRONMENT = environment()
 wildcard_constraints:
     short_side=r"\d+",
     method="|".join(METHODS),
-    recipe="|".join(map(re.escape, RECIPES)),
+    recipe="|".join(map(re.escape, dict.fromkeys([*RECIPES, SUBMITTED]))),
     member="|".join(member.folder for member in MEMBERS),
 
 
@@ -77,8 +87,17 @@ def scoring_param():
 
 
 def choosing_param(wildcards):
-    """What a recipe chooses by held-out scores."""
-    return as_param(RECIPES[wildcards.recipe].choosing)
+    """What a recipe chooses by held-out scores. Empty for a blend."""
+    return as_param(RECIPES[wildcards.recipe].choosing if wildcards.recipe in RECIPES else Choosing())
+
+
+def choices_of(wildcards):
+    """What was chosen by held-out scores: the epochs of folds, and the weights of a blend."""
+    if wildcards.recipe in RECIPES:
+        epochs = stored_epochs(wildcards.recipe, FOLDS)
+        return {"history": files_of(FOLDS, wildcards.recipe, "history.csv"), "epochs": epochs}
+    epochs = [each for recipe, own in BLENDED_MEMBERS.items() for each in stored_epochs(recipe, own)]
+    return {"blend": WEIGHTS_OF_BLEND, "history": blended_files("history.csv", FOLDS), "epochs": epochs}
 
 
 def repeats_param():
@@ -139,11 +158,6 @@ def files_of(members, recipe, file):
     return [f"results/{recipe}/{member.folder}/{file}" for member in members]
 
 
-def of_compared_folds(file):
-    """This file of each fold of the recipes listed at ``ablation:``, recipe by recipe."""
-    return [each for recipe in ABLATION for each in files_of(FOLDS, recipe, file)]
-
-
 def outputs_of(recipe, member):
     """A member's model and history."""
     return [f"results/{recipe}/{member.folder}/{file}" for file in ("model.safetensors", "history.csv")]
@@ -153,6 +167,11 @@ def logits_of(recipe, member):
     """A member's logits for its held-out images, if any, and for the test images."""
     files = ["oof_logits.npz", "test_logits.npz"] if member.holds_out else ["test_logits.npz"]
     return [f"results/{recipe}/{member.folder}/{file}" for file in files]
+
+
+def small_files_of(recipe, members):
+    """All files of members but their models."""
+    return [file for member in members for file in [outputs_of(recipe, member)[1], *logits_of(recipe, member)]]
 
 
 def model_of(recipe, member):
@@ -175,7 +194,7 @@ def bundled(recipe):
 
 def calibration_files():
     """The files that a temperature is fitted on. Empty without ``submission.calibrate``."""
-    return {"oof": files_of(FOLDS, RECIPE, "oof_logits.npz"), "train": TRAIN} if RUN.submission.calibrate else {}
+    return {"oof": files_of(FOLDS, SUBMITTED, "oof_logits.npz"), "train": TRAIN} if RUN.submission.calibrate else {}
 
 
 def intermediate_files(recipe):
@@ -186,8 +205,7 @@ def intermediate_files(recipe):
     ``ablation:``, its full fit trains only if scores depend on it.
     """
     members = MEMBERS if recipe == RECIPE else dict.fromkeys([*FOLDS, *COMBINED])
-    of_members = [[outputs_of(recipe, member)[1], *logits_of(recipe, member)] for member in members]
-    return [TRAIN, TEST, CLASSES, *SPLITS, *of_members, f"results/{recipe}/metrics.json"]
+    return [TRAIN, TEST, CLASSES, *SPLITS, *small_files_of(recipe, members), f"results/{recipe}/metrics.json"]
 
 
 # --- inputs of training -----------------------------------------------------------------------------------

@@ -15,12 +15,12 @@ rule combine:
         "../scripts/combine.py"
 
 
-# Write the predictions of the configured recipe and ensembling method, with the user's columns and image names.
+# Write the predictions of the configured recipe or blend and ensembling method, with the user's columns and image names.
 rule write_submission:
     input:
         **optional(sample=RUN.submission.sample),
         **calibration_files(),
-        logits=f"results/{RECIPE}/{RUN.ensemble}/test_logits.npz",
+        logits=f"results/{SUBMITTED}/{RUN.ensemble}/test_logits.npz",
         manifest=TEST,
     output:
         "results/submission.csv",
@@ -59,11 +59,10 @@ rule zip_submission:
 # Score out-of-fold predictions and, if labels are known, the test predictions of each fold and ensembling method.
 rule metrics:
     input:
+        unpack(choices_of),
         **optional(test_labels=RUN.data.test_labels),
         oof=files_of(FOLDS, "{recipe}", "oof_logits.npz"),
         test=files_of(FOLDS, "{recipe}", "test_logits.npz"),
-        history=files_of(FOLDS, "{recipe}", "history.csv"),
-        epochs=stored_epochs_of_folds,
         methods=collect("results/{{recipe}}/{method}/test_logits.npz", method=METHODS),
         manifests=[TRAIN, TEST],
     output:
@@ -83,34 +82,3 @@ rule metrics:
         version=ensemble.VERSION,
     script:
         "../scripts/metrics.py"
-
-
-# Compare the recipes listed at `ablation:` over the same folds.
-rule ablation:
-    input:
-        "results/ablation.csv",
-        [intermediate_files(recipe) for recipe in ABLATION],
-
-
-# Write the table of that comparison.
-rule compare_recipes:
-    input:
-        metrics=collect("results/{recipe}/metrics.json", recipe=ABLATION),
-        oof=of_compared_folds("oof_logits.npz"),
-        history=of_compared_folds("history.csv"),
-        model=ancient(of_compared_folds("model.safetensors")),
-        manifest=TRAIN,
-    output:
-        "results/ablation.csv",
-    log:
-        "logs/ablation.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    params:
-        **scoring_param(),
-        **repeats_param(),
-        recipes=ABLATION,
-        version=ensemble.VERSION,  # raise it if report/comparison.py changes results too
-    script:
-        "../scripts/ablation.py"

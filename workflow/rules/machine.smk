@@ -1,6 +1,5 @@
 # The machine: how many folds train at once, and what jobs must know about it.
-GIVEN_GPUS = workflow.global_resources.get("gpu")
-GIVEN_GPUS = getattr(GIVEN_GPUS, "value", GIVEN_GPUS)  # a bare number before Snakemake 9.16
+GIVEN_GPUS = getattr(workflow.global_resources.get("gpu"), "value", None)
 # Snakemake knows its executor only after it has read this file. On a cluster, --jobs is always set.
 ON_CLUSTER = workflow.resource_settings.nodes is not None
 
@@ -37,6 +36,7 @@ def describe_plan(wildcards):
         named = [f"folds {folds}"] * bool(folds) + ["the full fit"] * (Member() in left)
         done = f"would train {' and '.join(named)}, unless {KEPT}/ has them" if left else "all trained"
         lines.append(f"recipe {recipe}, {models}: {done}")
+    lines += [race_sentence()] if RACES else []
     return "\n".join(lines + ([PLAN.sentence] if PLAN else []))
 
 

@@ -101,7 +101,8 @@ def pixels_of_recipe(half):
     """The decoded images of the page's recipe."""
 
     def pixels(wildcards):
-        return pixels_of(RECIPES[wildcards.recipe], half)
+        recipe = BLENDED[0] if wildcards.recipe not in RECIPES else wildcards.recipe
+        return pixels_of(RECIPES[recipe], half)
 
     return pixels
 
@@ -182,23 +183,38 @@ def pages_of(recipe):
     """The files of a recipe's pages."""
     shown = {"recipe", "fold"}
     if is_complete(recipe):
-        shown |= {"ensemble", "submission"} if recipe == RECIPE else {"ensemble"}
+        shown |= {"ensemble", "submission"} if recipe == SUBMITTED else {"ensemble"}
     if is_certified(recipe):
         shown.add("certificate")
     return page_files(shown, recipe, [member.folder for member in shown_members(recipe)])
 
 
 def reported_recipes():
-    """The configured recipe, and recipes of the ablation that have a finished fold."""
-    return [recipe for recipe in RECIPES if recipe == RECIPE or FINISHED[recipe]]
+    """The recipes of the submission, and other recipes that have a finished fold. A partial blend trains none."""
+    submitted = [] if BLENDED and RUN.allow_partial else BLENDED or [RECIPE]
+    return [recipe for recipe in RECIPES if recipe in submitted or FINISHED[recipe]]
+
+
+def reports_blend():
+    """Whether all members of a blend are finished, or those of each recipe that has any."""
+    finished = [set(own) <= set(FINISHED[recipe] or MEMBERS) for recipe, own in BLENDED_MEMBERS.items()]
+    return bool(BLENDED) and all(finished) and not ABSENT
+
+
+def is_compared():
+    """Whether recipes can be compared without training more of them. In a race, the table then exists."""
+    if RACES:
+        return exists("results/ablation.csv") and all(len(FINISHED[recipe]) >= FIRST_LOOK for recipe in ABLATION)
+    return ABLATION and all(FINISHED[recipe] and is_complete(recipe) for recipe in ABLATION)
 
 
 def reported():
-    """Every page of the report, and the ablation's if all compared recipes are finished."""
+    """Every page of the report, and the ablation's if its recipes are compared."""
     files = [file for recipe in reported_recipes() for file in pages_of(recipe)]
-    is_compared = ABLATION and all(FINISHED[recipe] and is_complete(recipe) for recipe in ABLATION)
-    return [*files, page_file("ablation")] if is_compared else files
+    files += page_files({"blend", "ensemble", "submission"}, "blend", [""]) if reports_blend() else []
+    return [*files, page_file("ablation")] if is_compared() else files
 
 
 REPORTED = reported()
+SCORES = [f"results/{each}/report/score.html" for each in [*["blend"] * reports_blend(), *reported_recipes()]]
 MAKES_REPORT = any(each.split("=")[0] == "--report" for each in sys.argv)  # then `submission` makes all pages

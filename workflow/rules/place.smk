@@ -90,13 +90,13 @@ def refuse_changed_paths():
 
 
 def settings_of_the_profile():
-    """Rerun jobs as profiles/default does, which Snakemake does not load for a module, unless the user chose otherwise.
+    """Rerun jobs as profiles/default does, which Snakemake does not load for a module.
 
     By Snakemake's defaults, a comment in a script would rerun every fold, large files would be compared by time, and an
-    interrupted run would need --rerun-incomplete.
+    interrupted run would need --rerun-incomplete. The user's --rerun-triggers and larger limits stay.
     """
     settings = workflow.dag_settings
-    if settings.rerun_triggers == RerunTrigger.all():
+    if isinstance(settings.rerun_triggers, frozenset):  # the default; the user's are a set
         settings.rerun_triggers = frozenset({RerunTrigger.MTIME, RerunTrigger.PARAMS, RerunTrigger.INPUT})
     settings.force_incomplete = True
     workflow.dag.max_checksum_file_size = max(workflow.dag.max_checksum_file_size, 10**9)

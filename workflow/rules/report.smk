@@ -159,9 +159,9 @@ rule submission_page:
         manifests=[TRAIN, TEST],
         classes=CLASSES,
     output:
-        submission=page("submission", recipe=RECIPE, method=RUN.ensemble),
+        submission=page("submission", recipe=SUBMITTED, method=RUN.ensemble),
     log:
-        f"logs/{RECIPE}/report/submission.log",
+        f"logs/{SUBMITTED}/report/submission.log",
     localrule: True
     conda:
         ENVIRONMENT
@@ -195,6 +195,28 @@ rule overview:
         version=[ensemble.VERSION, report_stage.VERSION],
     script:
         "../scripts/overview.py"
+
+
+if BLENDED:
+
+    # Page: the blend's score, its recipes and their weights.
+    rule blend_page:
+        input:
+            metrics="results/blend/metrics.json",
+            model=ancient(blended_files("model.safetensors", OF_A_BLEND)),
+        output:
+            page=page("blend", recipe=SUBMITTED),
+            score="results/blend/report/score.html",
+        log:
+            "logs/blend/report/blend.log",
+        localrule: True
+        conda:
+            ENVIRONMENT
+        params:
+            run=literal(as_param(RUN)),
+            version=report_stage.VERSION,
+        script:
+            "../scripts/blend_page.py"
 
 
 # Page: what the results depend on, and how to reproduce them.
@@ -269,7 +291,7 @@ rule report:
 rule write_report:
     input:
         pages=REPORTED,
-        scores=[f"results/{recipe}/report/score.html" for recipe in reported_recipes()],
+        scores=SCORES,
     output:
         "results/report.html",
     log:

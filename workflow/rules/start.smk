@@ -34,7 +34,7 @@ try:
     import kfold_ens
     from kfold_ens import bundle, certificate, data, ensemble, network, prediction, training
     from kfold_ens import report as report_stage
-    from kfold_ens.config import HALVES, METHODS, Scoring, find_recipe, load_config, load_recipe
+    from kfold_ens.config import FIRST_LOOK, HALVES, METHODS, Choosing, Scoring, find_recipe, load_config, load_recipe
     from kfold_ens.data.folders import file_fault, images_fingerprint, is_source_of, missing
     from kfold_ens.errors import ConfigError, KfoldError
     from kfold_ens.files import canonical, fingerprint, read_json

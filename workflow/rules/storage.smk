@@ -4,7 +4,7 @@ HAS_STORAGE = workflow.storage_settings.default_storage_provider is not None
 KEPT = "state/trained" if HAS_STORAGE else "trained"
 COPIED_AT_THE_END = [
     *ENSEMBLE_FILES,
-    f"results/{RECIPE}/metrics.json",
+    f"results/{SUBMITTED}/metrics.json",
     *(f"results/{name}" for name in ("submission.csv", "submission.zip", "ablation.csv", "report.html")),
 ]
 
@@ -29,11 +29,6 @@ FOLDS_WITH_STORED_EPOCHS = {recipe: [fold for fold in FOLDS if has_stored_epochs
 def stored_epochs(recipe, folds):
     """The held-out logits of all epochs of folds, as far as they are outputs."""
     return files_of([fold for fold in folds if fold in FOLDS_WITH_STORED_EPOCHS[recipe]], recipe, "oof_epochs.npz")
-
-
-def stored_epochs_of_folds(wildcards):
-    """The same for all folds of a recipe."""
-    return stored_epochs(wildcards.recipe, FOLDS)
 
 
 def storage_options():

@@ -2,11 +2,12 @@
 
 from kfold_ens.config import METHODS, Choosing, Submission
 from kfold_ens.data.manifest import read_manifest
+from kfold_ens.ensemble.blend_score import with_blend
 from kfold_ens.ensemble.cross_fitting import ScoredBy, with_cross_fitted
 from kfold_ens.ensemble.known_labels import known_groups, known_labels
 from kfold_ens.ensemble.metrics import read_scoring
 from kfold_ens.ensemble.summary import summarize, with_members
-from kfold_ens.files import write_json
+from kfold_ens.files import read_json, write_json
 from kfold_ens.jobs import job
 from kfold_ens.logits import read_logits
 from kfold_ens.members import by_number
@@ -28,10 +29,10 @@ if __name__ == "__main__":
             group_of=group_of,
             over_repeats=method,
         )
-        metrics = with_cross_fitted(
-            metrics,
-            histories=by_number(files.history, str),
-            choosing=Choosing.model_validate_json(params.choosing),
-            scored_by=ScoredBy(label_of, scoring, group_of, method),
-        )
+        scored_by = ScoredBy(label_of, scoring, group_of, method)
+        if blend := files.get("blend"):
+            metrics = with_blend(metrics, read_json(blend), files.history, scored_by)
+        else:
+            choosing = Choosing.model_validate_json(params.choosing)
+            metrics = with_cross_fitted(metrics, by_number(files.history, str), choosing, scored_by)
         write_json(snakemake.output[0], with_members(metrics, params.get("members", "folds")))

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from kfold_ens.config import TrainingRecipe, load_config
-from kfold_ens.epoch_logits import make_outputs
+from kfold_ens.files import touch
 from kfold_ens.jobs import is_asked_for, job
 from kfold_ens.training.fold import FoldFiles, TrainingOutputs
 from kfold_ens.training.kept import KeptFolds, restore_fold
@@ -42,4 +42,4 @@ if __name__ == "__main__":
             train = partial(train_fold_of_files, files=fold, outputs=outputs, kept=kept)
             with leased_computes(run, snakemake.threads, run.gpus_per_fold) as computes:
                 train_together(train, computes)
-        make_outputs(snakemake.output.epochs)
+        touch(snakemake.output.epochs)  # in a storage, an output: empty if the logits of epochs are not kept

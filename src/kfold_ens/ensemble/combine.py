@@ -66,8 +66,17 @@ def combine(members: Mapping[str, Logits], method: str) -> Logits:
         KfoldError: if the images or classes of a member differ from those of the first.
     """
     first = next(iter(members.values()))
-    logits_mnk = np.stack([_aligned(name, member, first) for name, member in members.items()])
-    return Logits(first.image_id, METHODS[method].build(logits_mnk.astype(np.float64)), first.classes)
+    return Logits(first.image_id, METHODS[method].build(stacked(members)), first.classes)
+
+
+def stacked(members: Mapping[str, Logits]) -> np.ndarray:
+    """Stack members' logits in the rows and columns of the first member: (M, N, K) float64.
+
+    Raises:
+        KfoldError: if the images or classes of a member differ from those of the first.
+    """
+    first = next(iter(members.values()))
+    return np.stack([_aligned(name, member, first) for name, member in members.items()]).astype(np.float64)
 
 
 def _aligned(name: str, member: Logits, first: Logits) -> np.ndarray:

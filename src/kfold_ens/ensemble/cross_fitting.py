@@ -93,12 +93,25 @@ def cross_fitted_scores(
         "state": MEASURED,
         "without_views": choosing.has_views,
         "as_chosen": scored_by.score(own),
-        "out_of_fold": _mean([scored_by.score(split) for split in crossed]),
-        "flattered_by": _mean_gain([scored_by.gain(own, split) for split in crossed]),
+        "out_of_fold": mean_of_splits([scored_by.score(split) for split in crossed]),
+        "flattered_by": mean_gain([scored_by.gain(own, split) for split in crossed]),
         "by_other_folds": scored_by.score(others) if others else None,
         "epochs": {str(fold.number): fold.epochs for fold in folds},
         **(_calibrated(folds, scored_by) if calibrates else {}),
     }
+
+
+def held_out(
+    histories: Mapping[Number, str], choosing: Choosing, scored_by: ScoredBy
+) -> tuple[dict[Number, Logits], list[dict[Number, Logits]]]:
+    """Return each fold's held-out logits as chosen, and for each split into halves those with cross-fitted epochs.
+
+    Raises:
+        NotKept: if a fold lacks the logits of its epochs.
+    """
+    folds = _read_folds(histories, choosing, scored_by)
+    crossed = [{fold.number: fold.by_images[split] for fold in folds} for split in range(SPLITS)]
+    return {fold.number: fold.own for fold in folds}, crossed
 
 
 @dataclass(frozen=True)
@@ -144,18 +157,18 @@ def _over_splits(
     return [logits for logits, _ in splits], [chosen for _, chosen in splits]
 
 
-def _mean(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def mean_of_splits(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Average the scores and ends of intervals of several splits; None if one has none."""
     own = {name: [entry[name] for entry in entries] for name, each in entries[0].items() if isinstance(each, float)}
     means = {name: None if None in values else float(np.mean(values)) for name, values in own.items()}
     return {name: each for name, each in entries[0].items() if name != "correct"} | means
 
 
-def _mean_gain(gains: Sequence[dict[str, float | None]]) -> dict[str, Any]:
+def mean_gain(gains: Sequence[dict[str, float | None]]) -> dict[str, Any]:
     """Average gains. The interval of a split without spread is its difference; without any spread there is none."""
     if all(gain["low"] is None for gain in gains):
-        return _mean(gains)
-    return _mean([dict.fromkeys(gain, gain["difference"]) if gain["low"] is None else gain for gain in gains])
+        return mean_of_splits(gains)
+    return mean_of_splits([dict.fromkeys(gain, gain["difference"]) if gain["low"] is None else gain for gain in gains])
 
 
 def _by_other_half(
@@ -251,4 +264,4 @@ def _calibrated(folds: Sequence[_Fold], scored_by: ScoredBy) -> dict[str, Any]:
         others = concatenated([each.own for each in folds if each is not fold])
         temperature = fitted(others, scored_by.label_of)
         calibrated.append([at_temperature(split, temperature) for split in fold.by_images])
-    return {"calibrated": _mean([scored_by.score(split) for split in zip(*calibrated, strict=True)])}
+    return {"calibrated": mean_of_splits([scored_by.score(split) for split in zip(*calibrated, strict=True)])}

@@ -32,11 +32,16 @@ def interval(
 
 
 def paired_interval(
-    metric: Metric, some: tuple, others: tuple, difference: float, group: np.ndarray | None = None
+    metric: Metric,
+    some: tuple,
+    others: tuple,
+    difference: float,
+    group: np.ndarray | None = None,
+    level: float = 0.95,
 ) -> tuple[float, float]:
-    """Return the 95% interval of a difference on the same images, in the same order; NaN if all resamples agree."""
+    """Return the interval of a difference on the same images, in the same order; NaN if all resamples agree."""
     first, second = _replicates(metric, [some, others], group)
-    half = float(norm.ppf(0.975) * _spread(first - second))
+    half = float(norm.ppf((1 + level) / 2) * _spread(first - second))
     return (difference - half, difference + half) if half else (float("nan"), float("nan"))
 
 

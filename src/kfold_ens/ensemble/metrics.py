@@ -136,8 +136,8 @@ def correctness(logits: Logits, label_of: Mapping[str, str]) -> pd.Series:
     return pd.Series(outcomes, dtype=bool)
 
 
-def paired_difference(some: pd.Series, others: pd.Series) -> dict[str, float | None]:
-    """Return the accuracy of ``some`` minus that of ``others`` on the same images, with a paired 95% interval.
+def paired_difference(some: pd.Series, others: pd.Series, level: float = 0.95) -> dict[str, float | None]:
+    """Return the accuracy of ``some`` minus that of ``others`` on the same images, with a paired interval.
 
     The Wald interval of matched pairs with 0.5 added to each of the four cells: Agresti and Min 2005,
     https://doi.org/10.1002/sim.1781.
@@ -145,7 +145,7 @@ def paired_difference(some: pd.Series, others: pd.Series) -> dict[str, float | N
     others = others.loc[some.index]
     better, worse, images = int((some & ~others).sum()), int((others & ~some).sum()), len(some)
     b, c, n = better + 0.5, worse + 0.5, images + 2
-    half = norm.ppf(0.975) * np.sqrt(b + c - (b - c) ** 2 / n) / n
+    half = norm.ppf((1 + level) / 2) * np.sqrt(b + c - (b - c) ** 2 / n) / n
     return {
         "difference": (better - worse) / images,
         "low": float((b - c) / n - half),
@@ -159,20 +159,21 @@ def difference(
     label_of: Mapping[str, str],
     scoring: Scoring = DEFAULT,
     group_of: Mapping[str, str] = NO_GROUPS,
+    level: float = 0.95,
 ) -> dict[str, float | None]:
-    """Return the metric of ``some`` minus that of ``others`` on the same images, with a paired 95% interval.
+    """Return the metric of ``some`` minus that of ``others`` on the same images, with a paired interval.
 
     For accuracy it is that of ``paired_difference``, unless images share a group. Values are None if the metric has
     none.
     """
     if scoring.metric == "accuracy" and group_numbers(some.image_id, group_of) is None:
-        return paired_difference(correctness(some, label_of), correctness(others, label_of))
+        return paired_difference(correctness(some, label_of), correctness(others, label_of), level)
     metric, (inputs, group) = find_metric(scoring.metric), on_same_images([some, others], label_of, scoring, group_of)
     if not inputs:
         return {"difference": None, "low": None, "high": None}
     first, second = inputs
     own = metric.compute(*first) - metric.compute(*second)
-    low, high = paired_interval(metric, first, second, own, group)
+    low, high = paired_interval(metric, first, second, own, group, level)
     return {"difference": _number(own), "low": _number(low), "high": _number(high)}
 
 

@@ -8,7 +8,16 @@ import numpy as np
 import pandas as pd
 
 from kfold_ens.ensemble.combine import METHODS
-from kfold_ens.logits import Logits, concatenated
+from kfold_ens.logits import Logits, concatenated, read_logits
+from kfold_ens.members import of_recipes
+
+
+def read_held_out(files: Sequence[str], method: str) -> dict[str, Logits]:
+    """Read the out-of-fold logits of each recipe from the files of folds, combined over repeats by a method."""
+    return {
+        recipe: concatenated(combined_over_repeats(list(map(read_logits, own)), method))
+        for recipe, own in of_recipes(files).items()
+    }
 
 
 def combined_over_repeats(folds: Sequence[Logits], method: str) -> list[Logits]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from textwrap import TextWrapper
 from typing import Any
 
+from kfold_ens.members import title
 from kfold_ens.metrics import find_metric
 
 SIDES = ("out_of_fold", "test")
 ALL_FOLDS, CALIBRATED = "all folds", ", calibrated"  # in names of scores
 MEASURED, NOTHING_CHOSEN, UNKNOWN = "measured", "nothing chosen", "unknown"  # states of the entry cross_fitted
 AS_CHOSEN, CROSS_FITTED = ", as chosen", ", cross-fitted"
+WEIGHTS_AS_FITTED, WEIGHTS_CROSS_FITTED, EPOCHS_AS_CHOSEN = (
+    ", weights as fitted",
+    ", weights cross-fitted",
+    ", epochs as chosen",
+)
 Entry = Mapping[str, Any] | str | None  # a score, the reason why there is none, or None if labels are unknown
 BESIDE = ("accuracy", "log_loss")  # shown with every metric
 
@@ -66,6 +72,8 @@ def score_rows(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Entry]]:
     if is_cross_fitted(metrics):
         rows[cross_fitted_name(metrics)] = {"out_of_fold": metrics["cross_fitted"]["out_of_fold"]}
     rows[as_chosen(metrics)] = {"out_of_fold": metrics["out_of_fold"]}
+    if as_fitted := metrics.get("blend", {}).get("as_fitted"):
+        rows[ALL_FOLDS + WEIGHTS_AS_FITTED + _epochs(metrics)] = {"out_of_fold": as_fitted}
     if has_full_fit(metrics):
         rows["full fit"] = {"out_of_fold": "none: it holds out no images"}
     rows |= metrics["methods"]
@@ -95,21 +103,92 @@ def cross_fitted_name(metrics: Mapping[str, Any]) -> str:
 
 def as_chosen(metrics: Mapping[str, Any]) -> str:
     """Return the name of the score of all folds with each fold's epoch as training chose it."""
+    if "blend" in metrics:
+        fitted = WEIGHTS_CROSS_FITTED if metrics["blend"]["as_fitted"] else ""
+        return ALL_FOLDS + fitted + _epochs(metrics)
     is_chosen = metrics.get("cross_fitted", {}).get("state") in (MEASURED, UNKNOWN)
     return ALL_FOLDS + AS_CHOSEN if is_chosen else ALL_FOLDS
 
 
+def _epochs(metrics: Mapping[str, Any]) -> str:
+    """Return what to add to a blend's score if a recipe chose epochs."""
+    choosing = metrics["blend"]["choosing"].values()
+    return EPOCHS_AS_CHOSEN if any(each["select"] != "last" for each in choosing) else ""
+
+
 def about_choice(metrics: Mapping[str, Any]) -> list[str]:
-    """Say in sentences how far the choice of the epoch flatters the out-of-fold score; empty in older files."""
+    """Say in sentences how far choices by held-out scores flatter the out-of-fold score; empty in older files."""
+    if "blend" in metrics:
+        return about_blend(metrics)
     entry = metrics.get("cross_fitted")
     if not entry:
         return []
     words = {MEASURED: _measured, UNKNOWN: _unknown, NOTHING_CHOSEN: _nothing_chosen}[entry["state"]](metrics, entry)
-    watched = (
-        f"{' and '.join(entry['watched'])} followed the held-out scores while training. That flatters all out-of-fold "
-        "scores, and cross-fitting does not undo it."
+    return [*words, *_watched(entry["watched"])]
+
+
+def _watched(sections: Sequence[str]) -> list[str]:
+    words = (
+        f"{' and '.join(sections)} followed the held-out scores while training. That flatters all out-of-fold scores, "
+        "and cross-fitting does not undo it."
     )
-    return [*words, *([watched] if entry["watched"] else [])]
+    return [words] if sections else []
+
+
+def about_blend(metrics: Mapping[str, Any]) -> list[str]:
+    """Say in sentences what a blend lacks, and how far its weights and its recipes' epochs flatter its score."""
+    choosing = metrics["blend"]["choosing"]
+    selects = ", ".join(f"{recipe}: {each['select']}" for recipe, each in choosing.items() if each["select"] != "last")
+    watched = dict.fromkeys(section for each in choosing.values() for section in each["watched"])
+    return [
+        *_lacking(metrics["blend"]),
+        *_of_weights(metrics),
+        *([_of_epochs(metrics, selects)] if selects else []),
+        *_watched(list(watched)),
+    ]
+
+
+def _lacking(blend: Mapping[str, Any]) -> list[str]:
+    lacks = "; ".join(f"{recipe} lacks {', '.join(map(title, own))}" for recipe, own in blend["missing"].items())
+    words = f"Partial blend (allow_partial: true): {lacks}. The recipes that have a member share its whole weight."
+    return [words] if lacks else []
+
+
+def _of_weights(metrics: Mapping[str, Any]) -> list[str]:
+    blend, label = metrics["blend"], label_of_metric(metrics)
+    if not blend["as_fitted"]:
+        return ["The weights are equal. Nothing was fitted, so they flatter no score."]
+    by = blend["flattered_by"]
+    if by["difference"] is None:
+        return [f"Weights cross-fitted: fitted on the other folds. {label} has no value."]
+    worse = "too high" if find_metric(metric_of(metrics)).better == "max" else "too low"
+    return [
+        f"Weights cross-fitted: each fold is scored at {blend['weighing']} weights fitted on the other folds. "
+        f"As fitted: on the images that they were fitted on, where {label} tends to be {worse}. That flatters it by "
+        f"{by['difference']:.4f} ({_ends(by)})."
+    ]
+
+
+def _of_epochs(metrics: Mapping[str, Any], selects: str) -> str:
+    """Say how far epochs and weights, both as chosen, flatter a blend's score."""
+    label, entry = label_of_metric(metrics), metrics["cross_fitted"]
+    if not is_cross_fitted(metrics):
+        return (
+            f"Epochs as chosen: each recipe's epochs were chosen on its own held-out images ({selects}), which "
+            f"flatters {label} out of fold. By how much is unknown: {entry['why']}."
+        )
+    by = entry["flattered_by"]
+    if by["difference"] is None:
+        return f"Cross-fitting has no value of {label}."
+    fitted = ", and weights are fitted on the other folds" if metrics["blend"]["as_fitted"] else ""
+    return (
+        f"Cross-fitted: half of a fold's held-out images choose the epochs that score the other half{fitted}. "
+        f"As chosen on all held-out images ({selects}), that flatters {label} by {by['difference']:.4f} ({_ends(by)})."
+    )
+
+
+def _ends(by: Mapping[str, Any]) -> str:
+    return "no interval" if by["low"] is None else f"95% interval {by['low']:+.4f} to {by['high']:+.4f}"
 
 
 def _measured(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
@@ -117,11 +196,10 @@ def _measured(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]
     if by["difference"] is None:
         flattered = f"Cross-fitting has no value of {label}."
     else:
-        ends = "no interval" if by["low"] is None else f"95% interval {by['low']:+.4f} to {by['high']:+.4f}"
         flattered = (
             f"Cross-fitted: half of a fold's held-out images choose the epoch that scores the other half. "
             f"As chosen: all of them choose it ({entry['select']}), which flatters {label} by "
-            f"{by['difference']:.4f} ({ends})."
+            f"{by['difference']:.4f} ({_ends(by)})."
         )
     if not entry["without_views"]:
         return [flattered]

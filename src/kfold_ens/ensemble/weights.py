@@ -2,7 +2,8 @@
 
 Each function takes ``p_mnk``, the probabilities (M, N, K) of M recipes for the same N images, and class indices (N,).
 It returns weights (M,) that are not negative and sum to 1. Recipes with identical probabilities get equal weights.
-No rule uses them yet.
+
+To add a way of weighing, write one function and add it to ``WEIGHING`` here and to ``Config.blend_weights``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pandas as pd
 from kfold_ens.ensemble.combine import METHODS
 from kfold_ens.metrics import find_metric
 from kfold_ens.report import figures, pages
-from kfold_ens.report.comparison import about_choice, reasons, without_intervals
+from kfold_ens.report.comparison import about_choice, about_race, reasons, without_intervals
 from kfold_ens.report.pages import Markup
 
 
@@ -19,7 +19,7 @@ def write_ablation(comparison: pd.DataFrame, path: str, metric: str = "accuracy"
     pages.write_page(
         path,
         "Recipes side by side",
-        *map(pages.note, reasons(comparison)),
+        *map(pages.note, [*about_race(comparison), *reasons(comparison)]),
         *map(pages.paragraph, about_choice(comparison, metric)),
         pages.table(
             values.dropna(axis=1, how="all"), f"{label}; differences are from the first recipe, measured out of fold"

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Subject = Literal["recipe", "fold", "ensemble", "submission", "certificate", "ablation"]
+Subject = Literal["recipe", "fold", "ensemble", "submission", "certificate", "ablation", "blend"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Page:
 # In reading order. The caption of a page is workflow/report/{name}.rst.
 PAGES = {
     "overview": Page("1. Overview", "overview"),
+    "blend": Page("1. Overview", "the blend", "blend"),
     "data": Page("2. Images", "the images"),
     "examples": Page("2. Images", "examples of every class"),
     "halves": Page("2. Images", "training and test images compared"),

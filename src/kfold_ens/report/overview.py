@@ -107,8 +107,9 @@ def score_table(metrics: Mapping[str, Any], run: Config, finished: int) -> Marku
     ``finished`` is the number of finished folds.
     """
     metric, marked = metric_of(metrics), submitted(metrics, run.ensemble)
+    is_submitted = bool(run.blend) == ("blend" in metrics)
     rows = [
-        {"": f"{name} (submitted)" if name == marked else name}
+        {"": f"{name} (submitted)" if is_submitted and name == marked else name}
         | {side.replace("_", " "): cell(entries[side], metric) if side in entries else "" for side in SIDES}
         for name, entries in score_rows(metrics).items()
     ]
