@@ -45,14 +45,14 @@ def race_of(accuracies: list[float], seed: int, folds: int = 5, images_per_fold:
 
 
 def test_a_recipe_as_good_as_all_others_is_rarely_stopped():
-    races = [race_of([0.8] * 4, seed) for seed in range(150)]
+    races = [race_of([0.8] * 4, seed) for seed in range(80)]
     share = np.mean([len(race["stopped"]) / 4 for race in races])
     assert share <= 0.025  # what Bonferroni promises for each of them
 
 
 def test_without_a_correction_it_would_be_stopped_more_often(monkeypatch):
     monkeypatch.setattr("kfold_ens.ensemble.race.ERROR_RATE", 0.05 * 3 * 3)  # 95% for each interval alone
-    races = [race_of([0.8] * 4, seed) for seed in range(150)]
+    races = [race_of([0.8] * 4, seed) for seed in range(80)]
     assert np.mean([len(race["stopped"]) / 4 for race in races]) > 0.08
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 import yaml
@@ -38,6 +39,16 @@ def test_the_profile_is_the_workflows_own(project):
     exit_code(".")
     own = REPOSITORY / "profiles/default/config.yaml"
     assert (project / "profiles/default/config.yaml").read_text() == own.read_text()
+
+
+def test_every_document_that_the_files_mention_is_there(project):
+    exit_code(".")
+    text = "".join(
+        (project / name).read_text() for name in ("Snakefile", "config.yaml", "profiles/default/config.yaml")
+    )
+    mentioned = set(re.findall(r"(?<![\w{}/])[\w./*{}-]+\.(?:md|ya?ml|toml|py)\b|(?:docs|ablations)/\S*", text))
+    assert [name for name in mentioned if not list(project.glob(name))] == []
+    assert "pip install -e" not in text
 
 
 @pytest.mark.parametrize("name", ["Snakefile", "config.yaml"])

@@ -103,12 +103,13 @@ def test_train_val_and_test_lead_to_a_submission_and_the_project_can_be_moved(ru
     assert "Nothing to be done" in planned
 
 
-def test_a_folder_with_two_answers_needs_one_line_uncommented(run):
+def test_what_is_not_decided_needs_its_lines_uncommented(run):
     write_classes(run.folder / "photos", {"cat": 6, "dog": 6})
     write_classes(run.folder / "scans", {"cat": 4, "dog": 4}, seed=9999)
     images(run.folder / "new", "a.png", "b.png")
     run("kfold_ens.init.command", ".")
     assert "train: is missing" in run("snakemake", "check", code=1)
     file = run.folder / "config.yaml"
-    file.write_text(file.read_text().replace("# train: [photos, scans]", "train: [photos, scans]"))
+    undecided = file.read_text().replace("# test: new", "test: new")
+    file.write_text(undecided.replace("# train: [photos, scans]", "train: [photos, scans]"))
     assert len(submission_of(run)) == 2

@@ -43,7 +43,11 @@ SIGNATURES = (
 HEIF = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # brands, in bytes 8 to 12 of the file
 
 
-def files_below(root: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+def files_below(
+    root: Path,
+    onerror: Callable[[OSError], None] | None = None,
+    is_skipped: Callable[[Path], bool] = lambda folder: False,
+) -> Iterator[Path]:
     """All files below a folder. Follows links, but not loops; skips hidden folders and system folders."""
     seen = set()
     for folder, subfolders, files in os.walk(root, followlinks=True, onerror=onerror):
@@ -51,7 +55,8 @@ def files_below(root: Path, onerror: Callable[[OSError], None] | None = None) ->
             subfolders.clear()
             continue
         seen.add(os.path.realpath(folder))
-        subfolders[:] = sorted(name for name in subfolders if not is_ignored_folder(name))
+        wanted = (name for name in subfolders if not is_ignored_folder(name) and not is_skipped(Path(folder, name)))
+        subfolders[:] = sorted(wanted)
         yield from (Path(folder, name) for name in files)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kfold_ens.init.findings import Answer, Finding, counted, doubt, guess, nothing
-from kfold_ens.init.survey import role_of
-from kfold_ens.init.tables import GROUPS, Table, label_columns
+from kfold_ens.init.names import role_of
+from kfold_ens.init.tables import GROUPS, Table, label_columns, one_hot
+
+MOST = 4  # answers in a message
 
 
 def train_tables(tables: Sequence[Table]) -> list[Table]:
@@ -23,9 +25,16 @@ def _lists_test_images(table: Table) -> bool:
 
 def test_tables(tables: Sequence[Table], train: Table) -> list[Table]:
     """The tables that may list the test images; a sample submission, if there is no other."""
-    named = [table for table in tables if table.ids and table.role == "test"]
+    named = _of_test(tables)
     bare = [table for table in tables if table.ids and table.role is None and not table.others and table is not train]
     return named or bare or samples_of(tables, with_ids=True)
+
+
+def _of_test(tables: Sequence[Table]) -> list[Table]:
+    """The tables of test images by name; without those that add labels to another."""
+    named = [table for table in tables if table.ids and table.role == "test"]
+    bare = [table for table in named if not table.named_labels]
+    return bare if len(bare) == 1 else named
 
 
 def samples_of(tables: Sequence[Table], with_ids: bool = False) -> list[Table]:
@@ -101,10 +110,16 @@ def _folder(key: str, table: Table, folders: Sequence[str]) -> Finding:
 
 def _labels(train: Table, test: Table | None, sample: Table | None) -> Finding:
     columns, reason = label_columns(train, test, sample)
-    answers = [Answer({"label_column": name}, _values(train, name)) for name in columns]
     if len(columns) == 1:
         return guess("data", f"{reason}; {_values(train, columns[0])}", label_column=columns[0])
-    return doubt("data", answers[:4], "since no name or value says which column holds the labels")
+    if spread := one_hot(train):
+        advice = (
+            f"{', '.join(map(repr, spread))} have a single 1 in each row: write the name of its column into one column"
+        )
+        return nothing("data", "label_column", advice)
+    answers = [Answer({"label_column": name}, _values(train, name)) for name in columns]
+    more = f"; here {MOST} of {len(columns)}" if len(columns) > MOST else ""
+    return doubt("data", answers[:MOST], f"since {reason}{more}")
 
 
 def _groups(train: Table) -> list[Finding]:

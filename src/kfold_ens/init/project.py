@@ -11,6 +11,7 @@ from kfold_ens.init.findings import Finding
 from kfold_ens.workflow import workflow_folder
 
 RECIPES = re.compile(r"(?m)^recipe: (?P<small>\w+).*\n# recipe: (?P<own>\w+)")  # in the template
+ONLY_IN_A_CLONE = re.compile(r" \(docs/[^)]*\)|; examples: ablations/\S+")  # files that a project lacks
 SNAKEFILE = """\
 from kfold_ens.workflow import SNAKEFILE
 
@@ -70,7 +71,8 @@ def filled(template: str, findings: Sequence[Finding]) -> str:
     """Fill findings into the workflow's config.yaml, in place of its lines about the same keys and about sources."""
     _, *parts = re.split(r"(?m)^(?=\w+:)", template)
     sections = (_with(part, [each for each in findings if part.startswith(f"{each.section}:")]) for part in parts)
-    return HEADER + "\n" + RECIPES.sub(r"recipe: \g<own>", "".join(sections))
+    text = RECIPES.sub(r"recipe: \g<own>", ONLY_IN_A_CLONE.sub("", "".join(sections)))
+    return f"{HEADER}\n{text}"
 
 
 def _with(part: str, findings: Sequence[Finding]) -> str:

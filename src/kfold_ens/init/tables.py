@@ -12,7 +12,8 @@ import pandas as pd
 
 from kfold_ens.data.ids import Found, found_in
 from kfold_ens.errors import DataError
-from kfold_ens.init.survey import Folder, Role, role_of
+from kfold_ens.init.names import Role, role_of
+from kfold_ens.init.survey import Folder
 from kfold_ens.user_tables import read_user_table
 
 FIRST, MOST = 3, 200  # ids that are looked for, before all the folders are compared
@@ -41,6 +42,11 @@ class Table:
     def others(self) -> list[str]:
         """The named columns that name no images."""
         return [name for name in self.cells if name and name not in self.ids]
+
+    @property
+    def named_labels(self) -> list[str]:
+        """Those of the others whose names say that they hold labels."""
+        return [name for name in self.others if LABELS.search(name.lower())]
 
 
 def read_tables(paths: Iterable[str], top: Folder) -> tuple[list[Table], dict[str, str]]:
@@ -79,12 +85,12 @@ def _share(found: Iterable, number: int) -> float:
 
 
 def label_columns(train: Table, test: Table | None, sample: Table | None) -> tuple[list[str], str]:
-    """Return the columns of a table that may hold the labels, and the reason why these; one if that is certain."""
+    """Return the columns of a table that may hold the labels, and why these, or why not just one."""
     others = train.others
     values = {name: train.cells[name].nunique() for name in others}
     criteria = {
         f"also in {sample.path if sample else ''}": [name for name in others if sample and name in sample.cells],
-        "by its name": [name for name in others if LABELS.search(name.lower())],
+        "by its name": train.named_labels,
         f"not in {test.path if test else ''}": [name for name in others if test and name not in test.cells],
         "the only column whose values repeat": [name for name in others if 2 <= values[name] <= len(train.cells) / 2],
         "the only other column": others,
@@ -93,8 +99,15 @@ def label_columns(train: Table, test: Table | None, sample: Table | None) -> tup
         if len(names) == 1:
             return names, reason
         if len(names) > 1 and reason == "by its name":
-            return names, "by their names"
-    return others, "by what is left"
+            return names, "several names say that they hold labels"
+    return others, "no name or value says which column holds the labels"
+
+
+def one_hot(table: Table) -> list[str]:
+    """The columns of 0 and 1 that say the class together: each row has a single 1. Empty if there are none."""
+    ones = {name: table.cells[name].isin(["1", "1.0"]) for name in table.others}
+    marks = [name for name in ones if (ones[name] | table.cells[name].isin(["0", "0.0"])).all()]
+    return marks if len(marks) > 1 and (sum(ones[name].astype(int) for name in marks) == 1).all() else []
 
 
 def classes_in(table: Table, column: str) -> list[str]:
