@@ -200,7 +200,7 @@ def test_a_clearly_worse_recipe_trains_two_folds_only(project):
     before = project.times("results/*/fold*/model.safetensors")
     ran(project, "submission", "report", "--cores", "2")
     assert project.times("results/*/fold*/model.safetensors") == before
-    assert "bad was stopped after 2 folds" in (project.folder / "results/report.html").read_text(encoding="utf-8")
+    assert "bad was stopped after 2 folds" in (project.folder / "results/ablation.html").read_text(encoding="utf-8")
 
     project.configure(ablation_race=False)
     planned = project.planned("ablation")
