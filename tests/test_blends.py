@@ -15,7 +15,7 @@ from kfold_ens.logits import read_logits
 DATA = {"source": "digits", "limit_per_class": 20}
 TRAINING = ("train_", "predict_")
 TWO = {"blend": ["digits", "kfold_mix"]}
-RANKS = TWO | {"blend_of": "ranks", "metric": "roc_auc"}
+RANKS = TWO | {"blend_of": "ranks", "metric": "roc_auc", "submission": {"kind": "probabilities"}}
 
 
 @pytest.fixture
@@ -36,6 +36,7 @@ def trains(project, *config):
         ({"blend": ["digits", "digits"]}, "lists digits twice"),
         (TWO | {"bundle": True}, "bundle: true writes the models of one recipe"),
         (TWO | {"blend_of": "ranks"}, "blend_of: ranks needs metric: roc_auc"),
+        (RANKS | {"submission": {"kind": "label"}}, "blend_of: ranks orders images.*submission.kind: probabilities"),
         (RANKS | {"blend_weights": "simplex"}, "blend_weights: simplex minimises the log loss.*blend_of: ranks"),
         (
             RANKS | {"submission": {"kind": "probabilities", "calibrate": True}},

@@ -57,6 +57,7 @@ CONFIGS = """
   blend_of: ranks
   allow_partial: true
   metric: roc_auc
+  submission: {kind: probabilities}
 - data: {source: csv, train: a.csv, test: b.csv, images: i, groups: '^(p[0-9]+)_', folds: f.csv}
 - data: {source: torchvision, name: MNIST, root: elsewhere, download: false, limit_per_class: 5, test_labels: t.csv,
     folds: f.csv, class_order: [b, a], intensity_range: per_image}

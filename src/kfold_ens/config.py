@@ -467,10 +467,11 @@ class Config(Section):
     """Weighs the recipes of ``blend``: all ``equal``, by ``greedy`` selection on ``metric``, or on the ``simplex`` by
     log loss. The last two are fitted on out-of-fold predictions, and scored cross-fitted by fold."""
     blend_of: BlendOf = "probabilities"
-    """Chooses what ``blend`` averages: ``probabilities``, or the images' ``ranks`` for ``metric: roc_auc``."""
+    """Chooses what ``blend`` averages: ``probabilities``, or the images' ``ranks`` for ``metric: roc_auc`` with
+    two classes."""
     allow_partial: bool = False
-    """Blends the folds that are trained already, trains none, and says which recipes of ``blend`` lack which folds. By
-    default a blend trains all of them."""
+    """Blends the folds that are trained already, trains no missing one, and says which recipes of ``blend`` lack which
+    folds. By default a blend trains all of them."""
     ablation_race: bool = False
     """Trains the recipes of ``ablation`` fold by fold, and stops one that is clearly worse than the leader after two or
     more folds. By default every recipe trains all folds."""
@@ -581,6 +582,11 @@ class Config(Section):
         if self.blend_of == "ranks" and self.metric != "roc_auc":
             raise ValueError(
                 f"blend_of: ranks needs metric: roc_auc (got {self.metric}); otherwise write blend_of: probabilities"
+            )
+        if self.blend_of == "ranks" and self.submission.kind != "probabilities":
+            raise ValueError(
+                "blend_of: ranks orders images, and says nothing about the likeliest class of an image; write "
+                "submission.kind: probabilities, or blend_of: probabilities"
             )
         needing = {
             "blend_weights: simplex": self.blend_weights == "simplex",

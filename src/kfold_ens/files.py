@@ -108,9 +108,10 @@ def touch(files: Iterable[str | Path]) -> None:
         Path(file).touch()
 
 
-def hashes_of(files: Iterable[str | Path]) -> dict[str, str]:
-    """Return the SHA-256 of each file by its name, wherever it lies."""
-    return {Path(file).name: sha256_of(file) for file in files}
+def hashes_of_tables(files: Iterable[str | Path]) -> dict[str, str]:
+    """Return a hash of each table by its name, wherever it and the images that it names lie."""
+    tables = {Path(file).name: read_table(file).drop(columns="path", errors="ignore") for file in files}
+    return {name: hashlib.sha256(table.to_csv(index=False).encode()).hexdigest() for name, table in tables.items()}
 
 
 def canonical(value: Any) -> str:

@@ -122,7 +122,8 @@ class Picture:
 
     def _picture(self) -> Text:
         # rich would ask the descriptors 0 to 2 for the size, which may lead elsewhere
-        self._console.size = ConsoleDimensions(*os.get_terminal_size(self._console.file.fileno()))
+        columns, lines = os.get_terminal_size(self._console.file.fileno())
+        self._console.size = ConsoleDimensions(columns or 80, lines or 24)  # 0 if the terminal does not know
         if time.monotonic() - self._drawn_at >= REDRAWN:
             self._drawn_at = time.monotonic()
             with suppress(Exception):

@@ -108,6 +108,20 @@ def test_ranks_ignore_a_recipes_scale():
     assert np.allclose(both.values, blended({"one": one, "steep": one}, weights, "ranks").values)
 
 
+def test_ranks_of_more_than_two_classes_are_refused():
+    oof, label_of = folds_of(0)
+    with pytest.raises(KfoldError, match="blend_of: ranks needs two classes \\(got 3\\)"):
+        fit(oof, ScoredBy(label_of), "equal", "ranks")
+
+
+def test_greedy_weights_are_refused_if_the_metric_has_no_value():
+    """A class that only one fold holds out: the other folds have no ROC AUC by which to weigh the recipes."""
+    oof, label_of = folds_of(0)
+    rare = {image: "a" if label == "c" and not image.startswith("1/") else label for image, label in label_of.items()}
+    with pytest.raises(KfoldError, match="blend_weights: greedy: the metric has no value"):
+        fit(oof, ScoredBy(rare, Scoring(metric="roc_auc")), "greedy")
+
+
 # --- scores ----------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,7 @@ def written(tmp_path):
         save_file({"w": np.zeros(1)}, model, {"fingerprint": "ab" * 32})
         metrics = {"metric": "accuracy", "out_of_fold": SCORE, "folds": {}, "methods": {"average": {}}}
         metrics["blend"] = blend_of(weighing, dict(missing))
+        metrics["cross_fitted"] = {"state": "unknown", "why": "one: none is kept"}
         run = load_config({"data": {"source": "digits"}, "blend": ["one", "two"], "blend_weights": weighing})
         files = [tmp_path / name for name in ("blend.html", "score.html")]
         write_blend(metrics, run, [str(model)], *map(str, files))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kfold_ens.files import hashes_of
+from kfold_ens.files import hashes_of_tables
 from kfold_ens.report.certificate import Now, write_certificate_page
 
 FILES = ("folds.csv", "train.csv", "test.csv", "look_alikes.csv")
@@ -42,7 +42,7 @@ def certificate(now: Now, **changes: object) -> dict:
             "dtype": "float32",
         },
         "configuration": CONFIGURATION,
-        "files": hashes_of(now.files),
+        "files": hashes_of_tables(now.files),
         "held_fixed": ["The split is the same."],
         "folds": entries,
         "images": [check],

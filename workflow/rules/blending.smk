@@ -4,10 +4,11 @@ OF_A_BLEND = list(dict.fromkeys([*FOLDS, *COMBINED]))  # the members that a blen
 
 
 def blended_members(recipe):
-    """The members of a recipe that are blended: all, or with ``allow_partial`` those that are trained."""
+    """The members of a recipe that are blended: all, or with ``allow_partial`` those that are trained, if any fold is."""
     if not RUN.allow_partial:
         return OF_A_BLEND
-    return [member for member in OF_A_BLEND if all(map(exists, outputs_of(recipe, member)))]
+    trained = [member for member in OF_A_BLEND if all(map(exists, outputs_of(recipe, member)))]
+    return trained if any(member.holds_out for member in trained) else []
 
 
 BLENDED_MEMBERS = {recipe: blended_members(recipe) for recipe in BLENDED}
@@ -57,7 +58,7 @@ def files_of_submission():
     of_members = [
         [outputs_of(recipe, member)[1], *logits_of(recipe, member)]
         for recipe, own in BLENDED_MEMBERS.items()
-        for member in own
+        for member in dict.fromkeys([*own, *([] if RUN.allow_partial else FULL_FIT)])
     ]
     of_blend = [logits_of("blend", member) for member in OF_A_BLEND]
     return [TRAIN, TEST, CLASSES, *SPLITS, *of_members, *of_blend, WEIGHTS_OF_BLEND, "results/blend/metrics.json"]

@@ -97,7 +97,8 @@ def choices_of(wildcards):
         epochs = stored_epochs(wildcards.recipe, FOLDS)
         return {"history": files_of(FOLDS, wildcards.recipe, "history.csv"), "epochs": epochs}
     epochs = [each for recipe, own in BLENDED_MEMBERS.items() for each in stored_epochs(recipe, own)]
-    return {"blend": WEIGHTS_OF_BLEND, "history": blended_files("history.csv", FOLDS), "epochs": epochs}
+    own = {"oof_of_recipes": blended_files("oof_logits.npz", FOLDS), "history": blended_files("history.csv", FOLDS)}
+    return own | {"blend": WEIGHTS_OF_BLEND, "epochs": epochs}
 
 
 def repeats_param():

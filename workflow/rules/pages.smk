@@ -202,9 +202,12 @@ def reports_blend():
 
 
 def is_compared():
-    """Whether recipes can be compared without training more of them. In a race, the table then exists."""
+    """Whether recipes can be compared without training more of them: in a race, all but the stopped ones are finished."""
     if RACES:
-        return exists("results/ablation.csv") and all(len(FINISHED[recipe]) >= FIRST_LOOK for recipe in ABLATION)
+        file = Path(f"results/race/after_{RACE_ENDS}_folds.json")
+        race = read_json(file) if file.is_file() else {"racing": [], "stopped": {}}
+        ended = {*race["racing"], *race["stopped"]} == set(ABLATION)
+        return ended and all(is_complete(recipe) for recipe in race["racing"])
     return ABLATION and all(FINISHED[recipe] and is_complete(recipe) for recipe in ABLATION)
 
 

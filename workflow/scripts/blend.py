@@ -19,5 +19,8 @@ if __name__ == "__main__":
         oof, test, choosing = read_members(files.oof), read_members(files.test), json.loads(params.choosing)
         blend = fit(oof, scored_by, params.weighing, params.of)
         write_blended(blend, oof, test, outputs.oof, outputs.test)
-        about = {"missing": missing_members(test, choosing, outputs.test), "choosing": choosing}
+        about = {
+            "missing": missing_members(test, choosing, outputs.test),
+            "choosing": {recipe: choosing[recipe] for recipe in oof},
+        }
         write_json(outputs.blend, describe(blend, oof, scored_by) | about)

@@ -20,7 +20,7 @@ from kfold_ens.certificate.rebuild import Bench, Rebuild
 from kfold_ens.compute.devices import device_name
 from kfold_ens.data.manifest import read_manifest
 from kfold_ens.errors import KfoldError
-from kfold_ens.files import hashes_of, read_json, read_table, write_json
+from kfold_ens.files import hashes_of_tables, read_json, read_table, write_json
 from kfold_ens.members import Member, folds_of
 from kfold_ens.versions import versions
 
@@ -91,7 +91,7 @@ def write_certificate(
         **about,
         "versions": versions(),
         "settings": _settings(bench),
-        "files": hashes_of([*split_files, *manifests, look_alikes]),
+        "files": hashes_of_tables([*split_files, *manifests, look_alikes]),
         "held_fixed": HELD_FIXED,
         "folds": folds,
         "images": [check.as_json() for check in checks],

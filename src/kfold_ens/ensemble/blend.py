@@ -58,8 +58,12 @@ def fit(oof: OfMembers, scored_by: ScoredBy, weighing: BlendWeights, of: BlendOf
     Weights are fitted on the folds that every recipe has.
 
     Raises:
-        KfoldError: if weights are fitted, and fewer than two folds are common to all recipes.
+        KfoldError: if weights are fitted, and fewer than two folds are common to all recipes; if ranks are averaged of
+            more than two classes.
     """
+    classes = next(iter(next(iter(oof.values())).values())).classes
+    if of == "ranks" and len(classes) > 2:
+        raise KfoldError(f"blend_of: ranks needs two classes (got {len(classes)}); write blend_of: probabilities")
     numbers = sorted({fold for folds in oof.values() for fold in folds}, key=member_of)
     if weighing == "equal":
         same = {recipe: 1 / len(oof) for recipe in oof}
@@ -126,7 +130,7 @@ def blended(recipes: Mapping[str, Logits], weights: Weights, of: BlendOf = "prob
 def _scores(logits: Logits, of: BlendOf) -> Logits:
     """Return logits in float64, or the logarithm of each image's rank within its class's column, scaled to (0, 1).
 
-    With two classes the mean of ranks is exact. With more, each image's ranks are scaled to sum to 1.
+    With two classes an image's two ranks sum to 1, so their mean keeps the order of images.
     """
     values = logits.values.astype(np.float64)
     if of == "ranks":

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from kfold_ens.config import FIRST_LOOK, Scoring
 from kfold_ens.ensemble.known_labels import known_groups
-from kfold_ens.ensemble.metrics import DEFAULT, NO_GROUPS, difference, on_same_images
+from kfold_ens.ensemble.metrics import DEFAULT, NO_GROUPS, difference, group_numbers, on_same_images
 from kfold_ens.logits import Logits
 from kfold_ens.metrics import find_metric
 
@@ -41,14 +43,22 @@ def judge(
     Each has its ``leader``, by how much it is ``worse_by``, and the ends of that interval. Empty if the metric has no
     value on these images.
     """
-    leader = _leader(oof, label_of, scoring, group_of)
-    worse = {}
+    leader, worse = _leader(oof, label_of, scoring, group_of), {}
+    level = _of_groups(level, group_numbers(next(iter(oof.values())).image_id, group_of))
     for name, own in oof.items() if leader else ():
         some, others = (own, oof[leader]) if find_metric(scoring.metric).better == "min" else (oof[leader], own)
         by = difference(some, others, label_of, scoring, group_of, level)
         if name != leader and (by["low"] or 0) > 0:
             worse[name] = {"leader": leader, "worse_by": by["difference"], "low": by["low"], "high": by["high"]}
     return worse
+
+
+def _of_groups(level: float, group: np.ndarray | None) -> float:
+    """Return the level at which a normal interval is as wide as Student's over groups, which can be few."""
+    if group is None:
+        return level
+    groups = int(group.max()) + 1
+    return float(2 * norm.cdf(student.ppf((1 + level) / 2, max(groups - 1, 1))) - 1)
 
 
 def _leader(
@@ -90,4 +100,5 @@ def in_words(stopped: Mapping[str, Any]) -> str:
 def as_text(race: Mapping[str, Any]) -> str:
     """Describe the race after its last look: who was stopped, and who trains the next fold."""
     lines = [f"{name}: {in_words(stopped)}" for name, stopped in race["stopped"].items()]
-    return "\n".join([*lines, f"After {race['folds']} of {race['of']} folds, these go on: {', '.join(race['racing'])}"])
+    racing = ", ".join(race["racing"])
+    return "\n".join([*lines, f"After {race['folds']} of {race['of']} folds, still in the race: {racing}"])

@@ -13,6 +13,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import minimize
 
+from kfold_ens.errors import KfoldError
+
 ROUNDS = 25  # as in AutoGluon
 TINY = np.finfo(np.float64).tiny
 
@@ -29,11 +31,19 @@ def greedy(p_mnk: np.ndarray, target: np.ndarray, value: Value) -> np.ndarray:
 
     Caruana et al. 2004, https://doi.org/10.1145/1015330.1015432. Ties go to a recipe that is already in, then to the
     first. The first round takes the best recipe, so on these images no single recipe scores higher.
+
+    Raises:
+        KfoldError: if the metric has no value.
     """
     counts, total = np.zeros(len(p_mnk)), np.zeros(p_mnk.shape[1:])
     best, best_counts = -np.inf, counts
     for size in range(1, ROUNDS + 1):
         scores = np.array([_valued(value((total + each) / size)) for each in p_mnk])
+        if np.isneginf(scores).all():
+            raise KfoldError(
+                "blend_weights: greedy: the metric has no value on the held-out images that fit the weights, "
+                "most likely for lack of a class; write blend_weights: equal or simplex, or another metric"
+            )
         tied = np.flatnonzero(scores == scores.max())
         chosen = next((each for each in tied if counts[each]), tied[0])
         counts[chosen] += 1

@@ -19,8 +19,9 @@ PER_FOLD = (
     "on this fold's labels. Test images are predicted at the weights fitted on all folds."
 )
 GREEDY = (
-    "The interval of a greedy blend is a little narrow: on labels of noise, the cross-fitted 95% interval contained "
-    "chance in 89% of runs, as the score's variance was 1.4 times the binomial. Equal weights: 96%; simplex: 93.5%."
+    "The interval of a greedy blend is a little narrow: on labels of noise, the cross-fitted 95% interval of accuracy "
+    "contained chance in 89% of runs, as the score's variance was 1.4 times the binomial. Equal weights: 96%; simplex: "
+    "93.5%."
 )
 
 

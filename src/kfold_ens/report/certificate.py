@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from kfold_ens.files import hashes_of
+from kfold_ens.files import hashes_of_tables
 from kfold_ens.report import pages
 
 SHOWN = 12  # characters of a hash
@@ -43,7 +43,10 @@ def write_certificate_page(certificate: Mapping[str, Any], now: Now, path: str) 
 
 def _changed(certificate: Mapping[str, Any], now: Now) -> list[str]:
     """Say what has changed since. The certificate is then about something else."""
-    before, after = certificate["configuration"] | certificate["files"], {**now.configuration, **hashes_of(now.files)}
+    before, after = (
+        certificate["configuration"] | certificate["files"],
+        {**now.configuration, **hashes_of_tables(now.files)},
+    )
     differing = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     return [f"Changed since: {name}. Run snakemake certify again." for name in differing]
 
