@@ -103,6 +103,26 @@ def test_nobody_is_stopped_while_the_metric_has_no_value():
     assert list(judge(oof, label_of, 0.95)) == ["bad"]
 
 
+def race_of_patients(seed: int) -> dict:
+    """A race of four recipes as good as each other, whose accuracy varies by patient; three patients in each fold."""
+    random, labels = np.random.default_rng(seed), np.arange(200) % 2
+    patient = np.repeat(np.arange(15), [14, 13, 13] * 5)
+    oof = {}
+    for place in range(4):
+        accuracy = 0.8 + 0.1 * random.standard_normal(15)
+        oof[f"recipe{place}"] = predictions(random.random(200) < accuracy[patient], labels)
+    race, manifest = start(list(oof), 5), manifest_of(labels).assign(group=[f"p{each}" for each in patient])
+    for fold in range(2, 5):
+        some = {name: part(oof[name], fold * 40) for name in race["racing"]}
+        race = after_fold(race, some if len(some) > 1 else {}, manifest, Scoring())
+    return race
+
+
+@pytest.mark.slow
+def test_with_few_patients_a_recipe_as_good_as_all_others_is_rarely_stopped_too():
+    assert np.mean([len(race_of_patients(seed)["stopped"]) / 4 for seed in range(150)]) <= 0.025
+
+
 def test_groups_count_as_one():
     labels = np.arange(200) % 2
     rights = {"good": np.full(200, True), "bad": np.repeat([True, False, True, False], 50)}
