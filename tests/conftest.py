@@ -57,7 +57,10 @@ def log_restored() -> Iterator[None]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files come first, or one of them would be left to one process at the end."""
-    longest = ("workflow", "slurm", "fold", "kills", "object_storage", "ranks", "gpus_per_fold", "several_gpus")
+    longest = (
+        *("workflow", "slurm", "trained_once", "fold", "kills", "terminal", "init_wheel", "object_storage", "repeats"),
+        *("splits_workflow", "browser", "ablation_race", "ranks", "gpus_per_fold", "several_gpus"),
+    )
     places = {f"test_{name}.py": place for place, name in enumerate(longest)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
 

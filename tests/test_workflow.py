@@ -537,6 +537,7 @@ def test_reading_the_workflow_imports_no_torch(project):
 def test_every_recipe_goes_from_images_to_a_submission(tmp_path):
     names = [path.stem for path in sorted((REPOSITORY / "recipes").glob("*.yaml"))]
     names.remove("kfold_mix_70")  # differs from kfold_mix in its epochs, which are two here
+    names.remove("digits")  # .ci/run makes a submission with it
     data = {"source": "digits", "limit_per_class": 8}
     project = new_project(tmp_path, RECIPE, data=data, ablation=[f"{name}_small.yaml" for name in names])
     for name in names:

@@ -185,6 +185,8 @@ rule overview:
         score="results/{recipe}/report/score.html",
     log:
         "logs/{recipe}/report/overview.log",
+    wildcard_constraints:
+        recipe="|".join(map(re.escape, RECIPES)),  # a blend's score is of its own page
     localrule: True
     conda:
         ENVIRONMENT
