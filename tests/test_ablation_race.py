@@ -198,7 +198,8 @@ def test_a_clearly_worse_recipe_trains_two_folds_only(project):
 
     assert project.planned("ablation") == set()
     before = project.times("results/*/fold*/model.safetensors")
-    ran(project, "submission", "report", "--cores", "2")
+    assert training(project.planned("report")) == set()
+    ran(project, "submission", "results/ablation.html", "--cores", "2")
     assert project.times("results/*/fold*/model.safetensors") == before
     assert "bad was stopped after 2 folds" in (project.folder / "results/ablation.html").read_text(encoding="utf-8")
 

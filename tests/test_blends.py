@@ -51,7 +51,7 @@ def test_an_impossible_blend_is_refused(values, message):
 
 @pytest.mark.slow
 def test_two_recipes_blend_to_a_submission_and_other_weights_train_nothing(project):
-    done = project.run("submission", "results/report.html")
+    done = project.run("submission", "results/blend/report/blend.html")
     assert done.returncode == 0, done.stdout
     metrics = read_json(project.folder / "results/blend/metrics.json")
     assert sum(metrics["blend"]["weights"].values()) == pytest.approx(1)
@@ -61,6 +61,10 @@ def test_two_recipes_blend_to_a_submission_and_other_weights_train_nothing(proje
     assert sorted(table["pred_label"]) == sorted(test.predictions())
     page = (project.folder / "results/blend/report/blend.html").read_text()
     assert "Models in the blend" in page
+    planned = project.run("--dry-run", "report")
+    assert planned.returncode == 0, planned.stdout
+    assert "write_report" in planned.stdout
+    assert "Error" not in planned.stdout
     for config in (["ensemble=softmax"], ["blend_weights=greedy"], ["blend=[other.yaml, tiny.yaml]"]):
         assert not trains(project, "--config", *config), config
     assert project.planned("submission", "--config", "blend=[other.yaml, tiny.yaml]") <= {"submission"}
