@@ -501,7 +501,7 @@ def test_what_is_not_certain_about_one_of_two_sources_is_said(folder, init):
     assert "data.test: not decided, since only its place says" in said
 
 
-# --- what is no data -------------------------------------------------------------------------------------
+# --- what is not data -----------------------------------------------------------------------------------
 
 
 def test_images_where_a_run_writes_are_said_to_be_unused(folder, init):

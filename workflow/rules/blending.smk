@@ -1,4 +1,4 @@
-# Which files of which recipes a blend needs.
+# The members of each recipe that are in a blend, and the files that it needs.
 WEIGHTS_OF_BLEND = "results/blend/blend.json"
 OF_A_BLEND = list(dict.fromkeys([*FOLDS, *COMBINED]))  # the members that a blend needs
 

@@ -92,10 +92,8 @@ class _Fitting:
         parts = [stacked({recipe: _scores(folds[fold], of) for recipe, folds in oof.items()}) for fold in shared]
         images = concatenated([next(iter(oof.values()))[fold] for fold in shared])
         self.image_id, self.classes, self.recipes = images.image_id, images.classes, list(oof)
-        self.p_mnk, self.target = (
-            softmax(np.concatenate(parts, axis=1), axis=2),
-            class_indices(images, scored_by.label_of),
-        )
+        self.p_mnk = softmax(np.concatenate(parts, axis=1), axis=2)
+        self.target = class_indices(images, scored_by.label_of)
         self.weigh, self.scoring = WEIGHING[weighing], scored_by.scoring
 
     def without(self, images: Collection[str]) -> Weights:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from kfold_ens.config import Config
 from kfold_ens.ensemble.score_table import about_choice, cell, label_of_metric, metric_of
-from kfold_ens.members import place_of, title
+from kfold_ens.members import files_by_recipe, title
 from kfold_ens.model_header import header_of
 from kfold_ens.report import pages
 from kfold_ens.report.overview import headline, score_table
@@ -81,9 +81,9 @@ def weights_per_fold(blend: Mapping[str, Any]) -> pd.DataFrame:
 def members(blend: Mapping[str, Any], models: Sequence[str]) -> pd.DataFrame:
     """List the models of each recipe by their fingerprints, and those that a partial blend lacks."""
     rows = [
-        (place[0], title(place[1].number), header_of(file)["fingerprint"])
-        for file in models
-        if (place := place_of(file))
+        (recipe, title(number), header_of(file)["fingerprint"])
+        for recipe, own in files_by_recipe(models).items()
+        for number, file in own.items()
     ]
     rows += [(recipe, title(own), "missing") for recipe, lacks in blend["missing"].items() for own in lacks]
     return pd.DataFrame(rows, columns=["recipe", "model", "fingerprint"])

@@ -43,10 +43,8 @@ def write_certificate_page(certificate: Mapping[str, Any], now: Now, path: str) 
 
 def _changed(certificate: Mapping[str, Any], now: Now) -> list[str]:
     """Say what has changed since. The certificate is then about something else."""
-    before, after = (
-        certificate["configuration"] | certificate["files"],
-        {**now.configuration, **hashes_of_tables(now.files)},
-    )
+    before = certificate["configuration"] | certificate["files"]
+    after = {**now.configuration, **hashes_of_tables(now.files)}
     differing = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     return [f"Changed since: {name}. Run snakemake certify again." for name in differing]
 
